@@ -1,0 +1,30 @@
+"""Look into a built wheel: everything that must be in it is, and nothing else: `wheel_contents.py FILE.whl`."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+wheel = Path(sys.argv[1])
+with zipfile.ZipFile(wheel) as archive:
+    inside = set(archive.namelist())
+    metadata = archive.read(next(name for name in inside if name.endswith(".dist-info/METADATA"))).decode()
+
+wanted = {
+    path.as_posix()
+    for path in Path("projection_guard").rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts
+}
+problems = [f"missing: {name}" for name in sorted(wanted - inside)]
+problems += [f"too much: {name}" for name in sorted(inside - wanted) if ".dist-info/" not in name]
+if not any(name.endswith(".dist-info/licenses/LICENSE") for name in inside):
+    problems.append("missing: the licence")
+if "License-Expression: Apache-2.0" not in metadata:
+    problems.append("the metadata does not name the licence")
+for must in ("projection_guard/py.typed", "projection_guard/migrations/"):
+    if not any(name.startswith(must) for name in inside):
+        problems.append(f"missing: {must}")
+
+print(f"{wheel.name}: {len(inside)} files, {wheel.stat().st_size // 1024} KiB")
+sys.exit("\n".join(problems))

@@ -1,0 +1,65 @@
+# Needs nothing but make and a Python 3.11 or newer: `make demo`, `make test`. `make help` lists the rest.
+# PYTHON=/path/to/python chooses the interpreter of a new .venv; VENV=folder keeps several of them apart.
+# DEMO is what python is given: a path, or `-m module`.
+
+VENV ?= .venv
+PYTHON ?= $(shell sh .ci/find-python 3.13 3.12 3.11 3.14)
+PYTEST_ARGS ?= -n auto
+DEMO ?= examples/demo.py
+DEMO_ARGS ?=
+BENCH ?= benchmarks
+
+bin := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types bench ci clean
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.demo  ## watch projections fail, park, heal and drain
+	$(bin)/python $(DEMO) $(DEMO_ARGS)
+
+test: $(VENV)/.test  ## the whole suite; PYTEST_ARGS='-k parking -x' for a part
+	$(bin)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test $(VENV)/.lint  ## ruff, mypy, pyright and the direction of imports
+	bash .ci/lint $(bin)
+
+format: $(VENV)/.lint  ## let ruff put the files in order
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+bench: $(VENV)/.test $(VENV)/.bench  ## costs as ratios, in one run
+	$(bin)/python -m $(BENCH)
+
+ci:  ## everything that must be green
+	bash .ci/run
+
+clean:  ## remove .venv and what the tools left behind
+	rm -rf $(VENV) .venv-* build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written after its install: the second run starts at once, a changed pyproject.toml installs again.
+$(VENV)/.venv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or run: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(bin)/python -m pip install -qq --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml
+	$(bin)/python -m pip install -qq --editable '.[binary,aiosqlite,demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.venv pyproject.toml
+	$(bin)/python -m pip install -qq --editable '.[test,demo]' --group test --group build
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.venv pyproject.toml
+	$(bin)/python -m pip install -qq --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.venv pyproject.toml
+	$(bin)/python -m pip install -qq --group bench
+	@touch $@

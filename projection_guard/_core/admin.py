@@ -1,0 +1,245 @@
+"""What people do to projections: resolve a failure, pause, resume, reset. Each leaves a row in the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from .._io.protocol import Call
+from .._model import Failure, Outcome, OutcomeStatus, ResolutionMethod
+from .._notices import Notice, NoticeKind
+from .._store import counters, failures, gates, parked, states
+from ..errors import FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
+from .answering import answer
+from .context import Context, new_token, transact
+from .healing import heal, record_of, resolved
+from .projection import Projection
+
+__all__ = ["Strategy", "check_actor", "pass_barrier", "pause", "reset", "resolve", "resume"]
+
+Strategy = Literal["retry", "skip", "manual_fix"]
+STRATEGIES: Final = ("retry", "skip", "manual_fix")
+_LONGEST_BARRIER_MARGIN_SECONDS: Final = 30.0
+
+
+def check_actor(actor: str) -> str:
+    """Return the actor's name. Raises `InvalidArgument`: an admin action without a name is refused."""
+    if not isinstance(actor, str) or not actor.strip() or len(actor) > 255 or "\0" in actor:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgument("actor= takes the name of the person or system that acts, 1 to 255 characters")
+    return actor
+
+
+async def resolve(
+    context: Context, projection: Projection, failure: Failure, strategy: str, *, actor: str, note: str | None
+) -> Outcome:
+    """End a failure: try it again now, skip its event, or say that it was mended by hand."""
+    if strategy not in STRATEGIES:
+        raise InvalidArgument(f"{strategy!r} is no strategy; choose one of {', '.join(STRATEGIES)}")
+    if failure.resolved_at is not None:
+        raise InvalidArgument(f"Failure {failure.id} is resolved already ({failure.resolution_method})")
+    if strategy == "retry":
+        return await _retry(context, projection, failure, actor, note)
+    return await _end(context, projection, failure, strategy, actor, note)
+
+
+async def _retry(
+    context: Context, projection: Projection, failure: Failure, actor: str, note: str | None
+) -> Outcome:
+    token = new_token()
+
+    def claim(connection: Connection) -> Failure:
+        state = states.read(connection, projection.name)
+        if state is None or state.state != "active":
+            raise FailureBusy(
+                f"Projection {projection.name!r} is {'unknown' if state is None else state.state}; resume it, then retry"
+            )
+        claimed = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
+        if claimed is None:
+            raise FailureBusy(f"Failure {failure.id} is being worked on, or was resolved just now; look again shortly")
+        states.audit(
+            connection,
+            actor=actor,
+            action="retry",
+            projection=projection.name,
+            failure_id=failure.id,
+            note=note,
+            details={"event_id": failure.event_id},
+        )
+        return claimed
+
+    claimed = await transact(context, claim, what=f"{projection.name}: failure {failure.id} was not retried")
+    return await heal(context, projection, claimed, token=token, by=actor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    outcome: Outcome
+    notices: tuple[Notice, ...]
+    can_drain: bool
+
+
+async def _end(
+    context: Context, projection: Projection, failure: Failure, strategy: str, actor: str, note: str | None
+) -> Outcome:
+    """Leave an applied row that says how the event came to its end; a skip taints the stream."""
+    ticket = projection.ticket(record_of(failure))
+    is_skip = strategy == "skip"
+
+    def write(connection: Connection) -> _Ended:
+        gates.lock(connection, ticket)
+        row = failures.locked(connection, failure.id)
+        if row is None:
+            raise UnknownFailure(f"There is no failure {failure.id}")
+        if row.resolved_at is not None:
+            raise FailureBusy(f"Failure {failure.id} was resolved just now ({row.resolution_method})")
+        if states.is_leased_now(connection, failure.id):
+            raise FailureBusy(f"Failure {failure.id} is being retried right now; look again shortly")
+        gates.record_done(connection, ticket, "skipped" if is_skip else "fixed")
+        if is_skip:
+            gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {actor}")
+        method = ResolutionMethod.MANUAL_SKIP if is_skip else ResolutionMethod.MANUAL_FIX
+        notices, can_drain = resolved(connection, context, projection, ticket, failure.id, method, actor)
+        states.audit(
+            connection,
+            actor=actor,
+            action=strategy,
+            projection=projection.name,
+            failure_id=failure.id,
+            note=note,
+            details={"event_id": failure.event_id},
+        )
+        return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=notices, can_drain=can_drain)
+
+    ended = await transact(context, write, what=f"{projection.name}: failure {failure.id} was not resolved")
+    context.tell(ended.notices)
+    if ended.can_drain:
+        context.wake(0.0)
+    return ended.outcome
+
+
+async def pause(context: Context, projection: Projection, *, actor: str, reason: str | None) -> None:
+    """Stop a projection: events wait parked. When this returns, nothing of it is in flight any more."""
+    await _set_state(context, projection, "paused", "pause", actor, reason)
+    await pass_barrier(context, projection)
+    context.tell([Notice(kind=NoticeKind.PAUSED, projection=projection.name, actor=actor)])
+
+
+async def resume(context: Context, projection: Projection, *, actor: str) -> None:
+    """Let a projection go on; what was parked meanwhile is drained in order."""
+    await _set_state(context, projection, "active", "resume", actor, None)
+    context.tell([Notice(kind=NoticeKind.RESUMED, projection=projection.name, actor=actor)])
+    context.wake(0.0)
+
+
+async def _set_state(
+    context: Context, projection: Projection, state: str, action: str, actor: str, reason: str | None
+) -> str:
+    def write(connection: Connection) -> str:
+        before = states.set_state(connection, projection.name, state, actor=actor, reason=reason)
+        if before == "resetting" and action != "reset":
+            raise FailureBusy(f"Projection {projection.name!r} is being reset; wait until that has ended "
+                "(if the process that reset it died, reset it again)")
+        states.audit(
+            connection, actor=actor, action=action, projection=projection.name, note=reason, details={"before": before}
+        )
+        return before
+
+    return await transact(context, write, what=f"{projection.name}: the state was not changed")
+
+
+async def pass_barrier(context: Context, projection: Projection) -> None:
+    """Wait until nothing that read the state before its last commit is in flight any more.
+
+    Raises `StoreUnavailable` after the handler's timeout and half a minute; the new state stands by then.
+    """
+    what = f"{projection.name}: waiting for what is in flight"
+    before = await transact(context, lambda connection: states.in_flight(connection, context.schema), what=what)
+    end = monotonic() + projection.timeout_seconds + context.lease_seconds + _LONGEST_BARRIER_MARGIN_SECONDS
+    pause_seconds = 0.005
+    while True:
+        running, leased = await transact(
+            context,
+            lambda connection: (
+                states.in_flight(connection, context.schema) & before,
+                states.leased(connection, projection.name),
+            ),
+            what=what,
+        )
+        if not running and not leased:
+            return
+        if monotonic() > end:
+            raise StoreUnavailable(
+                f"{what}: {len(running)} transactions and {leased} calls have not ended; the new state stands, "
+                "ask again once they have"
+            )
+        await context.io.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 2, 0.25)
+
+
+async def reset(context: Context, projection: Projection, *, actor: str) -> None:
+    """Set a projection back to the beginning: `on_reset` clears the read model in the transaction that clears the rest.
+
+    Events that arrive meanwhile are parked and applied afterwards. A paused projection stays paused.
+    """
+    before = await _set_state(context, projection, "resetting", "reset", actor, None)
+    wanted = "paused" if before == "paused" else "active"
+    try:
+        await pass_barrier(context, projection)
+        await _clear(context, projection, wanted, actor)
+    except BaseException:
+        await context.io.shielded(_restore(context, projection, wanted, actor))
+        raise
+    context.tell([Notice(kind=NoticeKind.RESET, projection=projection.name, actor=actor)])
+    context.wake(0.0)
+
+
+async def _clear(context: Context, projection: Projection, wanted: str, actor: str) -> None:
+    transaction = await context.io.begin()
+    try:
+        await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds * 10))
+        if projection.on_reset is not None:
+            call = Call(
+                handler=projection.on_reset,
+                is_async=projection.resets_async,
+                timeout_seconds=projection.timeout_seconds * 10,
+                abandonable=False,
+            )
+            await transaction.call(call)
+        await transaction.run(lambda connection: _forget(connection, context, projection, wanted, actor))
+        await transaction.commit()
+    finally:
+        await transaction.close()
+
+
+def _forget(connection: Connection, context: Context, projection: Projection, wanted: str, actor: str) -> None:
+    name = projection.name
+    dropped = parked.clear(connection, name, spare="resetting")
+    ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_RESET, actor)
+    forgotten = states.forget_applied(connection, name)
+    states.forget_gates(connection, name)
+    states.let_go(connection, name)
+    counters.clear_checkpoint(connection, name)
+    counters.count_failures(connection, context.health, name, change=-ended)
+    states.set_state(connection, name, wanted, actor=actor, reason=None)
+    states.audit(
+        connection,
+        actor=actor,
+        action="reset_done",
+        projection=name,
+        details={"failures": ended, "parked": dropped, "applied": forgotten},
+    )
+
+
+async def _restore(context: Context, projection: Projection, wanted: str, actor: str) -> None:
+    """Take back a reset that did not come about."""
+    await transact(
+        context,
+        lambda connection: states.set_state(
+            connection, projection.name, wanted, actor=actor, reason="a reset did not come about"
+        ),
+        what=f"{projection.name}: a reset that did not come about could not be taken back",
+    )

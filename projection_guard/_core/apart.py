@@ -1,0 +1,171 @@
+"""Apart handlers write elsewhere: their stream is lent to the call, and what became of it is recorded afterwards.
+
+Only the call is the handler's; bookkeeping that goes wrong is done again by itself and never runs the handler twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from time import perf_counter
+from typing import Final
+
+from sqlalchemy import Connection
+
+from .._dialect import Trouble, trouble
+from .._model import Outcome, OutcomeStatus
+from .._store import gates
+from .._store.claims import Ticket
+from ..errors import StoreUnavailable
+from .answering import answer, known_answer, parked_or_known, refused, report
+from .context import Context, is_store_error, new_token, transact, unavailable
+from .keeping import FailedCall, Written, failed_call, write_failure
+from .projection import Projection
+
+__all__ = ["deliver_apart", "renewer"]
+
+_CLAIMS: Final = 10
+_OVERRAN: Final = "the lease of an apart call ran out while it was made: its event may be out of order"
+
+
+async def deliver_apart(
+    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None
+) -> Outcome:
+    """Bring an event to an apart handler. Cancelled, the stream is given back and nothing is recorded."""
+    token = new_token()
+    known = await _lease(context, projection, ticket, event, token)
+    if known is not None:
+        return known
+    started = perf_counter()
+    try:
+        async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
+            await context.io.call(projection.call(abandonable=False), event)
+    except Exception as error:
+        call = failed_call(context, event, error, (perf_counter() - started) * 1000)
+        return await _keep(context, projection, ticket, call, token, born)
+    except BaseException:
+        await _give_back(context, ticket, token)
+        raise
+    context.timings.add(projection.name, (perf_counter() - started) * 1000)
+    return await _settle(context, projection, ticket, token)
+
+
+async def _lease(
+    context: Context, projection: Projection, ticket: Ticket, event: object, token: str
+) -> Outcome | None:
+    """Take the stream; None where it is ours, else what is known of the event, or that it was parked."""
+    what = f"{ticket.projection}: event {ticket.event.event_id!r} was not taken"
+    for claim in range(_CLAIMS):
+        try:
+            statements = context.hot.lease(
+                ticket, token=token, lease_seconds=context.lease_seconds, limit_seconds=projection.timeout_seconds
+            )
+            if (await context.io.once(statements))[0]:
+                return None
+        except Exception as error:
+            if not is_store_error(error) or trouble(error) not in (Trouble.REDO, Trouble.LOST):
+                raise unavailable(what, error) from error
+        decided = await transact(
+            context, lambda connection: _look(connection, context, projection, ticket, event, token), what=what
+        )
+        if decided is not None:
+            return parked_or_known(context, ticket, *decided)
+        await context.io.sleep(random.uniform(0.0, 0.005) * claim)
+    raise StoreUnavailable(f"{what}: its stream changed hands {_CLAIMS} times meanwhile; deliver it again")
+
+
+def _look(
+    connection: Connection, context: Context, projection: Projection, ticket: Ticket, event: object, token: str
+) -> tuple[Outcome, bool] | None:
+    """Decide why the lease was refused; one whose reply was lost is ours, and is given back to be taken again."""
+    if gates.lock(connection, ticket).lease_owner == token:
+        gates.release(connection, ticket.projection, ticket.gate, token=token)
+        return None
+    return refused(connection, context, projection, ticket, event)
+
+
+def renewer(context: Context, ticket: Ticket, token: str) -> Callable[[], Awaitable[object]]:
+    """Return what prolongs the lease of a call under way."""
+
+    def renew(connection: Connection) -> bool:
+        return gates.renew(
+            connection, ticket.projection, ticket.gate, token=token, lease_seconds=context.lease_seconds
+        )
+
+    return lambda: transact(context, renew, what=f"{ticket.projection}: a lease was not renewed", seconds=5.0)
+
+
+async def _settle(context: Context, projection: Projection, ticket: Ticket, token: str) -> Outcome:
+    """Record a call that went well."""
+    try:
+        statements = context.hot.settle(ticket, token=token, limit_seconds=projection.timeout_seconds)
+        rows = (await context.io.once(statements))[-1]
+    except Exception as error:
+        if not is_store_error(error) and not isinstance(error, StoreUnavailable):
+            raise
+        rows = ()
+    if rows:
+        if rows[0][0]:
+            context.wake(0.0)
+        return answer(ticket, OutcomeStatus.APPLIED, attempts=1)
+
+    def write(connection: Connection) -> tuple[Outcome, bool]:
+        gate = gates.lock(connection, ticket)
+        seen = gates.look(connection, ticket.projection, ticket.event.event_id)
+        known = known_answer(ticket, seen, applied_now=True)
+        if known is not None and seen.done is not None:
+            return known, False
+        is_ours = gate.lease_owner == token
+        if known is not None:
+            return known, False  # the event was redelivered after our lease ran out, and is on record by that
+        gates.record_done(connection, ticket)
+        if not is_ours:
+            gates.taint(connection, ticket.projection, ticket.gate, _OVERRAN)
+        can_drain = gates.settle(connection, ticket.projection, ticket.gate, projection.order, free=is_ours)
+        return answer(ticket, OutcomeStatus.APPLIED, attempts=1), can_drain
+
+    what = f"{ticket.projection}: the handler ran for event {ticket.event.event_id!r}, which is not on record"
+    outcome, can_drain = await transact(context, write, what=what)
+    if can_drain:
+        context.wake(0.0)
+    return outcome
+
+
+async def _keep(
+    context: Context, projection: Projection, ticket: Ticket, call: FailedCall, token: str, born: str | None
+) -> Outcome:
+    """Record a call that failed, and free the stream for its retries only."""
+
+    def write(connection: Connection) -> Outcome | Written:
+        gate = gates.lock(connection, ticket)
+        known = known_answer(ticket, gates.look(connection, ticket.projection, ticket.event.event_id))
+        if known is not None:
+            return known
+        is_ours = gate.lease_owner == token
+        return write_failure(
+            connection,
+            context,
+            projection,
+            ticket,
+            call,
+            taint=None if is_ours else _OVERRAN,
+            free=is_ours,
+            born=born,
+        )
+
+    result = await transact(context, write, what=f"{ticket.projection}: event {ticket.event.event_id!r} failed")
+    return result if isinstance(result, Outcome) else report(context, ticket, result)
+
+
+async def _give_back(context: Context, ticket: Ticket, token: str) -> None:
+    """End the lease of a call that was cancelled; where that fails it ends by itself."""
+    with suppress(Exception):
+        await context.io.shielded(
+            transact(
+                context,
+                lambda connection: gates.release(connection, ticket.projection, ticket.gate, token=token),
+                what=f"{ticket.projection}: a stream was not given back",
+                seconds=5.0,
+            )
+        )

@@ -1,0 +1,128 @@
+"""What every flow of one guard shares, and how a piece of bookkeeping gets a transaction of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from .._dialect import Trouble, trouble
+from .._health import HealthPolicy
+from .._io.protocol import IO
+from .._model import Json
+from .._notices import Notice
+from .._store.claims import HotStatements
+from ..errors import CodecError, ProjectionGuardError, StoreUnavailable
+
+__all__ = ["Context", "EventCodec", "Timings", "is_store_error", "new_token", "transact", "unavailable"]
+
+T = TypeVar("T")
+_REDOS: Final = 10
+_RECONNECTS: Final = 2
+BOOKKEEPING_SECONDS: Final = 30.0
+
+
+class EventCodec(Protocol):
+    """Turns an event into JSON, and back into an equal event."""
+
+    def encode(self, event: object) -> Json:
+        """Return JSON for an event. Raises `CodecError`."""
+        ...
+
+    def decode(self, data: Json) -> object:
+        """Return an event equal to the one that was encoded. Raises `CodecError`."""
+        ...
+
+
+@dataclass(slots=True)
+class Timings:
+    """How long handlers took in this process since it was last written down, by projection."""
+
+    _sums: dict[str, tuple[int, float]] = field(default_factory=dict[str, tuple[int, float]])
+
+    def add(self, projection: str, milliseconds: float) -> None:
+        """Count a call. Two threads may lose one count between them; an average does not mind."""
+        calls, total = self._sums.get(projection, (0, 0.0))
+        self._sums[projection] = (calls + 1, total + milliseconds)
+
+    def take(self) -> dict[str, tuple[int, float]]:
+        """Return what was counted, and start anew."""
+        taken, self._sums = self._sums, {}
+        return taken
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """One guard's I/O, statements, codec and settings. `process` names this process in the leases it is born with."""
+
+    io: IO
+    hot: HotStatements
+    codec: EventCodec
+    health: HealthPolicy
+    tell: Callable[[Sequence[Notice]], None]
+    wake: Callable[[float], None]
+    works_here: Callable[[], bool]
+    schema: str | None
+    lease_seconds: float
+    dedupe_seconds: float
+    process: str = ""
+    timings: Timings = field(default_factory=Timings)
+
+
+def new_token() -> str:
+    """Return a name for one claim."""
+    return uuid4().hex
+
+
+def is_store_error(error: BaseException) -> bool:
+    """Return whether an error comes from the database's driver or SQLAlchemy."""
+    return isinstance(error, SQLAlchemyError) or hasattr(error, "sqlstate") or hasattr(error, "sqlite_errorcode")
+
+
+def unavailable(what: str, error: BaseException) -> StoreUnavailable:
+    """Say that the store did not take something; the cause is kept in `__cause__` by the caller."""
+    return StoreUnavailable(
+        f"{what}: the guard's database answered with {type(error).__name__} ({trouble(error).value}); "
+        "deliver the event again once it is well"
+    )
+
+
+async def transact(
+    context: Context, work: Callable[[Connection], T], *, what: str, seconds: float = BOOKKEEPING_SECONDS
+) -> T:
+    """Run bookkeeping in a transaction of its own and commit it; raises `StoreUnavailable` where that cannot be done.
+
+    It is done again after a deadlock, and after a lost connection, whose commit may have succeeded: `work` takes its
+    lock first and then looks what is on record.
+    """
+    redos = reconnects = 0
+    while True:
+        try:
+            return await _transact_once(context, work, seconds)
+        except (ProjectionGuardError, CodecError):
+            raise
+        except Exception as error:
+            kind = trouble(error)
+            redos += kind is Trouble.REDO
+            reconnects += kind is Trouble.LOST
+            if kind in (Trouble.OTHER, Trouble.WAITED) and not is_store_error(error):
+                raise
+            if kind in (Trouble.OTHER, Trouble.WAITED) or redos > _REDOS or reconnects > _RECONNECTS:
+                raise unavailable(what, error) from error
+        await context.io.sleep(random.uniform(0.001, 0.02) * (redos + reconnects))
+
+
+async def _transact_once(context: Context, work: Callable[[Connection], T], seconds: float) -> T:
+    transaction = await context.io.begin()
+    try:
+        await transaction.together(context.hot.preamble(limit_seconds=seconds))
+        result = await transaction.run(work)
+        await transaction.commit()
+    finally:
+        await transaction.close()
+    return result

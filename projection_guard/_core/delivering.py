@@ -1,0 +1,178 @@
+"""A new event on its way into a projection: claim its stream, call the handler, settle or keep.
+
+Joined handlers run inside the guard's transaction, behind a savepoint; apart ones between two of them, their stream
+held by a short lease. The claim is the hot path; everything else here happens after something went wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from time import perf_counter
+from typing import Final
+
+from sqlalchemy import Connection
+
+from .._dialect import TransactionState, Trouble, trouble
+from .._io.protocol import Transaction
+from .._model import EventRecord, Outcome, OutcomeStatus
+from .._store import failures, gates
+from .._store.claims import Claim, Ticket, read_claim
+from ..errors import ConnectionRefusedToHandler, HandlerLeftTransactionAborted, StoreUnavailable
+from .apart import deliver_apart
+from .context import Context, is_store_error, transact, unavailable
+from .keeping import FailedCall, Written, failed_call, write_failure
+from .projection import Projection
+from .answering import answer, known_answer, park_or_answer, report
+
+__all__ = ["deliver", "handlers_own_error", "undo_to_savepoint"]
+
+_REDOS: Final = 10
+_SAVEPOINT_UNDONE: Final = "ROLLBACK TO SAVEPOINT projection_guard"
+
+
+async def deliver(
+    context: Context,
+    projection: Projection,
+    event: object,
+    record: EventRecord,
+    *,
+    born: str | None = None,
+) -> Outcome:
+    """Bring one event to one projection and say what became of it. The handler's own error is kept, not raised.
+
+    Raises `StoreUnavailable` where nothing could be recorded. Cancelled, it raises that; no failure is written.
+    """
+    ticket = projection.ticket(record)
+    if not projection.joins:
+        return await deliver_apart(context, projection, ticket, event, born)
+    for redo in range(_REDOS):
+        outcome = await _joined(context, projection, ticket, event, born)
+        if outcome is not None:
+            return outcome
+        await context.io.sleep(random.uniform(0.0, 0.01) * 2**redo)
+    raise StoreUnavailable(
+        f"{projection.name}: event {record.event_id!r} met a deadlock or a changing gate {_REDOS} times in a row; "
+        "deliver it again"
+    )
+
+
+async def _joined(
+    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None
+) -> Outcome | None:
+    """Deliver once; None asks for the whole transaction to be done again."""
+    transaction = await context.io.begin()
+    try:
+        claim = await _claim(context, projection, ticket, transaction)
+        if claim is None:
+            return None
+        if claim.duplicate:
+            return answer(ticket, OutcomeStatus.DUPLICATE)
+        if not claim.granted:
+            return await park_or_answer(context, projection, ticket, event, transaction)
+        started = perf_counter()
+        error: Exception | None = None
+        try:
+            await transaction.call(projection.call(abandonable=False), event)
+        except Exception as raised:
+            error = handlers_own_error(raised)
+        duration_ms = (perf_counter() - started) * 1000
+        state = transaction.state
+        if error is None and state is TransactionState.OPEN:
+            error = await _commit(transaction)
+            if error is None:
+                context.timings.add(projection.name, duration_ms)
+                return answer(ticket, OutcomeStatus.APPLIED, attempts=1)
+            state = TransactionState.LOST
+        if error is None:
+            error = HandlerLeftTransactionAborted.after(state is TransactionState.LOST)
+        if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO:
+            return None
+        call = failed_call(context, event, error, duration_ms)
+        written = await _keep_here(context, projection, ticket, call, transaction, state, born)
+    finally:
+        await transaction.close()
+    if written is None:
+        return await _keep_anew(context, projection, ticket, call, claim, born)
+    return report(context, ticket, written)
+
+
+async def _claim(
+    context: Context, projection: Projection, ticket: Ticket, transaction: Transaction
+) -> Claim | None:
+    """Take the gate; None where the transaction has to be begun again: nothing has been done in it yet."""
+    try:
+        statements = context.hot.claim(ticket, limit_seconds=projection.timeout_seconds)
+        return read_claim(await transaction.together(statements))
+    except Exception as error:
+        if trouble(error) in (Trouble.REDO, Trouble.LOST) and is_store_error(error):
+            return None
+        raise unavailable(f"{ticket.projection}: event {ticket.event.event_id!r} was not taken", error) from error
+
+
+async def _commit(transaction: Transaction) -> Exception | None:
+    try:
+        await transaction.commit()
+    except Exception as error:
+        return error
+    return None
+
+
+def handlers_own_error(error: Exception) -> Exception:
+    """Return what a handler meant: an ORM session that tidies up after an error is refused the rollback, and says so."""
+    if isinstance(error, ConnectionRefusedToHandler) and isinstance(error.__context__, Exception):
+        return error.__context__
+    return error
+
+
+def undo_to_savepoint(connection: Connection) -> None:
+    """Undo what a handler wrote; the stream stays held."""
+    connection.exec_driver_sql(_SAVEPOINT_UNDONE)
+
+
+async def _keep_here(
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    call: FailedCall,
+    transaction: Transaction,
+    state: TransactionState,
+    born: str | None,
+) -> Written | None:
+    """Write the failure in the transaction that still holds the stream; None where that cannot be done any more."""
+    if state is TransactionState.LOST:
+        return None
+
+    def write(connection: Connection) -> Written:
+        undo_to_savepoint(connection)
+        failures.undo_claim(connection, ticket)
+        return write_failure(connection, context, projection, ticket, call, born=born)
+
+    try:
+        written = await transaction.run(write)
+        await transaction.commit()
+    except Exception as error:
+        if not is_store_error(error):
+            raise
+        return None
+    return written
+
+
+async def _keep_anew(
+    context: Context, projection: Projection, ticket: Ticket, call: FailedCall, claim: Claim, born: str | None
+) -> Outcome:
+    """The transaction is lost, perhaps committed: take the gate again, then look, then write what is true."""
+
+    def write(connection: Connection) -> Outcome | Written:
+        gate = gates.lock(connection, ticket)
+        seen = gates.look(connection, ticket.projection, ticket.event.event_id)
+        known = known_answer(ticket, seen, applied_now=True)
+        if known is not None:
+            return known
+        slipped_in = claim.epoch is not None and gate.epoch >= claim.epoch
+        taint = "a transaction was lost, and a later event of the stream was applied first" if slipped_in else None
+        return write_failure(connection, context, projection, ticket, call, taint=taint, born=born)
+
+    result = await transact(context, write, what=f"{ticket.projection}: event {ticket.event.event_id!r} failed")
+    return result if isinstance(result, Outcome) else report(context, ticket, result)
+
+

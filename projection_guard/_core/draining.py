@@ -1,0 +1,186 @@
+"""Parked events are applied in the order of their arrival, one at a time, as soon as nothing before them is unresolved."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from .._model import Outcome, OutcomeStatus
+from .._notices import Notice, NoticeKind
+from .._store import gates, parked, states
+from .._store.claims import Ticket
+from .._store.parked import Parked
+from ..errors import HandlerDied
+from .answering import answer
+from .apart import renewer
+from .attempting import Done, attempt
+from .context import Context, new_token, transact
+from .healing import Finished, unreadable
+from .keeping import FailedCall, described_call, write_failure
+from .projection import Projection
+
+__all__ = ["drain"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """A parked event whose turn it is. `token` is the lease that an apart call takes on the stream."""
+
+    context: Context
+    projection: Projection
+    ticket: Ticket
+    head: Parked
+    token: str
+
+    @property
+    def what(self) -> str:
+        return f"{self.projection.name}: applying parked event {self.ticket.event.event_id!r} is not on record"
+
+    def prepare(self, connection: Connection) -> Done | None:
+        gate = gates.lock(connection, self.ticket)
+        head = parked.first(connection, self.ticket.projection, self.ticket.gate)
+        state = states.read(connection, self.projection.name)
+        flows = state is not None and state.state == "active" and state.held_since is None
+        seen = gates.look(connection, self.ticket.projection, self.ticket.event.event_id)
+        if gate.is_leased or not head or head[0].id != self.head.id or not flows:
+            return Finished(outcome=self._answer(OutcomeStatus.PARKED))
+        if seen.done is not None:
+            return self._leave(connection, OutcomeStatus.DUPLICATE)
+        if not self.projection.joins:
+            gates.lease(
+                connection,
+                self.ticket.projection,
+                self.ticket.gate,
+                token=self.token,
+                lease_seconds=self.context.lease_seconds,
+            )
+        return None
+
+    def still_mine(self, connection: Connection) -> Done | None:
+        is_mine = self._holds_lease(connection)
+        seen = gates.look(connection, self.ticket.projection, self.ticket.event.event_id)
+        if seen.parked_id == self.head.id and seen.done is None and seen.failure_id is None:
+            if not is_mine:
+                gates.taint(connection, self.ticket.projection, self.ticket.gate, "the lease of a drain ran out")
+            return None
+        self._settle(connection)
+        return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
+
+    def succeeded(self, connection: Connection) -> Done:
+        gates.record_done(connection, self.ticket)
+        return self._leave(connection, OutcomeStatus.APPLIED)
+
+    def _leave(self, connection: Connection, status: OutcomeStatus) -> Done:
+        parked.unpark(connection, self.head.id)
+        self._settle(connection)
+        notice = Notice(
+            kind=NoticeKind.DRAINED,
+            projection=self.projection.name,
+            event_id=self.ticket.event.event_id,
+            event_type=self.ticket.event.event_type,
+            stream_id=self.ticket.event.stream_id,
+        )
+        return Finished(outcome=self._answer(status), notices=(notice,))
+
+    def failed(self, connection: Connection, call: FailedCall) -> Done:
+        parked.unpark(connection, self.head.id)
+        written = write_failure(
+            connection,
+            self.context,
+            self.projection,
+            self.ticket,
+            replace(call, payload=self.head.payload),
+            retry_count=self.head.attempts,
+            free=not self.projection.joins and self._holds_lease(connection),
+        )
+        outcome = answer(
+            self.ticket, OutcomeStatus.FAILED, failure_id=written.failure_id, attempts=self.head.attempts + 1
+        )
+        return Finished(outcome=outcome, notices=written.notices, wake_seconds=written.delay_seconds)
+
+    def _holds_lease(self, connection: Connection) -> bool:
+        gate = gates.lock(connection, self.ticket)
+        return self.projection.joins or gate.lease_owner == self.token
+
+    def _settle(self, connection: Connection) -> None:
+        free = not self.projection.joins and self._holds_lease(connection)
+        gates.settle(connection, self.ticket.projection, self.ticket.gate, self.projection.order, free=free)
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        renew = renewer(self.context, self.ticket, self.token)
+        return self.context.io.renewing(renew, self.context.lease_seconds / 3)
+
+    def _answer(self, status: OutcomeStatus) -> Outcome:
+        return answer(self.ticket, status, attempts=self.head.attempts + 1)
+
+
+async def drain(context: Context, projection: Projection, gate: str, *, limit: int) -> int:
+    """Apply up to `limit` parked events of one stream, in order; return how many left the line.
+
+    Stops at the first that fails: it becomes a failure, and the rest waits behind it. A stream that somebody else
+    drains is left to him.
+    """
+    left = 0
+    for _ in range(limit):
+        head = await transact(
+            context,
+            lambda connection: _next(connection, projection, gate),
+            what=f"{projection.name}: a parked stream was not drained",
+        )
+        if head is None:
+            break
+        outcome = await _take_turn(context, projection, gate, head)
+        if outcome.status is OutcomeStatus.PARKED:
+            break
+        left += 1
+        if outcome.status is OutcomeStatus.FAILED:
+            break
+    return left
+
+
+def _next(connection: Connection, projection: Projection, gate: str) -> Parked | None:
+    """Take the head of the line and count its attempt before it is made; None where there is nothing to do here."""
+    held = gates.lock_free(connection, projection.name, gate)
+    if held is None or held.is_leased:
+        return None
+    state = states.read(connection, projection.name)
+    if state is None or state.state != "active" or state.held_since is not None:
+        return None
+    if gates.has_failure(connection, projection.name, gate, projection.order):
+        return None
+    head = parked.first(connection, projection.name, gate)
+    if not head:
+        gates.settle(connection, projection.name, gate, projection.order)
+        return None
+    parked.count_attempt(connection, head[0].id)
+    return head[0]
+
+
+async def _take_turn(context: Context, projection: Projection, gate: str, head: Parked) -> Outcome:
+    ticket = Ticket(projection=projection.name, gate=gate, event=head.event)
+    turn = _Turn(
+        context=context,
+        projection=projection,
+        ticket=ticket,
+        head=head,
+        token=new_token(),
+    )
+    error: Exception | None = None
+    event: object = None
+    if head.attempts > projection.retry.max_retries:
+        error = HandlerDied.after(head.attempts)
+    else:
+        try:
+            event = context.codec.decode(head.payload)
+        except Exception as refused:
+            error = unreadable(refused)
+    if error is None:
+        return await attempt(context, projection, turn, event)
+    call = described_call(error, None)
+    done = await transact(
+        context, lambda connection: turn.still_mine(connection) or turn.failed(connection, call), what=turn.what
+    )
+    context.tell(done.notices)
+    return done.outcome

@@ -1,0 +1,195 @@
+"""A failure is tried again: claimed with its attempt counted, tried under its stream's gate, resolved or put off."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from .._io.protocol import IO
+from .._model import EventRecord, Failure, Outcome, OutcomeStatus, ResolutionMethod
+from .._notices import Notice, NoticeKind
+from .._store import counters, failures, gates, states
+from .._store.claims import Ticket
+from ..errors import PermanentFailure
+from .answering import answer
+from .attempting import Done, attempt
+from .context import Context, transact
+from .keeping import FailedCall, described_call, write_attempt
+from .projection import Projection
+
+__all__ = ["Finished", "heal", "record_of", "resolved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What an attempt led to."""
+
+    outcome: Outcome
+    notices: tuple[Notice, ...] = ()
+    wake_seconds: float | None = None
+
+
+def record_of(failure: Failure) -> EventRecord:
+    """Read back what the guard knows of a failure's event."""
+    return EventRecord(
+        event_id=failure.event_id,
+        event_type=failure.event_type,
+        sequence=failure.event_sequence,
+        stream_id=failure.stream_id,
+    )
+
+
+def resolved(
+    connection: Connection,
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    failure_id: UUID,
+    method: ResolutionMethod,
+    by: str | None,
+) -> tuple[tuple[Notice, ...], bool]:
+    """End a failure, let its stream flow or be drained, count. Hold the gate and the failure's row.
+
+    Returns what to tell, and whether parked events can be drained now.
+    """
+    failures.resolve(connection, failure_id, method, by)
+    can_drain = gates.settle(connection, ticket.projection, ticket.gate, projection.order)
+    before, after = counters.count_failures(connection, context.health, projection.name, change=-1)
+    is_manual = method not in (ResolutionMethod.AUTO_RETRY, ResolutionMethod.MANUAL_RETRY)
+    notices = [
+        Notice(
+            kind=NoticeKind.RESOLVED if is_manual else NoticeKind.HEALED,
+            projection=projection.name,
+            event_id=ticket.event.event_id,
+            event_type=ticket.event.event_type,
+            stream_id=ticket.event.stream_id,
+            failure_id=failure_id,
+            actor=by,
+        )
+    ]
+    if before != after:
+        notices.append(
+            Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after)
+        )
+    return tuple(notices), can_drain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Retry:
+    """A claimed failure that is to be tried. `by` is the person who asked; `is_probe` goes past the breaker's hold."""
+
+    context: Context
+    projection: Projection
+    failure: Failure
+    token: str
+    by: str | None
+    is_probe: bool
+
+    @property
+    def what(self) -> str:
+        return f"{self.projection.name}: a retry of event {self.failure.event_id!r} is not on record"
+
+    @property
+    def ticket(self) -> Ticket:
+        return self.projection.ticket(record_of(self.failure))
+
+    def prepare(self, connection: Connection) -> Done | None:
+        ended = self.still_mine(connection)
+        if ended is not None:
+            return ended
+        state = states.read(connection, self.projection.name)
+        goes_past_hold = self.is_probe or self.by is not None
+        if state is not None and state.state == "active" and (state.held_since is None or goes_past_hold):
+            return None
+        failures.postpone(connection, self.failure.id, token=self.token, delay_seconds=0.0)
+        return Finished(outcome=self._answer(OutcomeStatus.PARKED))
+
+    def still_mine(self, connection: Connection) -> Done | None:
+        ticket = self.ticket
+        gates.lock(connection, ticket)
+        row = failures.locked(connection, self.failure.id)
+        if row is None or row.resolved_at is not None:
+            return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
+        if row.lease_owner != self.token:
+            return Finished(outcome=self._answer(OutcomeStatus.FAILED))
+        if gates.look(connection, ticket.projection, ticket.event.event_id).done is not None:
+            return self._resolve(connection)
+        return None
+
+    def succeeded(self, connection: Connection) -> Done:
+        gates.record_done(connection, self.ticket)
+        return self._resolve(connection)
+
+    def _resolve(self, connection: Connection) -> Done:
+        method = ResolutionMethod.AUTO_RETRY if self.by is None else ResolutionMethod.MANUAL_RETRY
+        notices, can_drain = resolved(
+            connection, self.context, self.projection, self.ticket, self.failure.id, method, self.by
+        )
+        outcome = self._answer(OutcomeStatus.APPLIED)
+        return Finished(outcome=outcome, notices=notices, wake_seconds=0.0 if can_drain else None)
+
+    def failed(self, connection: Connection, call: FailedCall) -> Done:
+        elapsed = (self.failure.updated_at - self.failure.failed_at).total_seconds()
+        written = write_attempt(
+            connection,
+            self.context,
+            self.projection,
+            self.ticket,
+            self.failure,
+            call,
+            elapsed_seconds=max(elapsed, 0.0),
+            is_probe=self.is_probe,
+        )
+        return Finished(
+            outcome=self._answer(OutcomeStatus.FAILED), notices=written.notices, wake_seconds=written.delay_seconds
+        )
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        io: IO = self.context.io
+        lease = self.context.lease_seconds
+
+        def renew(connection: Connection) -> bool:
+            return failures.renew(connection, self.failure.id, token=self.token, lease_seconds=lease)
+
+        return io.renewing(lambda: transact(self.context, renew, what=self.what, seconds=5.0), lease / 3)
+
+    def _answer(self, status: OutcomeStatus) -> Outcome:
+        return answer(
+            self.ticket, status, failure_id=self.failure.id, attempts=self.failure.retry_count + 1
+        )
+
+
+async def heal(
+    context: Context,
+    projection: Projection,
+    failure: Failure,
+    *,
+    token: str,
+    by: str | None = None,
+    is_probe: bool = False,
+) -> Outcome:
+    """Try a failure that was claimed with `token`; its stream is drained by the worker afterwards.
+
+    An event that cannot be rebuilt from its row counts as a failed attempt that waits for a person.
+    """
+    job = _Retry(context=context, projection=projection, failure=failure, token=token, by=by, is_probe=is_probe)
+    try:
+        event = context.codec.decode(failure.event_payload)
+    except Exception as error:
+        call = described_call(unreadable(error), None)
+        done = await transact(
+            context, lambda connection: job.still_mine(connection) or job.failed(connection, call), what=job.what
+        )
+        context.tell(done.notices)
+        return done.outcome
+    return await attempt(context, projection, job, event)
+
+
+def unreadable(error: Exception) -> Exception:
+    """Say that an event cannot be rebuilt from what is on record; trying again is useless until the code changes."""
+    permanent = PermanentFailure(f"the event cannot be rebuilt from its record: {error}")
+    permanent.__cause__ = error
+    return permanent

@@ -1,0 +1,164 @@
+"""One round of a worker: retries that are due, streams that can be drained, a probe of what is held, the counters.
+
+Each projection is worked on by itself, so that a slow or failing one delays no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from .._model import Health, OutcomeStatus
+from .._notices import Notice, NoticeKind
+from .._policy import Breaker, probe_pause
+from .._store import attempts, counters, failures, gates, reading, states
+from .context import Context, new_token, transact
+from .draining import drain
+from .healing import heal
+from .projection import Projection
+
+__all__ = ["Round", "keep_books", "prune", "work_on"]
+
+_DRAINED_AT_ONCE = 100
+_ROLLED_UP_AT_ONCE = 5_000
+_PRUNED_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one round did. `has_more` says that its bounds were reached before the work was."""
+
+    retried: int = 0
+    healed: int = 0
+    drained: int = 0
+    rolled_up: int = 0
+    pruned: int = 0
+    has_more: bool = False
+
+    def plus(self, other: Round) -> Round:
+        """Add up two rounds."""
+        return Round(
+            retried=self.retried + other.retried,
+            healed=self.healed + other.healed,
+            drained=self.drained + other.drained,
+            rolled_up=self.rolled_up + other.rolled_up,
+            pruned=self.pruned + other.pruned,
+            has_more=self.has_more or other.has_more,
+        )
+
+
+async def work_on(
+    context: Context, projection: Projection, *, batch: int, stops: Callable[[], bool]
+) -> Round:
+    """Retry, drain and probe one projection, up to `batch` of each; stops between two events when asked to."""
+    retried = healed = drained = 0
+    while retried < batch and not stops():
+        token = new_token()
+        claimed = await transact(
+            context, lambda connection: _claim(connection, context, projection, token), what=f"{projection.name}: retries"
+        )
+        if not claimed:
+            break
+        outcome = await heal(context, projection, claimed[0], token=token)
+        retried += 1
+        healed += outcome.status is OutcomeStatus.APPLIED
+    streams = await transact(
+        context,
+        lambda connection: gates.drainable(connection, projection.name, batch),
+        what=f"{projection.name}: drain",
+    )
+    for gate in streams:
+        if stops():
+            break
+        drained += await drain(context, projection, gate, limit=_DRAINED_AT_ONCE)
+    if projection.retry.breaker is not None and not stops():
+        await _probe(context, projection, projection.retry.breaker)
+    has_more = retried >= batch or (drained > 0 and bool(streams))
+    return Round(retried=retried, healed=healed, drained=drained, has_more=has_more)
+
+
+def _claim(connection: Connection, context: Context, projection: Projection, token: str) -> list[failures.Failure]:
+    return failures.claim_due(
+        connection,
+        projection.name,
+        limit=1,
+        process=context.process,
+        token=token,
+        lease_seconds=context.lease_seconds,
+    )
+
+
+async def _probe(context: Context, projection: Projection, breaker: Breaker) -> None:
+    """Try one event of a held projection when a probe is due; a success ends the hold and gives retries back."""
+    token = new_token()
+    longest = projection.timeout_seconds + context.lease_seconds
+
+    def take(connection: Connection) -> tuple[int, failures.Failure | None] | None:
+        number = states.take_probe(connection, projection.name, longest_call_seconds=longest)
+        if number is None:
+            return None
+        candidate = states.probe_candidate(connection, projection.name)
+        if candidate is None:
+            return number, None
+        claimed = failures.claim(connection, candidate, token=token, lease_seconds=context.lease_seconds)
+        return number, claimed
+
+    what = f"{projection.name}: a probe"
+    taken = await transact(context, take, what=what)
+    if taken is None:
+        return
+    number, failure = taken
+    outcome = None if failure is None else await heal(context, projection, failure, token=token, is_probe=True)
+    if outcome is not None and outcome.status is OutcomeStatus.FAILED:
+        pause = probe_pause(breaker, number)
+        await transact(
+            context,
+            lambda connection: states.postpone_probe(connection, projection.name, pause_seconds=pause),
+            what=what,
+        )
+        return
+    await transact(context, lambda connection: _release(connection, projection), what=what)
+    context.tell([Notice(kind=NoticeKind.RELEASED, projection=projection.name)])
+    context.wake(0.0)
+
+
+def _release(connection: Connection, projection: Projection) -> None:
+    state = states.read(connection, projection.name)
+    if state is not None and state.outage_began_at is not None:
+        attempts.give_back(connection, projection.name, state.outage_began_at)
+    states.let_go(connection, projection.name)
+
+
+async def keep_books(context: Context, names: Sequence[str]) -> Round:
+    """Count successes into checkpoints and metrics, write handler times down, and store what the judge says now."""
+    what = "the counters"
+    total = 0
+    for name in await transact(context, counters.names_to_roll_up, what=what):
+        total += await transact(
+            context, lambda connection, name=name: counters.roll_up(connection, name, _ROLLED_UP_AT_ONCE), what=what
+        )
+    timings = context.timings.take()
+
+    def judge(connection: Connection) -> list[Health]:
+        for name, (calls, milliseconds) in sorted(timings.items()):
+            counters.record_timing(connection, name, calls=calls, total_ms=milliseconds)
+        judged = reading.healths(connection, context.health, list(names))
+        reading.store_judgements(connection, judged)
+        return judged
+
+    await transact(context, judge, what=what)
+    return Round(rolled_up=total, has_more=total >= _ROLLED_UP_AT_ONCE)
+
+
+async def prune(context: Context) -> Round:
+    """Forget applied events that are older than the window in which redelivery is recognised."""
+    pruned = await transact(
+        context,
+        lambda connection: counters.prune(
+            connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE
+        ),
+        what="pruning",
+    )
+    return Round(pruned=pruned, has_more=pruned >= _PRUNED_AT_ONCE)

@@ -1,0 +1,79 @@
+"""One function says how healthy a projection is; whatever is stored or shown is what it said last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import ConfigurationError
+
+__all__ = ["HealthPolicy", "Signs", "Status", "judge"]
+
+Status = Literal["healthy", "degraded", "critical", "offline"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPolicy:
+    """From how many unresolved failures on a projection is degraded, critical and offline.
+
+    It is also offline when work has been due for `stalled_after_seconds` and nobody does it.
+    """
+
+    degraded_from: int = 1
+    critical_from: int = 10
+    offline_from: int = 50
+    stalled_after_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.degraded_from <= self.critical_from <= self.offline_from:
+            raise ConfigurationError("HealthPolicy needs 1 <= degraded_from <= critical_from <= offline_from")
+        if not self.stalled_after_seconds > 0:
+            raise ConfigurationError("HealthPolicy(stalled_after_seconds=...) takes a number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """The facts a judgement rests on. `overdue_seconds`: how long the oldest work that is due has been waiting."""
+
+    active_failures: int
+    exhausted_failures: int = 0
+    parked_events: int = 0
+    overdue_seconds: float = 0.0
+    tainted_streams: int = 0
+    held: bool = False
+    state: str = "active"
+
+
+def judge(policy: HealthPolicy, signs: Signs) -> tuple[Status, tuple[str, ...]]:
+    """Return a projection's status and, where there is something to say, the reasons."""
+    status = _by_failures(policy, signs.active_failures)
+    reasons: list[str] = []
+    if signs.active_failures:
+        reasons.append(_count(signs.active_failures, "unresolved failure"))
+    if signs.exhausted_failures:
+        reasons.append(f"{_count(signs.exhausted_failures, 'failure')} wait(s) for a person")
+    if signs.held:
+        status = "offline"
+        reasons.append("held: so many failures in a row look like an outage; it is probed and goes on by itself")
+    if signs.overdue_seconds >= policy.stalled_after_seconds:
+        status = "offline"
+        reasons.append(f"work has been due for {signs.overdue_seconds:.0f} s and no worker does it")
+    if signs.state != "active":
+        reasons.append(f"the projection is {signs.state}")
+    if signs.parked_events:
+        reasons.append(f"{_count(signs.parked_events, 'event')} parked")
+    if signs.tainted_streams:
+        reasons.append(f"{_count(signs.tainted_streams, 'stream')} tainted: an event was skipped or may be out of order")
+    return status, tuple(reasons)
+
+
+def _by_failures(policy: HealthPolicy, active: int) -> Status:
+    if active >= policy.offline_from:
+        return "offline"
+    if active >= policy.critical_from:
+        return "critical"
+    return "degraded" if active >= policy.degraded_from else "healthy"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,221 @@
+"""Async I/O: SQL runs in SQLAlchemy's greenlets, async handlers on the loop, blocking apart ones in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
+from ..errors import HandlerTimeout, StoreUnavailable
+from .blocking import in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
+from .engines import HANDLER_HAS_IT, begin_immediate
+from .protocol import Call, Rows, Transaction
+
+__all__ = ["AsyncIO"]
+
+T = TypeVar("T")
+log = logging.getLogger("projection_guard")
+_LONGEST_BUSY_SECONDS: Final = 60.0
+
+
+class AsyncTransaction:
+    """A transaction on an async connection."""
+
+    __slots__ = ("_is_pipelined", "_schema", "connection")
+
+    def __init__(self, connection: AsyncConnection, schema: str | None, *, is_pipelined: bool) -> None:
+        self.connection = connection
+        self._schema = schema
+        self._is_pipelined = is_pipelined
+
+    @property
+    def state(self) -> TransactionState:
+        """Where the transaction stands."""
+        connection = self.connection.sync_connection
+        return TransactionState.LOST if connection is None else transaction_state(connection)
+
+    async def together(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements in one round trip (psycopg's pipeline), or one after the other."""
+        if not self._is_pipelined:
+            return await self.connection.run_sync(in_turn, statements)
+        assert self.connection.sync_connection is not None
+        driver: Any = self.connection.sync_connection.connection.driver_connection
+        try:
+            async with driver.pipeline():
+                cursors = [await driver.execute(statement.sql, statement.parameters) for statement in statements]
+            return [await cursor.fetchall() if cursor.description else () for cursor in cursors]
+        except BaseException:
+            if driver.closed or driver.broken:
+                await self.connection.invalidate()
+            raise
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run a function of the connection."""
+        return await self.connection.run_sync(in_schema, self._schema, work)
+
+    async def call(self, call: Call, *event: object) -> None:
+        """Call a joined handler; it is cancelled when its time is up."""
+        assert self.connection.sync_connection is not None
+        info = self.connection.sync_connection.info
+        info[HANDLER_HAS_IT] = True
+        try:
+            await _call(call, *event, self.connection)
+        finally:
+            info[HANDLER_HAS_IT] = False
+
+    async def commit(self) -> None:
+        """Commit."""
+        await self.connection.commit()
+
+    async def close(self) -> None:
+        """Give the connection back, also when this task is being cancelled."""
+        await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
+
+
+class AsyncIO:
+    """Async I/O over an engine."""
+
+    def __init__(self, engine: AsyncEngine, schema: str | None) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._is_pipelined = not self._is_sqlite and pipelines()
+        self._autocommit = None if self._is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def begin(self) -> Transaction:
+        """Open a transaction."""
+        connection = await self._connect(self._engine)
+        try:
+            await connection.begin()
+            if self._is_sqlite:
+                await self._wait_for_the_writer(connection)
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(_close(connection)))
+            raise
+        return AsyncTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+
+    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+        try:
+            return await engine.connect().start()
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(unreachable(engine.sync_engine)) from error
+
+    async def _wait_for_the_writer(self, connection: AsyncConnection) -> None:
+        end = asyncio.get_running_loop().time() + _LONGEST_BUSY_SECONDS
+        while True:
+            try:
+                return await connection.run_sync(begin_immediate)
+            except SQLAlchemyError as error:
+                if trouble(error) is not Trouble.REDO or asyncio.get_running_loop().time() > end:
+                    raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+                await asyncio.sleep(0.01)
+
+    async def once(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements as one transaction."""
+        if self._autocommit is None or len(statements) > 1:
+            transaction = await self.begin()
+            try:
+                results = await transaction.together(statements)
+                await transaction.commit()
+            finally:
+                await transaction.close()
+            return results
+        connection = await self._connect(self._autocommit)
+        try:
+            return await connection.run_sync(in_turn, statements)
+        finally:
+            await asyncio.shield(asyncio.ensure_future(_close(connection)))
+
+    async def call(self, call: Call, *event: object) -> None:
+        """Call an apart handler: awaited, or in a thread, which is left behind when its time is up."""
+        await _call(call, *event)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; the loop goes on."""
+        await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def _renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        tasks: list[asyncio.Task[None]] = []
+        handle = loop.call_later(
+            every_seconds, lambda: tasks.append(loop.create_task(_renew_for_ever(renew, every_seconds)))
+        )
+        try:
+            yield
+        finally:
+            handle.cancel()
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AbstractAsyncContextManager[None]:
+        """Renew a lease in a task; none is made for a call that ends before the first renewal is due."""
+        return self._renewing(renew, every_seconds)
+
+    def forget_threads(self) -> None:
+        """Nothing to forget: tasks stay with their loop."""
+
+    async def shielded(self, work: Coroutine[object, None, T]) -> T:
+        """Run work to its end, also while this task is being cancelled."""
+        return await asyncio.shield(asyncio.ensure_future(work))
+
+    async def all(self, works: Sequence[Coroutine[object, None, T]]) -> list[T | Exception]:
+        """Run works side by side; cancelled, all of them are."""
+        if len(works) == 1:
+            try:
+                return [await works[0]]
+            except Exception as error:
+                return [error]
+        results = await asyncio.gather(*works, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, Exception):
+                raise result
+        return [result for result in results if not isinstance(result, BaseException) or isinstance(result, Exception)]
+
+
+async def _renew_for_ever(renew: Callable[[], Awaitable[object]], every_seconds: float) -> None:
+    while True:
+        try:
+            await renew()
+        except Exception as error:
+            log.warning("a lease could not be renewed: %s", type(error).__name__)
+        await asyncio.sleep(every_seconds)
+
+
+async def _call(call: Call, *arguments: object) -> None:
+    timer = asyncio.timeout(call.timeout_seconds)
+    try:
+        async with timer:
+            if call.is_async:
+                result = call.handler(*arguments)
+                if inspect.isawaitable(result):
+                    await result
+            else:
+                refuse_coroutine(await asyncio.to_thread(call.handler, *arguments))
+    except TimeoutError as error:
+        if timer.expired():
+            raise HandlerTimeout(overran(call)) from error
+        raise
+
+
+async def _close(connection: AsyncConnection) -> None:
+    """Give a connection back. A lost one is thrown away; SQLAlchemy's own bookkeeping may be off by then."""
+    try:
+        await connection.close()
+    except Exception as error:
+        log.debug("closing a connection: %s", type(error).__name__)
+        try:
+            await connection.invalidate()
+            await connection.close()
+        except Exception as second:
+            log.debug("throwing a connection away: %s", type(second).__name__)

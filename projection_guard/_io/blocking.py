@@ -1,0 +1,334 @@
+"""Blocking I/O: the coroutines here never suspend."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
+from ..errors import HandlerTimeout, RegistrationError, StoreUnavailable
+from .engines import HANDLER_HAS_IT, begin_immediate
+from .protocol import Call, Rows, Transaction, drive
+
+__all__ = ["BlockingIO"]
+
+T = TypeVar("T")
+log = logging.getLogger("projection_guard")
+_LONGEST_BUSY_SECONDS: Final = 60.0
+
+
+class BlockingTransaction:
+    """A transaction on a blocking connection."""
+
+    __slots__ = ("_is_pipelined", "_schema", "connection")
+
+    def __init__(self, connection: Connection, schema: str | None, *, is_pipelined: bool) -> None:
+        self.connection = connection
+        self._schema = schema
+        self._is_pipelined = is_pipelined
+
+    @property
+    def state(self) -> TransactionState:
+        """Where the transaction stands."""
+        return transaction_state(self.connection)
+
+    async def together(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements in one round trip (psycopg's pipeline), or one after the other."""
+        if not self._is_pipelined:
+            return in_turn(self.connection, statements)
+        driver: Any = self.connection.connection.driver_connection
+        try:
+            with driver.pipeline():
+                cursors = [driver.execute(statement.sql, statement.parameters) for statement in statements]
+            return [cursor.fetchall() if cursor.description else () for cursor in cursors]
+        except BaseException:
+            if driver.closed or driver.broken:
+                self.connection.invalidate()
+            raise
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run a function of the connection."""
+        return in_schema(self.connection, self._schema, work)
+
+    async def call(self, call: Call, *event: object) -> None:
+        """Call a joined handler; one that is left behind has its transaction cut."""
+        info = self.connection.info
+        info[HANDLER_HAS_IT] = True
+        try:
+            _call(call, *event, self.connection)
+        except _LeftBehind as late:
+            info[HANDLER_HAS_IT] = False
+            cut(self.connection)
+            raise late.timeout from None
+        finally:
+            info[HANDLER_HAS_IT] = False
+
+    async def commit(self) -> None:
+        """Commit."""
+        self.connection.commit()
+
+    async def close(self) -> None:
+        """Give the connection back; what was not committed is rolled back."""
+        close(self.connection)
+
+
+class BlockingIO:
+    """Blocking I/O over an engine."""
+
+    def __init__(self, engine: Engine, schema: str | None) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._is_pipelined = not self._is_sqlite and pipelines()
+        self._autocommit = None if self._is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._heartbeats = _Heartbeats()
+
+    async def begin(self) -> Transaction:
+        """Open a transaction."""
+        connection = self._connect(self._engine)
+        try:
+            connection.begin()
+            if self._is_sqlite:
+                self._wait_for_the_writer(connection)
+        except BaseException:
+            close(connection)
+            raise
+        return BlockingTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+
+    def _connect(self, engine: Engine) -> Connection:
+        try:
+            return engine.connect()
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(unreachable(engine)) from error
+
+    def _wait_for_the_writer(self, connection: Connection) -> None:
+        end = time.monotonic() + _LONGEST_BUSY_SECONDS
+        while True:
+            try:
+                return begin_immediate(connection)
+            except SQLAlchemyError as error:
+                if trouble(error) is not Trouble.REDO or time.monotonic() > end:
+                    raise StoreUnavailable(unreachable(self._engine)) from error
+                time.sleep(0.01)
+
+    async def once(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements as one transaction."""
+        if self._autocommit is None or len(statements) > 1:
+            transaction = await self.begin()
+            try:
+                results = await transaction.together(statements)
+                await transaction.commit()
+            finally:
+                await transaction.close()
+            return results
+        connection = self._connect(self._autocommit)
+        try:
+            return in_turn(connection, statements)
+        finally:
+            close(connection)
+
+    async def call(self, call: Call, *event: object) -> None:
+        """Call an apart handler."""
+        try:
+            _call(call, *event)
+        except _LeftBehind as late:
+            raise late.timeout from None
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, with this thread."""
+        time.sleep(seconds)
+
+    def renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AbstractAsyncContextManager[None]:
+        """Let one background thread renew all leases of this guard's calls."""
+        return self._heartbeats.during(lambda: drive(_as_coroutine(renew)), every_seconds)
+
+    def forget_threads(self) -> None:
+        """In a child of fork: the thread that renews leases is the parent's."""
+        self._heartbeats = _Heartbeats()
+
+    async def shielded(self, work: Coroutine[object, None, T]) -> T:
+        """Run work to its end: a thread cannot be cancelled."""
+        return await work
+
+    async def all(self, works: Sequence[Coroutine[object, None, T]]) -> list[T | Exception]:
+        """Run works one after the other."""
+        results: list[T | Exception] = []
+        for work in works:
+            try:
+                results.append(await work)
+            except Exception as error:
+                results.append(error)
+        return results
+
+
+async def _as_coroutine(renew: Callable[[], Awaitable[object]]) -> object:
+    return await renew()
+
+
+class _LeftBehind(Exception):
+    """A handler that overran its time runs on in a thread of its own."""
+
+    def __init__(self, timeout: HandlerTimeout) -> None:
+        self.timeout = timeout
+
+
+def _call(call: Call, *arguments: object) -> None:
+    if call.abandonable:
+        result = _call_in_thread(call, arguments)
+    else:
+        started = time.monotonic()
+        result = call.handler(*arguments)
+        if time.monotonic() - started > call.timeout_seconds:
+            raise HandlerTimeout(overran(call))
+    refuse_coroutine(result)
+
+
+def _call_in_thread(call: Call, arguments: tuple[object, ...]) -> object:
+    results: list[object] = []
+    errors: list[BaseException] = []
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            results.append(context.run(call.handler, *arguments))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="projection_guard-handler", daemon=True)
+    thread.start()
+    thread.join(call.timeout_seconds)
+    if thread.is_alive():
+        raise _LeftBehind(HandlerTimeout(overran(call)))
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def overran(call: Call) -> str:
+    """Say that a handler took too long."""
+    return f"the handler ran longer than its timeout of {call.timeout_seconds:g} s"
+
+
+def refuse_coroutine(result: object) -> None:
+    """Refuse a handler that returned a coroutine instead of doing its work."""
+    if result is not None and inspect.iscoroutine(result):
+        result.close()
+        raise RegistrationError("the handler returned a coroutine; a blocking guard cannot await it: use AsyncProjectionGuard")
+
+
+def pipelines() -> bool:
+    """Return whether the driver can send several statements in one round trip."""
+    import psycopg
+
+    return psycopg.Pipeline.is_supported()
+
+
+def in_turn(connection: Connection, statements: Sequence[Bound]) -> list[Rows]:
+    """Run statements one after the other."""
+    results: list[Rows] = []
+    for statement in statements:
+        result = connection.exec_driver_sql(statement.sql, statement.parameters)  # type: ignore[arg-type]
+        results.append(result.all() if result.returns_rows else ())  # type: ignore[arg-type]
+    return results
+
+
+def in_schema(connection: Connection, schema: str | None, work: Callable[[Connection], T]) -> T:
+    """Run a function with the guard's tables found in the guard's schema; a handler never sees that."""
+    if schema is None:
+        return work(connection)
+    connection.execution_options(schema_translate_map={None: schema})
+    try:
+        return work(connection)
+    finally:
+        if not connection.closed:
+            connection.execution_options(schema_translate_map=None)
+
+
+def cut(connection: Connection) -> None:
+    """Break off a transaction that another thread may be using; whatever that thread still tries fails."""
+    try:
+        driver: Any = connection.connection.driver_connection
+        if connection.dialect.name == "sqlite":
+            driver.interrupt()
+            driver.rollback()
+        else:
+            driver.cancel()
+        connection.invalidate()
+    except Exception as error:
+        log.debug("cutting off a handler's transaction: %s", type(error).__name__)
+
+
+def close(connection: Connection) -> None:
+    """Give a connection back. A lost one is thrown away; SQLAlchemy's own bookkeeping may be off by then."""
+    try:
+        connection.close()
+    except Exception as error:
+        log.debug("closing a connection: %s", type(error).__name__)
+        try:
+            connection.invalidate()
+            connection.close()
+        except Exception as second:
+            log.debug("throwing a connection away: %s", type(second).__name__)
+
+
+def unreachable(engine: Engine) -> str:
+    """Say which database is out of reach, without its password."""
+    where = engine.url.render_as_string(hide_password=True)
+    return f"The guard's database {where} cannot be reached or is busy; deliver the event again once it is back"
+
+
+class _Heartbeats:
+    """One thread that renews the leases of all calls under way. It starts with the first call."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, tuple[list[float], float, Callable[[], object]]] = {}
+        self._thread: threading.Thread | None = None
+        self._next = 0
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def during(self, renew: Callable[[], object], every_seconds: float) -> AsyncIterator[None]:
+        with self._lock:
+            self._next += 1
+            key = self._next
+            self._calls[key] = ([time.monotonic() + every_seconds], every_seconds, renew)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="projection_guard-leases", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.pop(key, None)
+
+    def _run(self) -> None:
+        idle_since: float | None = None
+        while True:
+            now = time.monotonic()
+            with self._lock:
+                calls = list(self._calls.values())
+                idle_since = None if calls else (idle_since or now)
+                if idle_since is not None and now - idle_since > 5.0:
+                    self._thread = None
+                    return
+            for due, every, renew in calls:
+                if due[0] <= now:
+                    due[0] = now + every
+                    self._renew(renew)
+            shortest = min((every for _, every, _ in calls), default=1.0)
+            time.sleep(min(1.0, shortest / 4))
+
+    def _renew(self, renew: Callable[[], object]) -> None:
+        try:
+            renew()
+        except Exception as error:
+            log.warning("a lease could not be renewed: %s", type(error).__name__)

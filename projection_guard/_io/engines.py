@@ -1,0 +1,154 @@
+"""The guard's view of an engine: made from a URL or handed in by the host, which keeps its own settings.
+
+A view shares the host's pool. On it, transactions are READ COMMITTED (PostgreSQL) or BEGIN IMMEDIATE (SQLite), and a
+handler's attempt to end the guard's transaction is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+
+from ..errors import ConfigurationError, ConnectionRefusedToHandler
+
+__all__ = ["HANDLER_HAS_IT", "SUPPORTED", "async_engine_for", "async_view", "begin_immediate", "engine_for", "view"]
+
+HANDLER_HAS_IT: Final = "projection_guard.handler_has_it"
+_PREPARED: Final = "projection_guard.prepared"
+SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
+_DRIVERS: Final = {"postgresql": frozenset({"psycopg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
+_BUSY_MILLISECONDS: Final = 10_000
+_POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "prepare_threshold": None,  # behind PgBouncer in transaction mode prepared statements of two clients collide
+}
+
+
+def _url(url: str | URL, *, asynchronous: bool) -> URL:
+    try:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1) if isinstance(url, str) else url)
+    except ArgumentError as error:
+        raise ConfigurationError(f"The database URL cannot be read; write {SUPPORTED}") from error
+    backend, _, driver = parsed.drivername.partition("+")
+    if backend not in _DRIVERS or (driver and driver not in _DRIVERS[backend]):
+        raise ConfigurationError(
+            f"projection_guard does not work with the database driver {parsed.drivername!r}; use {SUPPORTED}"
+        )
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
+
+
+def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
+    if url.get_backend_name() == "postgresql":
+        # psycopg reads what the URL itself says, so only what it leaves open is set here
+        return {"connect_args": {k: v for k, v in _POSTGRESQL_CONNECT.items() if k not in url.query}}
+    if url.database in (None, "", ":memory:") or "mode=memory" in str(url.query):
+        # an in-memory database lives in one connection: share it, one user at a time
+        pool = AsyncAdaptedQueuePool if asynchronous else QueuePool
+        return {"poolclass": pool, "pool_size": 1, "max_overflow": 0, "connect_args": {"check_same_thread": False}}
+    return {}
+
+
+def engine_for(target: str | URL | Engine) -> Engine:
+    """Return a blocking engine for a URL, or the one given. Raises `ConfigurationError`."""
+    if isinstance(target, AsyncEngine):
+        raise ConfigurationError("ProjectionGuard takes a URL or an Engine; for an AsyncEngine use AsyncProjectionGuard")
+    if isinstance(target, Engine):
+        return _checked(target)
+    if not isinstance(target, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"ProjectionGuard takes a URL or an Engine, not {type(target).__name__}")
+    url = _url(target, asynchronous=False)
+    try:
+        return create_engine(url, **_options(url, asynchronous=False))
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(_missing(url)) from error
+
+
+def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
+    """Return an async engine for a URL, or the one given. Raises `ConfigurationError`."""
+    if isinstance(target, Engine):
+        raise ConfigurationError("AsyncProjectionGuard takes a URL or an AsyncEngine; for an Engine use ProjectionGuard")
+    if isinstance(target, AsyncEngine):
+        _checked(target.sync_engine)
+        return target
+    if not isinstance(target, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"AsyncProjectionGuard takes a URL or an AsyncEngine, not {type(target).__name__}")
+    url = _url(target, asynchronous=True)
+    try:
+        return create_async_engine(url, **_options(url, asynchronous=True))
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(_missing(url)) from error
+
+
+def _missing(url: URL) -> str:
+    extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
+    return f"The driver for {url.drivername} is not installed: pip install 'projection-guard[{extra}]'"
+
+
+def _checked(engine: Engine) -> Engine:
+    drivers = _DRIVERS.get(engine.dialect.name)
+    if drivers is None or engine.dialect.driver not in (*drivers, "psycopg_async"):
+        named = f"{engine.dialect.name}+{engine.dialect.driver}"
+        raise ConfigurationError(f"projection_guard does not work with the database driver {named!r}; use {SUPPORTED}")
+    return engine
+
+
+def view(engine: Engine) -> Engine:
+    """Return the guard's view of an engine; the engine itself stays as it is."""
+    guarded = engine.execution_options(projection_guard=True)
+    event.listen(guarded, "commit", _refuse_commit)
+    event.listen(guarded, "rollback", _refuse_rollback)
+    return guarded
+
+
+def async_view(engine: AsyncEngine) -> AsyncEngine:
+    """Return the guard's view of an async engine."""
+    guarded = engine.execution_options(projection_guard=True)
+    event.listen(guarded.sync_engine, "commit", _refuse_commit)
+    event.listen(guarded.sync_engine, "rollback", _refuse_rollback)
+    return guarded
+
+
+def _refuse_commit(connection: Connection) -> None:
+    if connection.info.get(HANDLER_HAS_IT):
+        raise ConnectionRefusedToHandler(
+            "A handler must not commit the guard's transaction: its writes are committed together with the record that "
+            "the event was applied. Leave the commit out; for steps of your own use connection.begin_nested()"
+        )
+
+
+def _refuse_rollback(connection: Connection) -> None:
+    if not connection.invalidated and connection.info.get(HANDLER_HAS_IT):
+        raise ConnectionRefusedToHandler(
+            "A handler must not roll back or close the guard's connection. Raise an exception and everything it wrote "
+            "is undone; for steps of your own use connection.begin_nested()"
+        )
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Begin a writing transaction on SQLite: a deferred one that reads first cannot wait for its lock later."""
+    if not connection.info.get(_PREPARED):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        if connection.exec_driver_sql("PRAGMA journal_mode").scalar() not in ("wal", "memory"):
+            _end_stray_transaction(connection)
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.info[_PREPARED] = True
+    _end_stray_transaction(connection)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _end_stray_transaction(connection: Connection) -> None:
+    """End the deferred transaction that a host's own `begin` hook may have opened; nothing was written in it."""
+    driver = connection.connection.driver_connection
+    if getattr(driver, "in_transaction", False):
+        connection.exec_driver_sql("COMMIT")

@@ -1,0 +1,227 @@
+"""The values that travel between modules: what an event says of itself, what became of it, what is on record.
+
+Everything here is frozen and knows nothing of databases or frameworks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, Literal, TypeVar
+from uuid import UUID
+
+__all__ = [
+    "Attempt",
+    "Checkpoint",
+    "EventRecord",
+    "Failure",
+    "Health",
+    "HealthStatus",
+    "Json",
+    "Order",
+    "Origin",
+    "Outcome",
+    "OutcomeStatus",
+    "Page",
+    "ResolutionMethod",
+    "StreamState",
+    "SystemStatus",
+]
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+T = TypeVar("T")
+
+
+class Order(StrEnum):
+    """What waits behind a failed event: its stream, nothing, or the whole projection."""
+
+    STREAM = "stream"
+    NONE = "none"
+    GLOBAL = "global"
+
+
+class Origin(StrEnum):
+    """Who brought an event to a projection."""
+
+    PUBLISH = "publish"
+    APPLY = "apply"
+    RETRY = "retry"
+    DRAIN = "drain"
+
+
+class OutcomeStatus(StrEnum):
+    """What became of one event in one projection."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    PARKED = "parked"
+    FAILED = "failed"
+    IGNORED = "ignored"
+    DEFERRED = "deferred"
+
+
+class HealthStatus(StrEnum):
+    """The four states of a projection, from best to worst."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    CRITICAL = "critical"
+    OFFLINE = "offline"
+
+
+class ResolutionMethod(StrEnum):
+    """How a failure came to its end."""
+
+    AUTO_RETRY = "auto_retry"
+    MANUAL_RETRY = "manual_retry"
+    MANUAL_REPLAY = "manual_replay"
+    MANUAL_SKIP = "manual_skip"
+    MANUAL_FIX = "manual_fix"
+    MANUAL_RESET = "manual_reset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """What the guard knows of an event, in its own words; `EventMapping` reads it off the event."""
+
+    event_id: str
+    event_type: str
+    sequence: int | None = None
+    stream_id: str | None = None
+    stream_version: int | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one event in one projection.
+
+    `attempts` counts calls of the handler for this event so far; 0 where it was not called.
+    """
+
+    status: OutcomeStatus
+    projection: str
+    event_id: str
+    failure_id: UUID | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One call of a handler that failed, as the failure's history shows it."""
+
+    number: int
+    attempted_at: datetime
+    error_type: str
+    error_message: str
+    duration_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An event that a projection could not apply. All times are aware UTC.
+
+    Unresolved with `next_retry_at` None means exhausted: it waits for a person.
+    """
+
+    id: UUID
+    event_id: str
+    event_type: str
+    event_sequence: int | None
+    stream_id: str | None
+    event_payload: Json
+    projection_name: str
+    error_type: str
+    error_message: str
+    error_traceback: str | None
+    fingerprint: str
+    retry_count: int
+    max_retries: int
+    failed_at: datetime
+    last_retry_at: datetime | None
+    next_retry_at: datetime | None
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    resolved_at: datetime | None
+    resolution_method: ResolutionMethod | None
+    resolved_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_exhausted(self) -> bool:
+        """True while it waits for a person: unresolved, and no retry is planned."""
+        return self.resolved_at is None and self.next_retry_at is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """How far a projection has come. `last_event_sequence` never falls, except by a reset."""
+
+    projection_name: str
+    last_event_id: str | None
+    last_event_type: str | None
+    last_event_sequence: int | None
+    checkpoint_at: datetime
+    events_processed: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """One projection's health, judged now. `reasons` says why it is not healthy, one sentence each."""
+
+    projection_name: str
+    status: HealthStatus
+    reasons: tuple[str, ...]
+    active_failures: int
+    exhausted_failures: int
+    parked_events: int
+    total_failures: int
+    total_events_processed: int
+    avg_processing_time_ms: float | None
+    lag_seconds: float
+    last_failure_at: datetime | None
+    last_success_at: datetime | None
+    state: Literal["active", "paused", "resetting", "rebuilding"]
+    held_since: datetime | None
+    tainted_streams: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemStatus:
+    """All projections of a guard in one look."""
+
+    overall_status: HealthStatus
+    total_projections: int
+    healthy_projections: int
+    degraded_projections: int
+    critical_projections: int
+    offline_projections: int
+    total_active_failures: int
+    total_events_processed: int
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """A stream that is not simply flowing: blocked behind a failure, or tainted."""
+
+    projection_name: str
+    stream_id: str
+    blocked: bool
+    tainted: bool
+    tainted_reason: str | None
+    parked_events: int
+    failure_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """A part of a list. Give `after` to the same call to get what follows; None means there is nothing more."""
+
+    items: tuple[T, ...]
+    after: str | None

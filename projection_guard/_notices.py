@@ -1,0 +1,89 @@
+"""What happened, told to observers after it was committed: one frozen value, plain callables, no base class."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+__all__ = ["Notice", "NoticeKind", "Observer", "log_notice", "tell"]
+
+log = logging.getLogger("projection_guard")
+
+
+class NoticeKind(StrEnum):
+    """The kinds of notices."""
+
+    FAILED = "failed"
+    RETRIED = "retried"
+    EXHAUSTED = "exhausted"
+    HEALED = "healed"
+    PARKED = "parked"
+    DRAINED = "drained"
+    RESOLVED = "resolved"
+    TAINTED = "tainted"
+    STATUS_CHANGED = "status_changed"
+    HELD = "held"
+    RELEASED = "released"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that happened to a projection, and is committed. Never carries an event's payload."""
+
+    kind: NoticeKind
+    projection: str
+    event_id: str | None = None
+    event_type: str | None = None
+    stream_id: str | None = None
+    failure_id: UUID | None = None
+    attempts: int = 0
+    error_type: str | None = None
+    fingerprint: str | None = None
+    next_retry_seconds: float | None = None
+    before: str | None = None
+    after: str | None = None
+    actor: str | None = None
+
+
+Observer = Callable[[Notice], object]
+
+_LEVELS = {
+    NoticeKind.EXHAUSTED: logging.ERROR,
+    NoticeKind.HELD: logging.ERROR,
+    NoticeKind.FAILED: logging.WARNING,
+    NoticeKind.TAINTED: logging.WARNING,
+    NoticeKind.STATUS_CHANGED: logging.WARNING,
+    NoticeKind.HEALED: logging.INFO,
+    NoticeKind.RELEASED: logging.INFO,
+    NoticeKind.RESOLVED: logging.INFO,
+    NoticeKind.PAUSED: logging.INFO,
+    NoticeKind.RESUMED: logging.INFO,
+    NoticeKind.RESET: logging.INFO,
+}
+
+
+def log_notice(notice: Notice) -> None:
+    """Log a notice: one line, the facts also in `extra`."""
+    level = _LEVELS.get(notice.kind, logging.DEBUG)
+    if not log.isEnabledFor(level):
+        return
+    facts = {name: getattr(notice, name) for name in Notice.__slots__}
+    known = {name: str(value) for name, value in facts.items() if value not in (None, 0) and name not in ("kind", "projection")}
+    told = ", ".join(f"{name}={value}" for name, value in known.items())
+    log.log(level, "%s: %s (%s)", notice.projection, notice.kind.value, told, extra={"projection_guard": known})
+
+
+def tell(observers: Sequence[Observer], notices: Sequence[Notice]) -> None:
+    """Tell every observer; one that raises is logged and disturbs nobody."""
+    for notice in notices:
+        for observer in observers:
+            try:
+                observer(notice)
+            except Exception as error:
+                log.warning("an observer raised %s on a %r notice", type(error).__name__, notice.kind.value)

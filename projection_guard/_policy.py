@@ -1,0 +1,201 @@
+"""When a failed event is tried again, and when a person has to look: decided here, acted on elsewhere.
+
+`RetryPolicy` is made of tenacity's own `wait`, `stop` and `retry` objects. They are asked only after a failure, with a
+`RetryCallState` that tells the history of the failure's row, so that a decision is the same in whichever process it
+is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from tenacity import RetryCallState, Retrying
+from tenacity.retry import retry_base, retry_if_exception
+from tenacity.stop import stop_after_attempt, stop_base
+from tenacity.wait import wait_base, wait_exponential
+
+from .errors import ConfigurationError, PermanentFailure, RetryAfter
+
+__all__ = ["Breaker", "RetryPolicy", "Verdict", "VerdictKind", "decide", "is_lost_connection", "probe_pause"]
+
+UNLIMITED: Final = 2**31 - 1
+_MOST_ATTEMPTS_COUNTED: Final = 10_000
+_LONGEST_TRANSIENT_WAIT_SECONDS: Final = 60.0
+_LONGEST_WAIT_SECONDS: Final = timedelta(days=365).total_seconds()
+_NEVER_CALLED: Final = Retrying()
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error says that a connection was cut or never came about, wherever in its chain it stands."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, ConnectionError):
+            return True
+        if isinstance(current, DBAPIError) and (current.connection_invalidated or isinstance(current, InterfaceError)):
+            return True
+        if type(current).__name__ == "OperationalError" and getattr(current, "sqlstate", "none here") is None:
+            return True  # psycopg's own: the server never answered, so there is no SQLSTATE
+        current = current.__cause__ or current.__context__
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """When a row of failures is taken for an outage, and how often the projection is then probed.
+
+    The projection is held after `failures` failed attempts in a row over at least `streams` streams with no success
+    between. The first probe comes after `first_pause_seconds`; each failed one doubles the pause, up to
+    `longest_pause_seconds`.
+    """
+
+    failures: int = 100
+    streams: int = 10
+    first_pause_seconds: float = 1.0
+    longest_pause_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 1 or self.streams < 1 or self.streams > self.failures:
+            raise ConfigurationError("Breaker needs failures >= streams >= 1")
+        if not 0 < self.first_pause_seconds <= self.longest_pause_seconds:
+            raise ConfigurationError("Breaker needs 0 < first_pause_seconds <= longest_pause_seconds")
+
+
+def _default_wait() -> wait_base:
+    return wait_exponential(multiplier=1, exp_base=2)
+
+
+def _any_exception() -> retry_base:
+    return retry_if_exception(lambda error: isinstance(error, Exception))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and when a failed event is tried again; by default after 1, 2, 4, 8 and 16 seconds.
+
+    `wait`, `stop` and `retry` are tenacity's own; `stop_after_attempt(n)` counts the first delivery, so the default of
+    6 means five retries. The first `immediate` retries are made by the process that saw the failure, later ones by any
+    worker; `blocking=True` makes `publish` wait for the immediate ones. `permanent` errors are never retried.
+    `transient` (a tuple of classes, or a predicate; lost connections by default) errors never exhaust an event: they
+    only back off. `breaker=None` never takes a row of failures for an outage.
+    """
+
+    wait: wait_base | Callable[[RetryCallState], float] = field(default_factory=_default_wait)
+    stop: stop_base | Callable[[RetryCallState], bool] = field(default_factory=lambda: stop_after_attempt(6))
+    retry: retry_base | Callable[[RetryCallState], bool] = field(default_factory=_any_exception)
+    immediate: int = 3
+    blocking: bool = False
+    permanent: tuple[type[Exception], ...] = ()
+    transient: tuple[type[Exception], ...] | Callable[[BaseException], bool] = is_lost_connection
+    breaker: Breaker | None = field(default_factory=Breaker)
+    max_retries: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.immediate < 0:
+            raise ConfigurationError(f"RetryPolicy(immediate=...) takes 0 or more, not {self.immediate}")
+        for name, part in (("wait", self.wait), ("stop", self.stop), ("retry", self.retry)):
+            if not callable(part):
+                raise ConfigurationError(
+                    f"RetryPolicy({name}=...) takes one of tenacity's {name} objects, not {part!r}"
+                )
+        object.__setattr__(self, "max_retries", self._count_retries())
+
+    def _count_retries(self) -> int:
+        """Ask `stop` how many attempts it allows when no time passes; a stop that never answers is unlimited."""
+        error = ConfigurationError("probe")
+        for attempt in range(1, _MOST_ATTEMPTS_COUNTED + 1):
+            if self.stop(_call_state(attempt, error, 0.0)):
+                return attempt - 1
+        return UNLIMITED
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Return whether this error only backs off and never exhausts an event."""
+        if isinstance(self.transient, tuple):
+            return isinstance(error, self.transient)
+        return self.transient(error)
+
+
+class VerdictKind(StrEnum):
+    """What a failed attempt leads to."""
+
+    RETRY = "retry"
+    TRANSIENT = "transient"
+    EXHAUSTED = "exhausted"
+    PERMANENT = "permanent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What follows from a failed attempt. `delay_seconds` is None when no retry is planned."""
+
+    kind: VerdictKind
+    delay_seconds: float | None
+
+
+def decide(
+    policy: RetryPolicy,
+    error: Exception,
+    *,
+    retry_count: int,
+    max_retries: int | None = None,
+    elapsed_seconds: float = 0.0,
+    attempts: int | None = None,
+) -> Verdict:
+    """Say what follows after `retry_count` retries (0: the first delivery failed), all of them in vain.
+
+    `max_retries` is the row's own limit and wins over the policy's; `elapsed_seconds` counts from the first failure,
+    for stops that look at the time. `attempts` counts all calls, those that were given back included: a transient
+    error backs off by it, up to a minute, so that an outage's end is noticed.
+    """
+    if isinstance(error, (PermanentFailure, *policy.permanent)):
+        return Verdict(kind=VerdictKind.PERMANENT, delay_seconds=None)
+    attempt = retry_count + 1
+    if policy.is_transient(error):
+        delay = _delay(policy, error, attempts or attempt, elapsed_seconds)
+        if not isinstance(error, RetryAfter):
+            delay = min(delay, _LONGEST_TRANSIENT_WAIT_SECONDS)
+        return Verdict(kind=VerdictKind.TRANSIENT, delay_seconds=delay)
+    if not policy.retry(_call_state(attempt, error, elapsed_seconds)):
+        return Verdict(kind=VerdictKind.PERMANENT, delay_seconds=None)
+    limit = policy.max_retries if max_retries is None else max_retries
+    if retry_count >= limit or _time_is_up(policy, error, attempt, elapsed_seconds):
+        return Verdict(kind=VerdictKind.EXHAUSTED, delay_seconds=None)
+    return Verdict(kind=VerdictKind.RETRY, delay_seconds=_delay(policy, error, attempt, elapsed_seconds))
+
+
+def _time_is_up(policy: RetryPolicy, error: Exception, attempt: int, elapsed_seconds: float) -> bool:
+    """Evaluate the stop's time-based part: at an attempt number at which its counting part cannot yet fire."""
+    if policy.max_retries == 0:
+        return False
+    return policy.stop(_call_state(min(attempt, policy.max_retries), error, elapsed_seconds))
+
+
+def _delay(policy: RetryPolicy, error: Exception, attempt: int, elapsed_seconds: float) -> float:
+    if isinstance(error, RetryAfter):
+        return min(error.seconds, _LONGEST_WAIT_SECONDS)
+    try:
+        seconds = float(policy.wait(_call_state(attempt, error, elapsed_seconds)))
+    except OverflowError:
+        return _LONGEST_WAIT_SECONDS
+    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS) if seconds == seconds else _LONGEST_WAIT_SECONDS
+
+
+def _call_state(attempt: int, error: BaseException, elapsed_seconds: float) -> RetryCallState:
+    """Build the state that tenacity's objects read, from what the failure's row says."""
+    state = RetryCallState(_NEVER_CALLED, None, (), {})
+    state.attempt_number = attempt
+    state.set_exception((type(error), error, None))
+    state.start_time = (state.outcome_timestamp or 0.0) - elapsed_seconds
+    return state
+
+
+def probe_pause(breaker: Breaker, failed_probes: int) -> float:
+    """Return the seconds until the next probe of a held projection, after that many probes in vain."""
+    doubled = breaker.first_pause_seconds * 2.0 ** min(failed_probes, 60)
+    return min(doubled, breaker.longest_pause_seconds)

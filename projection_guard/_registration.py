@@ -1,0 +1,149 @@
+"""From a handler or an object to a `Projection`: what it takes, how it is called, and whether it fits the guard.
+
+The question "sync or async?" is asked here, once, and so is "does it join the guard's transaction?".
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ._core.projection import Projection
+from ._model import Order
+from ._policy import RetryPolicy
+from .errors import ConfigurationError, RegistrationError
+
+__all__ = ["Registration", "handler_of", "make_projection", "order_of", "predicate_of", "type_of"]
+
+EventType = type | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What a person asked for when registering a projection."""
+
+    name: str
+    handler: Callable[..., object]
+    handles: Sequence[EventType] | None
+    can_handle: Callable[[object], bool] | None
+    retry: RetryPolicy
+    order: Order
+    timeout_seconds: float
+    on_reset: Callable[..., object] | None
+
+
+def order_of(order: str) -> Order:
+    """Read an order. Raises `ConfigurationError`."""
+    try:
+        return Order(order)
+    except ValueError:
+        choices = ", ".join(repr(choice.value) for choice in Order)
+        raise ConfigurationError(f"order= takes one of {choices}, not {order!r}") from None
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Return whether calling this gives something to await."""
+    target: object = inspect.unwrap(function)
+    while hasattr(target, "func") and not inspect.isfunction(target):
+        target = target.func  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    call = getattr(type(target), "__call__", None)  # pyright: ignore[reportUnknownArgumentType]
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
+
+
+def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
+    """Check that a handler fits this guard, and make the projection. Raises `RegistrationError`."""
+    if not asked.name or len(asked.name) > 255 or "\0" in asked.name:
+        raise RegistrationError("A projection's name has 1 to 255 characters")
+    handler_is_async = is_async(asked.handler)
+    joins = _parameters(asked.name, asked.handler) == 2
+    if handler_is_async and not guard_is_async:
+        raise RegistrationError(
+            f"Projection {asked.name!r} has an async handler, which a blocking guard cannot await; use AsyncProjectionGuard"
+        )
+    if guard_is_async and joins and not handler_is_async:
+        raise RegistrationError(
+            f"Projection {asked.name!r} has a blocking handler that takes the connection: it would block the event loop. "
+            "Make it async, or let it take only the event (it then runs in a thread), or use ProjectionGuard"
+        )
+    if not 0 < asked.timeout_seconds <= 86_400:
+        raise RegistrationError(f"Projection {asked.name!r}: timeout= takes seconds above 0, at most a day")
+    resets_async = asked.on_reset is not None and is_async(asked.on_reset)
+    if asked.on_reset is not None:
+        if resets_async is not guard_is_async:
+            needed = "async" if guard_is_async else "a plain function"
+            raise RegistrationError(f"Projection {asked.name!r}: on_reset has to be {needed} for this guard")
+        if _parameters(asked.name, asked.on_reset, what="on_reset") != 1:
+            raise RegistrationError(f"Projection {asked.name!r}: on_reset takes one parameter, the connection")
+    return Projection(
+        name=asked.name,
+        handler=asked.handler,
+        is_async=handler_is_async,
+        joins=joins,
+        takes=predicate_of(asked.name, asked.handles, asked.can_handle),
+        retry=asked.retry,
+        order=asked.order,
+        timeout_seconds=asked.timeout_seconds,
+        on_reset=asked.on_reset,
+        resets_async=resets_async,
+    )
+
+
+def _parameters(name: str, function: Callable[..., object], what: str = "handler") -> int:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"Projection {name!r}: the {what} has no signature that can be read") from error
+    needed = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+    stray = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if not 1 <= len(needed) <= 2 or stray:
+        raise RegistrationError(
+            f"Projection {name!r}: a {what} takes (event), or (event, connection) to write in the guard's transaction; "
+            f"this one takes {len(needed) + len(stray)} parameters"
+        )
+    return len(needed)
+
+
+def predicate_of(
+    name: str, handles: Sequence[EventType] | None, can_handle: Callable[[object], bool] | None
+) -> Callable[[object, str], bool]:
+    """Return what says whether a projection takes an event: by class (subclasses too), by type's name, or all of them."""
+    if can_handle is not None:
+        return lambda event, _: bool(can_handle(event))
+    if handles is None:
+        return lambda _, __: True
+    classes = tuple(entry for entry in handles if isinstance(entry, type))
+    types = frozenset(entry for entry in handles if isinstance(entry, str))
+    if len(classes) + len(types) != len(handles) or not handles:
+        raise RegistrationError(
+            f"Projection {name!r}: handles= takes a list of event classes or event types' names, at least one"
+        )
+    if not types:
+        return lambda event, _: isinstance(event, classes)
+    return lambda event, event_type: event_type in types or isinstance(event, classes)
+
+
+def handler_of(projection: object, name: str) -> Callable[..., object]:
+    """Return the `handle` method of an object that is registered as a projection."""
+    handler = getattr(projection, "handle", None)
+    if not callable(handler):
+        raise RegistrationError(f"{name!r} cannot be registered: it has no method handle(event)")
+    return handler
+
+
+def type_of(projection: object, name: str) -> tuple[Sequence[EventType] | None, Callable[[object], bool] | None]:
+    """Return what a registered object says it takes: `handles()` or `handles`, else `can_handle(event)`, else all."""
+    handles: object = getattr(projection, "handles", None)
+    if callable(handles):
+        handles = handles()
+    if handles is not None:
+        if isinstance(handles, (str, type)) or not isinstance(handles, Iterable):
+            raise RegistrationError(f"{name!r} cannot be registered: handles() gives a list of event classes or names")
+        return list(handles), None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    can_handle = getattr(projection, "can_handle", None)
+    return None, can_handle if callable(can_handle) else None

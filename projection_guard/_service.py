@@ -1,0 +1,390 @@
+"""Everything both guards do, once, as coroutines; `ProjectionGuard` drives them, `AsyncProjectionGuard` awaits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Literal, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from . import _schema
+from ._core import admin, rounds
+from ._core.context import Context, new_token, transact
+from ._core.delivering import deliver
+from ._core.healing import heal
+from ._core.projection import Projection
+from ._core.rounds import Round
+from ._io.protocol import IO
+from ._mapping import EventMapping
+from ._model import (
+    Attempt,
+    Checkpoint,
+    EventRecord,
+    Failure,
+    Health,
+    HealthStatus,
+    Outcome,
+    OutcomeStatus,
+    Page,
+    StreamState,
+    SystemStatus,
+)
+from ._store import attempts, counters, failures, reading, states
+from .errors import (
+    ConfigurationError,
+    DeliveryInterrupted,
+    EventError,
+    InvalidArgument,
+    RegistrationError,
+    StoreUnavailable,
+    UnknownFailure,
+    UnknownProjection,
+)
+
+__all__ = ["Service"]
+
+T = TypeVar("T")
+_WORST_FIRST = (HealthStatus.OFFLINE, HealthStatus.CRITICAL, HealthStatus.DEGRADED, HealthStatus.HEALTHY)
+
+
+class Service:
+    """The projections of one guard, and what can be done with them."""
+
+    def __init__(
+        self, context: Context, mapping: EventMapping, *, bare_io: IO, started: Callable[[bool], None]
+    ) -> None:
+        self.context = context
+        self._bare_io = bare_io
+        self.mapping = mapping
+        self.projections: dict[str, Projection] = {}
+        self._started = started
+        self._opened: set[str] = set()
+        self._schema_checked = False
+        self._kept_classes: set[type] = set()
+
+    # -- registering and first contact
+
+    def add(self, projection: Projection) -> None:
+        """Register a projection. Raises `RegistrationError` where the name is taken."""
+        if projection.name in self.projections:
+            raise RegistrationError(f"A projection named {projection.name!r} is registered already; names are unique")
+        self.projections[projection.name] = projection
+
+    def named(self, name: str) -> Projection:
+        """Return a projection. Raises `UnknownProjection`."""
+        try:
+            return self.projections[name]
+        except KeyError:
+            known = ", ".join(repr(known) for known in sorted(self.projections)) or "none"
+            raise UnknownProjection(f"No projection is named {name!r}; registered here: {known}") from None
+
+    async def migrate(self) -> None:
+        """Create the guard's tables, or bring them up to this version."""
+        await self._bare(lambda connection: _schema.migrate(connection, self.context.schema))
+        self._schema_checked = True
+
+    async def _bare(self, work: Callable[[Connection], T]) -> T:
+        """Run work on the schema itself: nothing may be taken for granted of the tables."""
+        transaction = await self._bare_io.begin()
+        try:
+            result = await transaction.run(work)
+            await transaction.commit()
+        finally:
+            await transaction.close()
+        return result
+
+    async def open(self, names: Sequence[str] | None = None) -> None:
+        """Meet the database for the first time: check the schema, and make the projections' rows."""
+        wanted = self.projections if names is None else names
+        missing = [self.named(name) for name in wanted if name not in self._opened]
+        if not missing and self._schema_checked:
+            return
+        if not self._schema_checked:
+            await self._bare(lambda connection: _schema.check(connection, self.context.schema))
+            self._schema_checked = True
+
+        def ensure(connection: Connection) -> bool:
+            return any([_ensure(connection, projection) for projection in missing])
+
+        has_work = await transact(self.context, ensure, what="the projections' first contact with the database")
+        self._opened.update(projection.name for projection in missing)
+        self._started(has_work)
+
+    # -- events
+
+    async def publish(self, event: object) -> tuple[Outcome, ...]:
+        """Bring an event to every projection that takes it; each gets it, whatever becomes of the others."""
+        record = self.mapping.read(event)
+        takers = [p for p in self.projections.values() if p.takes(event, record.event_type)]
+        if not takers:
+            return ()
+        await self._ready(takers, event, record)
+        results = await self.context.io.all([self._deliver(taker, event, record) for taker in takers])
+        return _all_or_interrupted(takers, record, results)
+
+    async def apply(self, name: str, event: object) -> Outcome:
+        """Bring one event to one projection."""
+        projection = self.named(name)
+        record = self.mapping.read(event)
+        if not projection.takes(event, record.event_type):
+            return Outcome(status=OutcomeStatus.IGNORED, projection=name, event_id=record.event_id)
+        await self._ready([projection], event, record)
+        return await self._deliver(projection, event, record)
+
+    async def _ready(self, takers: Sequence[Projection], event: object, record: EventRecord) -> None:
+        """Refuse what could not be kept or ordered before any handler is called."""
+        kind = type(event)
+        if kind not in self._kept_classes:
+            knows = getattr(self.context.codec, "knows", None)
+            if knows is not None and not knows(kind):
+                raise EventError(
+                    f"Event {record.event_id!r} is a {kind.__qualname__}, and there is no way back to one from the "
+                    "database; name the class in handles=, or call guard.codec.register(...)"
+                )
+            self._kept_classes.add(kind)
+        for taker in takers:
+            taker.ticket(record)
+        if any(taker.name not in self._opened for taker in takers):
+            await self.open([taker.name for taker in takers])
+
+    async def _deliver(self, projection: Projection, event: object, record: EventRecord) -> Outcome:
+        if not projection.retry.blocking:
+            return await deliver(self.context, projection, event, record)
+        born = failures.PROCESS + new_token()
+        outcome = await deliver(self.context, projection, event, record, born=born)
+        return await self._retry_here(projection, outcome)
+
+    async def _retry_here(self, projection: Projection, outcome: Outcome) -> Outcome:
+        """Make the immediate retries before `publish` returns, because the policy says so."""
+        for _ in range(projection.retry.immediate):
+            if outcome.status is not OutcomeStatus.FAILED or outcome.failure_id is None:
+                break
+            failure_id, token = outcome.failure_id, new_token()
+            waits = await self._seconds_until_due(failure_id)
+            if waits is None:
+                break
+            await self.context.io.sleep(waits)
+            claimed = await transact(
+                self.context,
+                lambda connection, failure_id=failure_id, token=token: failures.claim(
+                    connection, failure_id, token=token, lease_seconds=self.context.lease_seconds
+                ),
+                what=f"{projection.name}: a retry",
+            )
+            if claimed is None:
+                break
+            outcome = await heal(self.context, projection, claimed, token=token)
+        return outcome
+
+    async def _seconds_until_due(self, failure_id: UUID) -> float | None:
+        def look(connection: Connection) -> float | None:
+            failure = failures.one(connection, failure_id)
+            if failure is None or failure.resolved_at is not None or failure.next_retry_at is None:
+                return None
+            return max((failure.next_retry_at - reading.now(connection)).total_seconds(), 0.0)
+
+        return await transact(self.context, look, what="a retry")
+
+    # -- looking
+
+    async def health(self, names: Sequence[str] | None = None) -> tuple[Health, ...]:
+        """Judge projections by the facts as they are now."""
+        await self.open(names)
+        wanted = list(self.projections if names is None else names)
+        await self._roll_up()
+        return tuple(await self._read(lambda connection: reading.healths(connection, self.context.health, wanted)))
+
+    async def status(self) -> SystemStatus:
+        """Sum up all projections."""
+        judged = await self.health()
+        moment = await self._read(reading.now)
+        counted = {status: sum(health.status is status for health in judged) for status in HealthStatus}
+        worst = next((status for status in _WORST_FIRST if counted[status]), HealthStatus.HEALTHY)
+        return SystemStatus(
+            overall_status=worst,
+            total_projections=len(judged),
+            healthy_projections=counted[HealthStatus.HEALTHY],
+            degraded_projections=counted[HealthStatus.DEGRADED],
+            critical_projections=counted[HealthStatus.CRITICAL],
+            offline_projections=counted[HealthStatus.OFFLINE],
+            total_active_failures=sum(health.active_failures for health in judged),
+            total_events_processed=sum(health.total_events_processed for health in judged),
+            timestamp=moment,
+        )
+
+    async def checkpoint(self, name: str) -> Checkpoint:
+        """Read how far a projection has come."""
+        await self.open([self.named(name).name])
+        await self._roll_up()
+        found = await self._read(lambda connection: counters.checkpoint(connection, name))
+        if found is None:
+            raise UnknownProjection(f"Projection {name!r} has no checkpoint on record; was its row deleted by hand?")
+        return found
+
+    async def failures(
+        self, name: str | None, *, include_resolved: bool, limit: int, after: str | None
+    ) -> Page[Failure]:
+        """Read a page of failures, newest first."""
+        if name is not None:
+            self.named(name)
+        _check_limit(limit)
+        await self.open()
+        return await self._read(
+            lambda connection: reading.failures_page(
+                connection, name, include_resolved=include_resolved, limit=limit, after=after
+            )
+        )
+
+    async def failure(self, failure_id: UUID | str) -> Failure:
+        """Read one failure. Raises `UnknownFailure`."""
+        identity = _failure_id(failure_id)
+        await self.open()
+        found = await self._read(lambda connection: failures.one(connection, identity))
+        if found is None:
+            raise UnknownFailure(f"There is no failure {identity}")
+        return found
+
+    async def attempts(self, failure_id: UUID | str) -> tuple[Attempt, ...]:
+        """Read the failed attempts of a failure, oldest first."""
+        failure = await self.failure(failure_id)
+        return await self._read(lambda connection: attempts.attempts_of(connection, failure.id))
+
+    async def streams(
+        self, name: str, *, state: Literal["blocked", "tainted"], limit: int, after: str | None
+    ) -> Page[StreamState]:
+        """Read the blocked or tainted streams of a projection."""
+        await self.open([self.named(name).name])
+        _check_limit(limit)
+        if state not in ("blocked", "tainted"):  # pyright: ignore[reportUnnecessaryContains]
+            raise InvalidArgument(f"state= takes 'blocked' or 'tainted', not {state!r}")
+        return await self._read(
+            lambda connection: reading.streams_page(connection, name, state=state, limit=limit, after=after)
+        )
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        return await transact(self.context, work, what="reading")
+
+    async def _roll_up(self) -> None:
+        for name in await self._read(counters.names_to_roll_up):
+            await transact(
+                self.context, lambda connection, name=name: counters.roll_up(connection, name, 100_000), what="the counters"
+            )
+
+    # -- acting
+
+    async def resolve(self, failure_id: UUID | str, strategy: str, *, actor: str, note: str | None) -> Outcome:
+        """End a failure by a person's decision."""
+        admin.check_actor(actor)
+        failure = await self.failure(failure_id)
+        projection = self.named(failure.projection_name)
+        return await admin.resolve(self.context, projection, failure, strategy, actor=actor, note=note)
+
+    async def pause(self, name: str, *, actor: str, reason: str | None) -> None:
+        """Stop a projection."""
+        await self._act(name, actor)
+        await admin.pause(self.context, self.named(name), actor=actor, reason=reason)
+
+    async def resume(self, name: str, *, actor: str) -> None:
+        """Let a projection go on."""
+        await self._act(name, actor)
+        await admin.resume(self.context, self.named(name), actor=actor)
+
+    async def reset(self, name: str, *, actor: str) -> None:
+        """Set a projection back to the beginning."""
+        await self._act(name, actor)
+        await admin.reset(self.context, self.named(name), actor=actor)
+
+    async def _act(self, name: str, actor: str) -> None:
+        admin.check_actor(actor)
+        await self.open([self.named(name).name])
+
+    # -- working
+
+    async def names_with_work(self) -> list[str]:
+        """Name the registered projections in which something is due now."""
+        await self.open()
+        due = await self._read(lambda connection: states.names_with_work(connection, self.context.process))
+        return [name for name in self.projections if name in due]
+
+    async def work_on(self, name: str, *, batch: int, stops: Callable[[], bool]) -> Round:
+        """Do what is due in one projection."""
+        return await rounds.work_on(self.context, self.projections[name], batch=batch, stops=stops)
+
+    async def keep_books(self) -> Round:
+        """Bring counters, checkpoints and stored judgements up to date."""
+        return await rounds.keep_books(self.context, tuple(self.projections))
+
+    async def prune(self) -> Round:
+        """Forget what is older than the deduplication window."""
+        return await rounds.prune(self.context)
+
+    async def run_once(self, *, batch: int) -> Round:
+        """Do one whole round: every projection's work, the counters, and pruning."""
+        total = Round()
+        names = await self.names_with_work()
+        works: list[Coroutine[object, None, Round]] = [
+            self.work_on(name, batch=batch, stops=lambda: False) for name in names
+        ]
+        errors: list[Exception] = []
+        for result in await self.context.io.all(works):
+            if isinstance(result, Exception):
+                errors.append(result)
+            else:
+                total = total.plus(result)
+        total = total.plus(await self.keep_books()).plus(await self.prune())
+        if errors:
+            raise errors[0]
+        return total
+
+
+def _ensure(connection: Connection, projection: Projection) -> bool:
+    """Make a projection's rows; return whether something of it is open. A changed order needs an empty line."""
+    states.ensure(connection, projection.name, projection.order)
+    counters.ensure(connection, projection.name)
+    state = states.read(connection, projection.name)
+    is_open = states.open_rows(connection, projection.name)
+    if state is not None and state.ordering != projection.order:
+        if is_open:
+            raise ConfigurationError(
+                f"Projection {projection.name!r} was registered with order={state.ordering!r} and has unresolved failures "
+                f"or parked events; resolve them, or reset it, before it changes to order={projection.order.value!r}"
+            )
+        states.set_ordering(connection, projection.name, projection.order)
+    return is_open
+
+
+def _all_or_interrupted(
+    takers: Sequence[Projection], record: EventRecord, results: Sequence[Outcome | Exception]
+) -> tuple[Outcome, ...]:
+    outcomes = tuple(result for result in results if isinstance(result, Outcome))
+    errors = {
+        taker.name: result for taker, result in zip(takers, results, strict=True) if isinstance(result, Exception)
+    }
+    if not errors:
+        return outcomes
+    first = next(iter(errors.values()))
+    if not all(isinstance(error, StoreUnavailable) for error in errors.values()):
+        first = next(error for error in errors.values() if not isinstance(error, StoreUnavailable))
+        if len(errors) == 1 and not outcomes:
+            raise first
+    names = ", ".join(repr(name) for name in errors)
+    raise DeliveryInterrupted(
+        f"Event {record.event_id!r} did not reach {names}: {first}", outcomes=outcomes, errors=errors
+    ) from first
+
+
+def _check_limit(limit: int) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgument(f"limit= takes a number from 1 to 1000, not {limit!r}")
+
+
+def _failure_id(failure_id: UUID | str) -> UUID:
+    if isinstance(failure_id, UUID):
+        return failure_id
+    try:
+        return UUID(failure_id)
+    except (ValueError, AttributeError, TypeError):
+        raise UnknownFailure(f"{failure_id!r} is not the id of a failure: ids are UUIDs") from None
+
+

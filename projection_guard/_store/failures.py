@@ -1,0 +1,309 @@
+"""The failure rows: keep one, claim those that are due, record how an attempt went, resolve.
+
+Whoever writes here holds the stream's gate, except for `claim_due` and `renew`, which touch the failure's own lease
+only. Every change of the number of unresolved rows changes `active_failures` in the same transaction (`counters`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from .._dialect import later, utc_now
+from .._model import Failure, Json, ResolutionMethod
+from .._policy import Verdict
+from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionState
+from . import attempts
+from .attempts import DescribedError
+from .claims import Ticket
+
+__all__ = [
+    "DescribedError",
+    "Kept",
+    "attempts_of",
+    "claim",
+    "claim_due",
+    "failure_of",
+    "give_back",
+    "keep",
+    "locked",
+    "one",
+    "record_attempt",
+    "renew",
+    "resolve",
+    "resolve_all",
+    "undo_claim",
+]
+
+PROCESS = "process:"
+"""How the name of a process begins in `lease_owner`; an attempt under way has a token of its own there."""
+
+F, P, A, H = ProjectionFailure, ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A failure to be written: the event as JSON, the error, and what the policy said."""
+
+    ticket: Ticket
+    payload: Json
+    error: DescribedError
+    verdict: Verdict
+    retry_count: int
+    max_retries: int
+    duration_ms: float | None
+    lease_owner: str | None
+    lease_seconds: float | None
+
+
+_ROW = F.__table__.c
+_undo_claim = delete(A).where(A.projection_name == bindparam("projection"), A.event_id == bindparam("event"))
+_keep = insert(F).values(
+    failed_at=utc_now(),
+    next_retry_at=later(bindparam("delay")),
+    lease_expires_at=later(bindparam("lease")),
+    created_at=utc_now(),
+    updated_at=utc_now(),
+)
+
+
+def undo_claim(connection: Connection, ticket: Ticket) -> None:
+    """Delete the applied row that the claim of this transaction wrote."""
+    connection.execute(_undo_claim, {"projection": ticket.projection, "event": ticket.event.event_id})
+
+
+def keep(connection: Connection, kept: Kept) -> UUID:
+    """Write the failure of an event that has none unresolved. Hold the gate."""
+    failure_id = uuid4()
+    event = kept.ticket.event
+    connection.execute(
+        _keep,
+        {
+            "id": failure_id,
+            "event_id": event.event_id,
+            "event_type": event.event_type,
+            "event_sequence": event.sequence,
+            "stream_id": event.stream_id,
+            "event_payload": kept.payload,
+            "projection_name": kept.ticket.projection,
+            **_error_parameters(kept.error),
+            "retry_count": kept.retry_count,
+            "max_retries": kept.max_retries,
+            "delay": kept.verdict.delay_seconds,
+            "lease_owner": kept.lease_owner,
+            "lease": kept.lease_seconds,
+        },
+    )
+    attempts.write(connection, failure_id, kept.ticket, kept.retry_count, kept.error, kept.verdict, kept.duration_ms)
+    return failure_id
+
+
+def _error_parameters(error: DescribedError) -> dict[str, object]:
+    return {
+        "error_type": error.type,
+        "error_message": error.message,
+        "error_traceback": error.traceback,
+        "fingerprint": error.fingerprint,
+    }
+
+
+_ACTIVE = exists(
+    select(literal(1)).where(
+        ProjectionState.projection_name == bindparam("projection"),
+        ProjectionState.state == "active",
+        or_(ProjectionState.held_since.is_(None), bindparam("is_probe").is_(True)),
+    )
+)
+_due = (
+    select(F.id)
+    .where(
+        F.projection_name == bindparam("projection"),
+        F.resolved_at.is_(None),
+        F.next_retry_at.is_not(None),
+        F.next_retry_at <= utc_now(),
+        or_(
+            F.lease_expires_at.is_(None),
+            F.lease_expires_at <= utc_now(),
+            F.lease_owner == bindparam("process"),
+        ),
+        _ACTIVE,
+    )
+    .order_by(F.next_retry_at)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True, of=F)
+)
+
+
+def is_reserved(owner: Any) -> ColumnElement[bool]:
+    """Tell a retry that is only reserved for the process which saw the failure from one that is under way."""
+    return owner.like(f"{PROCESS}%")
+
+
+_TAKE: dict[str, Any] = {
+    "lease_owner": bindparam("token"),
+    "lease_expires_at": later(bindparam("lease_seconds")),
+    "retry_count": F.retry_count + 1,
+    "last_retry_at": utc_now(),
+    "updated_at": utc_now(),
+}
+_claim_due = update(F).where(F.id.in_(_due.scalar_subquery())).values(_TAKE).returning(*_ROW)
+_claim_one = (
+    update(F)
+    .where(
+        F.id == bindparam("failure"),
+        F.resolved_at.is_(None),
+        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= utc_now(), is_reserved(F.lease_owner)),
+    )
+    .values(_TAKE)
+    .returning(*_ROW)
+)
+
+
+def claim_due(
+    connection: Connection, projection: str, *, limit: int, process: str, token: str, lease_seconds: float
+) -> list[Failure]:
+    """Take due failures of an active projection and count an attempt for each, before any handler runs.
+
+    Rows that another process holds, or that were born to it and are not yet overdue, are left alone.
+    """
+    parameters = {
+        "projection": projection,
+        "limit": limit,
+        "process": process,
+        "token": token,
+        "lease_seconds": lease_seconds,
+        "is_probe": False,
+    }
+    return [failure_of(row) for row in connection.execute(_claim_due, parameters)]
+
+
+def claim(connection: Connection, failure_id: UUID, *, token: str, lease_seconds: float) -> Failure | None:
+    """Take one unresolved failure, due or not, unless somebody else works on it; count the attempt."""
+    parameters = {"failure": failure_id, "token": token, "lease_seconds": lease_seconds}
+    row = connection.execute(_claim_one, parameters).one_or_none()
+    return None if row is None else failure_of(row)
+
+
+_renew = (
+    update(F)
+    .where(F.id == bindparam("failure"), F.lease_owner == bindparam("token"))
+    .values(lease_expires_at=later(bindparam("seconds")))
+)
+_locked = select(*_ROW).where(F.id == bindparam("failure")).with_for_update()
+_one = select(*_ROW).where(F.id == bindparam("failure"))
+
+
+def renew(connection: Connection, failure_id: UUID, *, token: str, lease_seconds: float) -> bool:
+    """Prolong the lease of an attempt from now on; False where it is no longer ours."""
+    parameters = {"failure": failure_id, "token": token, "seconds": lease_seconds}
+    return connection.execute(_renew, parameters).rowcount == 1
+
+
+def locked(connection: Connection, failure_id: UUID) -> Failure | None:
+    """Read a failure and hold its row. Take the gate first."""
+    row = connection.execute(_locked, {"failure": failure_id}).one_or_none()
+    return None if row is None else failure_of(row)
+
+
+def one(connection: Connection, failure_id: UUID) -> Failure | None:
+    """Read a failure."""
+    row = connection.execute(_one, {"failure": failure_id}).one_or_none()
+    return None if row is None else failure_of(row)
+
+
+_record_attempt = (
+    update(F)
+    .where(F.id == bindparam("failure"))
+    .values(
+        retry_count=bindparam("count"),
+        next_retry_at=later(bindparam("delay")),
+        lease_owner=bindparam("owner"),
+        lease_expires_at=later(bindparam("lease")),
+        updated_at=utc_now(),
+    )
+)
+
+
+def record_attempt(connection: Connection, failure: Failure, kept: Kept) -> None:
+    """Record that another attempt failed, and what follows; ends its lease (or lends it to this process anew)."""
+    connection.execute(
+        _record_attempt,
+        {
+            "failure": failure.id,
+            **_error_parameters(kept.error),
+            "count": kept.retry_count,
+            "delay": kept.verdict.delay_seconds,
+            "owner": kept.lease_owner,
+            "lease": kept.lease_seconds,
+        },
+    )
+    attempts.write(
+        connection, failure.id, kept.ticket, failure.retry_count, kept.error, kept.verdict, kept.duration_ms
+    )
+
+
+_postpone = (
+    update(F)
+    .where(F.id == bindparam("failure"), F.lease_owner == bindparam("token"))
+    .values(
+        retry_count=F.retry_count - 1,
+        next_retry_at=later(bindparam("delay")),
+        lease_owner=null(),
+        lease_expires_at=null(),
+        updated_at=utc_now(),
+    )
+)
+
+
+def postpone(connection: Connection, failure_id: UUID, *, token: str, delay_seconds: float | None) -> None:
+    """Give a claimed failure back untried: the attempt is not counted."""
+    connection.execute(_postpone, {"failure": failure_id, "token": token, "delay": delay_seconds})
+
+
+_RESOLVED: dict[str, Any] = {
+    "resolved_at": utc_now(),
+    "resolution_method": bindparam("method"),
+    "resolved_by": bindparam("by"),
+    "next_retry_at": null(),
+    "lease_owner": null(),
+    "lease_expires_at": null(),
+    "updated_at": utc_now(),
+}
+_resolve = update(F).where(F.id == bindparam("failure"), F.resolved_at.is_(None)).values(_RESOLVED)
+_resolve_all = (
+    update(F).where(F.projection_name == bindparam("projection"), F.resolved_at.is_(None)).values(_RESOLVED)
+)
+
+
+def resolve(connection: Connection, failure_id: UUID, method: ResolutionMethod, by: str | None) -> bool:
+    """End a failure; False where it was resolved already."""
+    parameters = {"failure": failure_id, "method": method.value, "by": by}
+    return connection.execute(_resolve, parameters).rowcount == 1
+
+
+def resolve_all(connection: Connection, projection: str, method: ResolutionMethod, by: str) -> int:
+    """End all failures of a projection; return how many there were."""
+    parameters = {"projection": projection, "method": method.value, "by": by}
+    return connection.execute(_resolve_all, parameters).rowcount
+
+
+def failure_of(row: Any) -> Failure:
+    """Read a row of the failures' table."""
+    fields = dict(row._mapping)  # pyright: ignore[reportPrivateUsage]
+    method = fields.pop("resolution_method")
+    return Failure(resolution_method=None if method is None else ResolutionMethod(method), **fields)

@@ -1,0 +1,287 @@
+"""The gate rows: lock one, look at an event behind it, park, taint, and say what the stream waits for.
+
+Whoever changes what a stream waits for holds its gate row and calls `settle` last: `blocked` and `drain_after` are
+derived there, in one place, from the unresolved failures and the parked events as they then are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Update, and_, bindparam, case, exists, literal, null, or_, select, true, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from .._dialect import PerDialect, later, utc_now
+from .._model import EventRecord, Order
+from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionState, ProjectionStream
+from .claims import Ticket
+
+__all__ = [
+    "Gate",
+    "Look",
+    "drainable",
+    "has_failure",
+    "lease",
+    "lock",
+    "lock_free",
+    "look",
+    "record_done",
+    "release",
+    "renew",
+    "settle",
+    "taint",
+]
+
+S, F, P, A = ProjectionStream, ProjectionFailure, ParkedEvent, ProjectionAppliedEvent
+_KEY = and_(S.projection_name == bindparam("projection"), S.stream_id == bindparam("gate"))
+_LEASE_FREE = or_(S.lease_expires_at.is_(None), S.lease_expires_at <= utc_now())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A locked gate row."""
+
+    epoch: int
+    blocked: bool
+    is_leased: bool
+    lease_owner: str | None
+
+
+_COLUMNS: tuple[ColumnElement[Any], ...] = (
+    S.epoch.expression,
+    S.blocked.expression,
+    (~_LEASE_FREE).label("is_leased"),
+    S.lease_owner.expression,
+)
+
+_lock = PerDialect(
+    lambda insert: insert(S)
+    .values(projection_name=bindparam("projection"), stream_id=bindparam("gate"), epoch=0, touched_at=utc_now())
+    .on_conflict_do_update(index_elements=["projection_name", "stream_id"], set_={"epoch": S.epoch})
+    .returning(*_COLUMNS)
+)
+_lock_free = select(*_COLUMNS).where(_KEY).with_for_update(skip_locked=True)
+
+
+def lock(connection: Connection, ticket: Ticket) -> Gate:
+    """Hold the stream until the transaction ends; make its row if there is none. Waits for whoever holds it."""
+    row = connection.execute(_lock.of(connection), {"projection": ticket.projection, "gate": ticket.gate}).one()
+    return Gate(epoch=row.epoch, blocked=row.blocked, is_leased=bool(row.is_leased), lease_owner=row.lease_owner)
+
+
+def lock_free(connection: Connection, projection: str, gate: str) -> Gate | None:
+    """Hold the stream if nobody else does; None otherwise. Does not wait."""
+    row = connection.execute(_lock_free, {"projection": projection, "gate": gate}).one_or_none()
+    if row is None:
+        return None
+    return Gate(epoch=row.epoch, blocked=row.blocked, is_leased=bool(row.is_leased), lease_owner=row.lease_owner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is on record of one event in one projection, and whether the projection takes events now."""
+
+    done: str | None
+    failure_id: UUID | None
+    retry_count: int
+    parked_id: int | None
+    state: str
+    is_held: bool
+
+    @property
+    def flows(self) -> bool:
+        """True while the projection takes events: active, and not held by the breaker."""
+        return self.state == "active" and not self.is_held
+
+
+_STATE = ProjectionState
+_look = (
+    select(
+        select(A.how)
+        .where(A.projection_name == bindparam("projection"), A.event_id == bindparam("event_id"))
+        .scalar_subquery()
+        .label("done"),
+        F.id.label("failure_id"),
+        F.retry_count.label("retry_count"),
+        P.id.label("parked_id"),
+        _STATE.state.label("state"),
+        _STATE.held_since.label("held_since"),
+    )
+    .select_from(_STATE)
+    .outerjoin(
+        F,
+        and_(
+            F.projection_name == bindparam("projection"),
+            F.event_id == bindparam("event_id"),
+            F.resolved_at.is_(None),
+        ),
+    )
+    .outerjoin(P, and_(P.projection_name == bindparam("projection"), P.event_id == bindparam("event_id")))
+    .where(_STATE.projection_name == bindparam("projection"))
+)
+
+
+def look(connection: Connection, projection: str, event_id: str) -> Look:
+    """Read what is on record of an event. Only after `lock`, in a later statement, is the answer of today."""
+    row = connection.execute(_look, {"projection": projection, "event_id": event_id}).one()
+    return Look(
+        done=row.done,
+        failure_id=row.failure_id,
+        retry_count=row.retry_count or 0,
+        parked_id=row.parked_id,
+        state=row.state,
+        is_held=row.held_since is not None,
+    )
+
+
+def _failures_of(order: Order) -> ColumnElement[bool]:
+    """The unresolved failures behind one gate, by what the gate's key means under this order."""
+    open_here = and_(F.projection_name == bindparam("projection"), F.resolved_at.is_(None))
+    match order:
+        case Order.STREAM:
+            return and_(open_here, F.stream_id == bindparam("gate"))
+        case Order.NONE:
+            return and_(open_here, F.event_id == bindparam("gate"))
+        case Order.GLOBAL:
+            return open_here
+
+
+def _settle(order: Order, *, free: bool) -> Update:
+    failed = exists(select(literal(1)).select_from(F).where(_failures_of(order)))
+    parked = exists(
+        select(literal(1)).select_from(P).where(P.projection_name == bindparam("projection"), P.gate == bindparam("gate"))
+    )
+    values: dict[str, object] = {
+        "blocked": or_(failed, parked),
+        "drain_after": case((and_(~failed, parked), utc_now()), else_=null()),
+        "epoch": S.epoch + 1,
+        "touched_at": utc_now(),
+    }
+    if free:
+        values |= {"lease_owner": null(), "lease_expires_at": null()}
+    return update(S).where(_KEY).values(values).returning(S.blocked, S.drain_after)
+
+
+_settle_statements = {(order, free): _settle(order, free=free) for order in Order for free in (True, False)}
+
+
+_has_failure = {order: select(literal(1)).select_from(F).where(_failures_of(order)).limit(1) for order in Order}
+
+
+def has_failure(connection: Connection, projection: str, gate: str, order: Order) -> bool:
+    """Return whether an unresolved failure stands before a stream's parked events."""
+    parameters = {"projection": projection, "gate": gate}
+    return connection.execute(_has_failure[order], parameters).first() is not None
+
+
+def settle(connection: Connection, projection: str, gate: str, order: Order, *, free: bool = False) -> bool:
+    """Derive what a locked stream waits for now; `free` ends its lease too. Return whether it can be drained."""
+    statement = _settle_statements[order, free]
+    row = connection.execute(statement, {"projection": projection, "gate": gate}).one()
+    return row.drain_after is not None
+
+
+_taint = update(S).where(_KEY).values(tainted=true(), tainted_reason=bindparam("reason"))
+
+
+def taint(connection: Connection, projection: str, gate: str, reason: str) -> None:
+    """Mark a locked stream: its effects may be out of order, or one of them is missing."""
+    connection.execute(_taint, {"projection": projection, "gate": gate, "reason": reason[:255]})
+
+
+_lease = (
+    update(S)
+    .where(_KEY)
+    .values(
+        lease_owner=bindparam("token"),
+        lease_expires_at=later(bindparam("lease_seconds")),
+        tainted=or_(S.tainted, S.lease_owner.is_not(None)),
+        tainted_reason=case((S.lease_owner.is_(None), S.tainted_reason), else_=bindparam("expired")),
+    )
+)
+_renew = update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_expires_at=later(bindparam("seconds")))
+_release = update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_owner=null(), lease_expires_at=null())
+
+
+def lease(connection: Connection, projection: str, gate: str, *, token: str, lease_seconds: float) -> None:
+    """Lend a locked stream to one apart call. A lease that ran out before taints the stream."""
+    connection.execute(
+        _lease,
+        {
+            "projection": projection,
+            "gate": gate,
+            "token": token,
+            "lease_seconds": lease_seconds,
+            "expired": "the lease of an apart call ran out: its event may come after later ones",
+        },
+    )
+
+
+def renew(connection: Connection, projection: str, gate: str, *, token: str, lease_seconds: float) -> bool:
+    """Prolong a lease from now on; False where it is no longer ours."""
+    parameters = {"projection": projection, "gate": gate, "token": token, "seconds": lease_seconds}
+    return connection.execute(_renew, parameters).rowcount == 1
+
+
+def release(connection: Connection, projection: str, gate: str, *, token: str) -> None:
+    """Give a lease back without having applied anything."""
+    connection.execute(_release, {"projection": projection, "gate": gate, "token": token})
+
+
+_record_done = PerDialect(
+    lambda insert: insert(A)
+    .values(
+        projection_name=bindparam("projection"),
+        event_id=bindparam("event"),
+        stream_id=bindparam("gate"),
+        event_type=bindparam("type"),
+        event_sequence=bindparam("sequence"),
+        how=bindparam("done"),
+        applied_at=utc_now(),
+    )
+    .on_conflict_do_nothing(index_elements=["projection_name", "event_id"])
+)
+
+
+def record_done(connection: Connection, ticket: Ticket, how: str = "applied") -> None:
+    """Record that a projection is done with an event: `applied`, `skipped` or `fixed`."""
+    event: EventRecord = ticket.event
+    connection.execute(
+        _record_done.of(connection),
+        {
+            "projection": ticket.projection,
+            "event": event.event_id,
+            "gate": ticket.gate,
+            "type": event.event_type,
+            "sequence": event.sequence,
+            "done": how,
+        },
+    )
+
+
+_drainable = (
+    select(S.stream_id)
+    .where(
+        S.projection_name == bindparam("projection"),
+        S.drain_after.is_not(None),
+        S.drain_after <= utc_now(),
+        _LEASE_FREE,
+        exists(
+            select(literal(1)).where(
+                _STATE.projection_name == bindparam("projection"),
+                _STATE.state == "active",
+                _STATE.held_since.is_(None),
+            )
+        ),
+    )
+    .order_by(S.drain_after)
+    .limit(bindparam("limit"))
+)
+
+
+def drainable(connection: Connection, projection: str, limit: int) -> list[str]:
+    """Name streams whose parked events can be applied now, longest waiting first."""
+    return list(connection.execute(_drainable, {"projection": projection, "limit": limit}).scalars())
+

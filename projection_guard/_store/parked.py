@@ -1,0 +1,94 @@
+"""The parked events: they wait, in the order of their arrival, behind a failure of their stream or for the end of a pause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from .._dialect import utc_now
+from .._model import EventRecord, Json
+from .._tables import ParkedEvent
+from .claims import Ticket
+
+__all__ = ["Parked", "clear", "count_attempt", "first", "park", "unpark"]
+
+P = ParkedEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A parked event. `attempts` counts the calls that were begun for it and came to no end."""
+
+    id: int
+    event: EventRecord
+    payload: Json
+    attempts: int
+
+
+_park = insert(P).values(parked_at=utc_now())
+_first = (
+    select(*P.__table__.c)
+    .where(P.projection_name == bindparam("projection"), P.gate == bindparam("gate"))
+    .order_by(P.id)
+    .limit(bindparam("limit"))
+)
+_unpark = delete(P).where(P.id == bindparam("parked"))
+_count = update(P).where(P.id == bindparam("parked")).values(attempts=P.attempts + 1)
+_clear = delete(P).where(P.projection_name == bindparam("projection"), P.reason != bindparam("spared"))
+
+
+def park(connection: Connection, ticket: Ticket, payload: Json, reason: str) -> None:
+    """Put an event at the end of its stream's line. Hold the gate, and settle it afterwards."""
+    event = ticket.event
+    connection.execute(
+        _park,
+        {
+            "projection_name": ticket.projection,
+            "gate": ticket.gate,
+            "event_id": event.event_id,
+            "event_type": event.event_type,
+            "event_sequence": event.sequence,
+            "stream_id": event.stream_id,
+            "event_payload": payload,
+            "reason": reason,
+        },
+    )
+
+
+def first(connection: Connection, projection: str, gate: str, limit: int = 1) -> list[Parked]:
+    """Read the head of a stream's line, in order."""
+    rows: Sequence[Row[Any]] = connection.execute(
+        _first, {"projection": projection, "gate": gate, "limit": limit}
+    ).all()
+    return [
+        Parked(
+            id=row.id,
+            event=EventRecord(
+                event_id=row.event_id,
+                event_type=row.event_type,
+                sequence=row.event_sequence,
+                stream_id=row.stream_id,
+            ),
+            payload=row.event_payload,
+            attempts=row.attempts,
+        )
+        for row in rows
+    ]
+
+
+def count_attempt(connection: Connection, parked_id: int) -> None:
+    """Count a call that is about to begin, so that an event which kills its process does not do so for ever."""
+    connection.execute(_count, {"parked": parked_id})
+
+
+def unpark(connection: Connection, parked_id: int) -> None:
+    """Take an event out of the line."""
+    connection.execute(_unpark, {"parked": parked_id})
+
+
+def clear(connection: Connection, projection: str, *, spare: str) -> int:
+    """Drop all parked events of a projection but those parked for the reason `spare`; return how many."""
+    return connection.execute(_clear, {"projection": projection, "spared": spare}).rowcount

@@ -1,0 +1,220 @@
+"""What people look at: the facts behind a projection's health, pages of failures, blocked and tainted streams."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
+
+from .._dialect import seconds_between, utc_now
+from .._health import HealthPolicy, Signs, judge
+from .._model import Failure, Health, HealthStatus, Page, StreamState
+from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState, ProjectionStream
+from ..errors import InvalidArgument
+from .failures import failure_of
+
+__all__ = ["failures_page", "healths", "now", "store_judgements", "streams_page"]
+
+M, F, P, S, T = ProjectionHealthMetrics, ProjectionFailure, ParkedEvent, ProjectionStream, ProjectionState
+
+_failed = (
+    select(
+        F.projection_name.label("name"),
+        func.count().label("active"),
+        func.sum(case((F.next_retry_at.is_(None), 1), else_=0)).label("exhausted"),
+        func.max(seconds_between(F.failed_at, utc_now())).label("oldest"),
+        func.max(
+            case(
+                (or_(F.lease_expires_at.is_(None), F.lease_expires_at < utc_now()), seconds_between(F.next_retry_at, utc_now())),
+                else_=0.0,
+            )
+        ).label("overdue"),
+    )
+    .where(F.resolved_at.is_(None))
+    .group_by(F.projection_name)
+    .subquery()
+)
+_parked = (
+    select(
+        P.projection_name.label("name"),
+        func.count().label("parked"),
+        func.max(seconds_between(P.parked_at, utc_now())).label("oldest"),
+    )
+    .group_by(P.projection_name)
+    .subquery()
+)
+_gates = (
+    select(
+        S.projection_name.label("name"),
+        func.sum(case((S.tainted, 1), else_=0)).label("tainted"),
+        func.max(case((S.drain_after.is_not(None), seconds_between(S.drain_after, utc_now())), else_=0.0)).label("overdue"),
+    )
+    .where(or_(S.tainted, and_(S.blocked, S.drain_after.is_not(None))))
+    .group_by(S.projection_name)
+    .subquery()
+)
+_facts = (
+    select(
+        M,
+        T.state,
+        T.held_since,
+        T.reason,
+        func.coalesce(_failed.c.active, 0).label("active"),
+        func.coalesce(_failed.c.exhausted, 0).label("exhausted"),
+        func.coalesce(_failed.c.oldest, 0.0).label("failed_for"),
+        func.coalesce(_failed.c.overdue, 0.0).label("retry_overdue"),
+        func.coalesce(_parked.c.parked, 0).label("parked"),
+        func.coalesce(_parked.c.oldest, 0.0).label("parked_for"),
+        func.coalesce(_gates.c.tainted, 0).label("tainted"),
+        func.coalesce(_gates.c.overdue, 0.0).label("drain_overdue"),
+    )
+    .join(T, T.projection_name == M.projection_name)
+    .outerjoin(_failed, _failed.c.name == M.projection_name)
+    .outerjoin(_parked, _parked.c.name == M.projection_name)
+    .outerjoin(_gates, _gates.c.name == M.projection_name)
+    .order_by(M.projection_name)
+)
+
+
+def healths(connection: Connection, policy: HealthPolicy, names: list[str] | None = None) -> list[Health]:
+    """Judge projections by the facts as they are now: all that are on record, or those of these names."""
+    facts = _facts if names is None else _facts.where(M.projection_name.in_(names))
+    return [_health(row, policy) for row in connection.execute(facts)]
+
+
+def _health(row: Any, policy: HealthPolicy) -> Health:
+    is_flowing = row.state == "active" and row.held_since is None
+    overdue = max(row.retry_overdue, row.drain_overdue, 0.0) if is_flowing else 0.0
+    signs = Signs(
+        active_failures=row.active,
+        exhausted_failures=row.exhausted,
+        parked_events=row.parked,
+        overdue_seconds=overdue,
+        tainted_streams=row.tainted,
+        held=row.held_since is not None,
+        state=row.state,
+    )
+    status, reasons = judge(policy, signs)
+    return Health(
+        projection_name=row.projection_name,
+        status=HealthStatus(status),
+        reasons=reasons,
+        active_failures=row.active,
+        exhausted_failures=row.exhausted,
+        parked_events=row.parked,
+        total_failures=row.total_failures,
+        total_events_processed=row.total_events_processed,
+        avg_processing_time_ms=row.avg_processing_time_ms,
+        lag_seconds=round(max(row.failed_for, row.parked_for, 0.0), 3),
+        last_failure_at=row.last_failure_at,
+        last_success_at=row.last_success_at,
+        state=row.state,
+        held_since=row.held_since,
+        tainted_streams=row.tainted,
+    )
+
+
+def store_judgements(connection: Connection, judged: list[Health]) -> None:
+    """Write into the metrics what the judge said last, and the lag; rows that say so already are left alone."""
+    for health in judged:
+        connection.execute(
+            update(M)
+            .where(
+                M.projection_name == health.projection_name,
+                or_(M.health_status != health.status.value, M.lag_seconds != health.lag_seconds, M.lag_seconds.is_(None)),
+            )
+            .values(health_status=health.status.value, lag_seconds=health.lag_seconds)
+        )
+
+
+def now(connection: Connection) -> datetime:
+    """Read the database's clock."""
+    moment = connection.execute(select(utc_now())).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def failures_page(
+    connection: Connection, name: str | None, *, include_resolved: bool, limit: int, after: str | None
+) -> Page[Failure]:
+    """Read failures, newest first; new ones do not shift the pages that follow."""
+    statement = select(*F.__table__.c)
+    if name is not None:
+        statement = statement.where(F.projection_name == name)
+    if not include_resolved:
+        statement = statement.where(F.resolved_at.is_(None))
+    if after is not None:
+        failed_at, failure_id = _read_failures_cursor(after)
+        statement = statement.where(
+            tuple_(F.failed_at, F.id)
+            < tuple_(
+                bindparam("failed_at", failed_at, type_=F.failed_at.type), bindparam("failure", failure_id, type_=F.id.type)
+            )
+        )
+    rows = connection.execute(statement.order_by(F.failed_at.desc(), F.id.desc()).limit(limit + 1)).all()
+    items = tuple(failure_of(row) for row in rows[:limit])
+    more = _cursor(items[-1].failed_at.isoformat(), str(items[-1].id)) if len(rows) > limit else None
+    return Page(items=items, after=more)
+
+
+def streams_page(
+    connection: Connection, name: str, *, state: Literal["blocked", "tainted"], limit: int, after: str | None
+) -> Page[StreamState]:
+    """Read the blocked or the tainted streams of a projection, by their ids."""
+    statement = select(S.stream_id, S.blocked, S.tainted, S.tainted_reason).where(
+        S.projection_name == name, S.blocked if state == "blocked" else S.tainted
+    )
+    if after is not None:
+        statement = statement.where(S.stream_id > _read_cursor(after, 1)[0])
+    rows = connection.execute(statement.order_by(S.stream_id).limit(limit + 1)).all()
+    items = tuple(_stream(connection, name, row) for row in rows[:limit])
+    return Page(items=items, after=_cursor(items[-1].stream_id) if len(rows) > limit else None)
+
+
+def _stream(connection: Connection, name: str, row: Any) -> StreamState:
+    parked = select(func.count()).where(P.projection_name == name, P.gate == row.stream_id)
+    failed = (
+        select(F.id)
+        .where(F.projection_name == name, F.resolved_at.is_(None))
+        .where(or_(F.stream_id == row.stream_id, F.event_id == row.stream_id, row.stream_id == ""))
+        .order_by(F.failed_at)
+        .limit(100)
+    )
+    return StreamState(
+        projection_name=name,
+        stream_id=row.stream_id,
+        blocked=row.blocked,
+        tainted=row.tainted,
+        tainted_reason=row.tainted_reason,
+        parked_events=connection.execute(parked).scalar_one(),
+        failure_ids=tuple(connection.execute(failed).scalars()),
+    )
+
+
+def _cursor(*parts: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def _read_cursor(after: str, length: int) -> list[str]:
+    try:
+        padded = after.encode("ascii") + b"=" * (-len(after) % 4)
+        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or len(parts) != length or not all(isinstance(part, str) for part in parts):
+        raise InvalidArgument("after= is not a cursor of this list; pass the `after` of the page before, unchanged")
+    return parts
+
+
+def _read_failures_cursor(after: str) -> tuple[datetime, UUID]:
+    failed_at, failure_id = _read_cursor(after, 2)
+    try:
+        moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
+    except ValueError:
+        moment, identity = datetime.min, UUID(int=0)
+    if moment.tzinfo is None:
+        raise InvalidArgument("after= is not a cursor of this list; pass the `after` of the page before, unchanged")
+    return moment, identity

@@ -1,0 +1,282 @@
+"""What a person wants of a projection, the breaker's hold, the barrier behind a change of either, and the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, null, or_, select, text, union, update
+
+from .._dialect import PerDialect, later, utc_now
+from .._model import Json, Order
+from .._tables import (
+    ParkedEvent,
+    ProjectionAppliedEvent,
+    ProjectionAuditEntry,
+    ProjectionFailure,
+    ProjectionState,
+    ProjectionStream,
+)
+from .failures import is_reserved
+
+__all__ = [
+    "StateRow",
+    "audit",
+    "ensure",
+    "forget_gates",
+    "hold",
+    "in_flight",
+    "leased",
+    "let_go",
+    "open_rows",
+    "postpone_probe",
+    "read",
+    "set_ordering",
+    "set_state",
+    "take_probe",
+]
+
+T, S, P, A, F = ProjectionState, ProjectionStream, ParkedEvent, ProjectionAppliedEvent, ProjectionFailure
+_NAME = bindparam("projection")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRow:
+    """A projection's state as it is stored."""
+
+    state: str
+    ordering: str
+    held_since: datetime | None
+    outage_began_at: datetime | None
+    failed_probes: int
+
+
+_ensure = PerDialect(
+    lambda insert: insert(T)
+    .values(projection_name=_NAME, ordering=bindparam("order"), changed_at=utc_now(), created_at=utc_now())
+    .on_conflict_do_nothing()
+)
+_read = select(T.state, T.ordering, T.held_since, T.outage_began_at, T.failed_probes).where(T.projection_name == _NAME)
+
+
+def ensure(connection: Connection, projection: str, order: Order) -> None:
+    """Make the projection's row, if it is not there."""
+    connection.execute(_ensure.of(connection), {"projection": projection, "order": order.value})
+
+
+def read(connection: Connection, projection: str) -> StateRow | None:
+    """Read a projection's state."""
+    row = connection.execute(_read, {"projection": projection}).one_or_none()
+    return None if row is None else StateRow(**row._mapping)  # pyright: ignore[reportPrivateUsage]
+
+
+def set_ordering(connection: Connection, projection: str, order: Order) -> None:
+    """Store a changed order; only sound while nothing waits."""
+    connection.execute(update(T).where(T.projection_name == projection).values(ordering=order.value))
+
+
+def open_rows(connection: Connection, projection: str) -> bool:
+    """Return whether a projection has unresolved failures or parked events."""
+    failed = select(F.id).where(F.projection_name == projection, F.resolved_at.is_(None)).limit(1)
+    parked = select(P.id).where(P.projection_name == projection).limit(1)
+    return connection.execute(failed).first() is not None or connection.execute(parked).first() is not None
+
+
+def set_state(connection: Connection, projection: str, state: str, *, actor: str, reason: str | None) -> str:
+    """Store what a person wants; return what was wanted before. Commit it, then pass the barrier."""
+    before = connection.execute(
+        select(T.state).where(T.projection_name == projection).with_for_update()
+    ).scalar_one()
+    connection.execute(
+        update(T)
+        .where(T.projection_name == projection)
+        .values(state=state, actor=actor, reason=reason, changed_at=utc_now())
+    )
+    return str(before)
+
+
+_transactions = text(
+    """
+    SELECT l.virtualtransaction FROM pg_locks l
+    WHERE l.locktype = 'relation' AND l.relation = CAST(:table AS regclass) AND l.mode = 'RowExclusiveLock'
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.granted AND l.pid <> pg_backend_pid()
+    """
+)
+_leases = (
+    select(func.count())
+    .select_from(S)
+    .where(S.projection_name == _NAME, S.lease_owner.is_not(None), S.lease_expires_at > utc_now())
+)
+_failure_leases = (
+    select(func.count())
+    .select_from(F)
+    .where(
+        F.projection_name == _NAME,
+        F.resolved_at.is_(None),
+        F.lease_expires_at > utc_now(),
+        ~is_reserved(F.lease_owner),
+    )
+)
+
+
+def in_flight(connection: Connection, schema: str | None) -> frozenset[str]:
+    """Name the transactions that may still land under an old state: all that hold the applied events' table.
+
+    Every delivery takes that lock before the snapshot with which it reads the state, so that a transaction which is
+    not in this set reads the state as it is now. SQLite has one writer: there is never another one.
+    """
+    if connection.dialect.name == "sqlite":
+        return frozenset()
+    table = f"{schema}.{A.__tablename__}" if schema else A.__tablename__
+    return frozenset(connection.execute(_transactions, {"table": table}).scalars())
+
+
+def leased(connection: Connection, projection: str) -> int:
+    """Count the apart calls of a projection that are under way."""
+    parameters = {"projection": projection}
+    live = connection.execute(_leases, parameters).scalar_one()
+    return int(live) + int(connection.execute(_failure_leases, parameters).scalar_one())
+
+
+def is_leased_now(connection: Connection, failure_id: UUID) -> bool:
+    """Return whether an attempt of this failure is under way; a retry that is only reserved does not count."""
+    statement = select(F.id).where(
+        F.id == failure_id,
+        F.lease_expires_at > utc_now(),
+        ~is_reserved(F.lease_owner),
+    )
+    return connection.execute(statement).first() is not None
+
+
+_hold = (
+    update(T)
+    .where(T.projection_name == _NAME, T.held_since.is_(None))
+    .values(
+        held_since=utc_now(),
+        outage_began_at=bindparam("began", type_=T.outage_began_at.type),
+        probe_at=later(bindparam("pause")),
+        failed_probes=0,
+    )
+)
+_let_go = (
+    update(T)
+    .where(T.projection_name == _NAME)
+    .values(held_since=null(), outage_began_at=null(), probe_at=null(), failed_probes=0)
+)
+_take_probe = (
+    update(T)
+    .where(T.projection_name == _NAME, T.held_since.is_not(None), T.state == "active", T.probe_at <= utc_now())
+    .values(probe_at=later(bindparam("pause")), failed_probes=T.failed_probes + 1)
+    .returning(T.failed_probes)
+)
+_postpone_probe = update(T).where(T.projection_name == _NAME).values(probe_at=later(bindparam("pause")))
+
+
+def hold(connection: Connection, projection: str, *, began: datetime, pause_seconds: float) -> bool:
+    """Hold a projection for an outage; False where it is held already."""
+    parameters = {"projection": projection, "began": began, "pause": pause_seconds}
+    return connection.execute(_hold, parameters).rowcount == 1
+
+
+def let_go(connection: Connection, projection: str) -> None:
+    """End the hold."""
+    connection.execute(_let_go, {"projection": projection})
+
+
+def take_probe(connection: Connection, projection: str, *, longest_call_seconds: float) -> int | None:
+    """Take the next probe of a held projection if it is due: return its number, from 1. One worker gets it.
+
+    The next one is put off for the longest a call may take; `postpone_probe` sets the real pause afterwards.
+    """
+    parameters = {"projection": projection, "pause": longest_call_seconds}
+    number = connection.execute(_take_probe, parameters).scalar_one_or_none()
+    return None if number is None else int(number)
+
+
+def postpone_probe(connection: Connection, projection: str, *, pause_seconds: float) -> None:
+    """Set when the next probe is due."""
+    connection.execute(_postpone_probe, {"projection": projection, "pause": pause_seconds})
+
+
+_probe = (
+    select(F.id)
+    .where(F.projection_name == _NAME, F.resolved_at.is_(None), F.next_retry_at.is_not(None))
+    .order_by(func.coalesce(F.last_retry_at, F.failed_at), F.id)
+    .limit(1)
+)
+
+
+def probe_candidate(connection: Connection, projection: str) -> UUID | None:
+    """Name the failure that was tried longest ago: so probes go from stream to stream."""
+    return connection.execute(_probe, {"projection": projection}).scalar_one_or_none()
+
+
+def forget_applied(connection: Connection, projection: str) -> int:
+    """Forget which events were applied (reset)."""
+    return connection.execute(delete(A).where(A.projection_name == projection)).rowcount
+
+
+def forget_gates(connection: Connection, projection: str) -> None:
+    """Forget the gates of a projection, but for streams in which events are parked: those become drainable."""
+    waiting = select(P.gate).where(P.projection_name == projection)
+    connection.execute(delete(S).where(S.projection_name == projection, S.stream_id.not_in(waiting)))
+    connection.execute(
+        update(S)
+        .where(S.projection_name == projection)
+        .values(
+            blocked=True,
+            drain_after=utc_now(),
+            tainted=False,
+            tainted_reason=None,
+            lease_owner=None,
+            lease_expires_at=None,
+            epoch=S.epoch + 1,
+        )
+    )
+
+
+_audit = insert(ProjectionAuditEntry).values(at=utc_now())
+
+
+def audit(
+    connection: Connection,
+    *,
+    actor: str,
+    action: str,
+    projection: str,
+    failure_id: UUID | None = None,
+    note: str | None = None,
+    details: Json = None,
+) -> None:
+    """Write down who did what; in the transaction that does it."""
+    row: dict[str, Any] = {
+        "actor": actor,
+        "action": action,
+        "projection_name": projection,
+        "failure_id": failure_id,
+        "note": note,
+        "details": details,
+    }
+    connection.execute(_audit, row)
+
+
+_with_retries = (
+    select(F.projection_name)
+    .where(
+        F.resolved_at.is_(None),
+        F.next_retry_at <= utc_now(),
+        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= utc_now(), F.lease_owner == bindparam("process")),
+    )
+    .distinct()
+)
+_with_streams = select(S.projection_name).where(S.drain_after <= utc_now()).distinct()
+_with_probes = select(T.projection_name).where(T.held_since.is_not(None), T.probe_at <= utc_now())
+_names_with_work = union(_with_retries, _with_streams, _with_probes)
+
+
+def names_with_work(connection: Connection, process: str) -> frozenset[str]:
+    """Name the projections in which something is due now: a retry, a drain or a probe."""
+    return frozenset(connection.execute(_names_with_work, {"process": process}).scalars())

@@ -1,0 +1,296 @@
+"""The guard's tables, as SQLAlchemy models. The Alembic revisions in `migrations/` create the same.
+
+`projection_failures`, `projection_checkpoints` and `projection_health_metrics` are a contract with people's dashboards:
+their columns are fixed. The others may gain columns between releases.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, MetaData, String, Text, Uuid, false, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from ._dialect import BigIdentity, UtcDateTime
+
+__all__ = [
+    "ParkedEvent",
+    "ProjectionAppliedEvent",
+    "ProjectionAttempt",
+    "ProjectionAuditEntry",
+    "ProjectionCheckpoint",
+    "ProjectionFailure",
+    "ProjectionHealthMetrics",
+    "ProjectionState",
+    "ProjectionStream",
+    "metadata",
+    "table_names",
+]
+
+metadata = MetaData()
+_Payload = JSON(none_as_null=True)
+
+
+class _Model(DeclarativeBase):
+    metadata = metadata
+    type_annotation_map = {datetime: UtcDateTime(), UUID: Uuid(as_uuid=True), Any: _Payload}
+
+
+class ProjectionFailure(_Model):
+    """An event that a projection could not apply; unresolved without `next_retry_at` means exhausted."""
+
+    __tablename__ = "projection_failures"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    event_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    event_payload: Mapped[Any | None] = mapped_column(_Payload)
+    projection_name: Mapped[str] = mapped_column(String(255))
+    error_type: Mapped[str] = mapped_column(String(255))
+    error_message: Mapped[str] = mapped_column(Text)
+    error_traceback: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    retry_count: Mapped[int] = mapped_column(Integer)
+    max_retries: Mapped[int] = mapped_column(Integer)
+    failed_at: Mapped[datetime]
+    last_retry_at: Mapped[datetime | None]
+    next_retry_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    resolved_at: Mapped[datetime | None]
+    resolution_method: Mapped[str | None] = mapped_column(String(32))
+    resolved_by: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+_OPEN = ProjectionFailure.resolved_at.is_(None)
+_DUE = _OPEN & ProjectionFailure.next_retry_at.is_not(None)
+
+Index(
+    "uq_projection_failures_open",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.event_id,
+    unique=True,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
+Index(
+    "ix_projection_failures_open_stream",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.stream_id,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
+Index(
+    "ix_projection_failures_due",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.next_retry_at,
+    postgresql_where=_DUE,
+    sqlite_where=_DUE,
+)
+Index("ix_projection_failures_newest", ProjectionFailure.failed_at, ProjectionFailure.id)
+
+
+class ProjectionCheckpoint(_Model):
+    """How far a projection has come; pushed: the highest sequence applied, failed, parked or skipped."""
+
+    __tablename__ = "projection_checkpoints"
+
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    last_event_id: Mapped[str | None] = mapped_column(String(255))
+    last_event_type: Mapped[str | None] = mapped_column(String(255))
+    last_event_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    checkpoint_at: Mapped[datetime]
+    events_processed: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class ProjectionHealthMetrics(_Model):
+    """Counters, and what the judge said last. `active_failures` equals the unresolved rows in every snapshot."""
+
+    __tablename__ = "projection_health_metrics"
+
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    total_events_processed: Mapped[int] = mapped_column(BigInteger)
+    total_failures: Mapped[int] = mapped_column(BigInteger)
+    active_failures: Mapped[int] = mapped_column(BigInteger)
+    last_failure_at: Mapped[datetime | None]
+    last_success_at: Mapped[datetime | None]
+    avg_processing_time_ms: Mapped[float | None] = mapped_column(Float)
+    lag_seconds: Mapped[float | None] = mapped_column(Float)
+    health_status: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class ProjectionStream(_Model):
+    """The gate of one (projection, stream): whoever applies an event of the stream holds this row.
+
+    `stream_id` is the ordering key: the stream's id, the event's id where no order is kept, "" where the whole
+    projection is one line. `blocked`: an unresolved failure or parked events. `drain_after`: set exactly while parked
+    events wait with no unresolved failure before them.
+    """
+
+    __tablename__ = "projection_streams"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "70"}},)
+
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    stream_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    blocked: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    tainted: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    tainted_reason: Mapped[str | None] = mapped_column(String(255))
+    drain_after: Mapped[datetime | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    touched_at: Mapped[datetime]
+
+
+Index(
+    "ix_projection_streams_blocked",
+    ProjectionStream.projection_name,
+    ProjectionStream.stream_id,
+    postgresql_where=ProjectionStream.blocked,
+    sqlite_where=ProjectionStream.blocked,
+)
+Index(
+    "ix_projection_streams_tainted",
+    ProjectionStream.projection_name,
+    ProjectionStream.stream_id,
+    postgresql_where=ProjectionStream.tainted,
+    sqlite_where=ProjectionStream.tainted,
+)
+Index(
+    "ix_projection_streams_drain",
+    ProjectionStream.projection_name,
+    ProjectionStream.drain_after,
+    postgresql_where=ProjectionStream.drain_after.is_not(None),
+    sqlite_where=ProjectionStream.drain_after.is_not(None),
+)
+
+
+class ProjectionAppliedEvent(_Model):
+    """An event that a pushed projection is done with: applied, skipped or mended by hand; kept for `dedupe_window`."""
+
+    __tablename__ = "projection_applied_events"
+
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    stream_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    event_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    how: Mapped[str] = mapped_column(String(16), server_default=text("'applied'"))
+    applied_at: Mapped[datetime]
+    rolled_up: Mapped[bool] = mapped_column(Boolean, server_default=false())
+
+
+_ROLLED_UP = ProjectionAppliedEvent.rolled_up
+
+Index(
+    "ix_projection_applied_events_new",
+    ProjectionAppliedEvent.projection_name,
+    postgresql_where=~_ROLLED_UP,
+    sqlite_where=~_ROLLED_UP,
+)
+Index(
+    "ix_projection_applied_events_old",
+    ProjectionAppliedEvent.applied_at,
+    postgresql_where=_ROLLED_UP,
+    sqlite_where=_ROLLED_UP,
+)
+
+
+class ParkedEvent(_Model):
+    """An event that waits its turn: behind a failure of its stream, or for the end of a pause or an outage.
+
+    `id` is given out under the gate's lock, so that it is the order of arrival within a stream. `attempts` counts calls
+    that were begun while draining, so that an event which kills its process does not do so for ever.
+    """
+
+    __tablename__ = "projection_parked_events"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
+    projection_name: Mapped[str] = mapped_column(String(255))
+    gate: Mapped[str] = mapped_column(String(255))
+    event_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    event_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    event_payload: Mapped[Any | None] = mapped_column(_Payload)
+    reason: Mapped[str] = mapped_column(String(32))
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    parked_at: Mapped[datetime]
+
+
+Index("uq_projection_parked_events", ParkedEvent.projection_name, ParkedEvent.event_id, unique=True)
+Index("ix_projection_parked_events_gate", ParkedEvent.projection_name, ParkedEvent.gate, ParkedEvent.id)
+
+
+class ProjectionState(_Model):
+    """What a person wants of a projection, who and why; and, apart from it, the breaker's hold."""
+
+    __tablename__ = "projection_states"
+
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16), server_default=text("'active'"))
+    actor: Mapped[str | None] = mapped_column(String(255))
+    reason: Mapped[str | None] = mapped_column(Text)
+    changed_at: Mapped[datetime]
+    mode: Mapped[str] = mapped_column(String(16), server_default=text("'pushed'"))
+    ordering: Mapped[str] = mapped_column(String(16))
+    held_since: Mapped[datetime | None]
+    outage_began_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]
+    failed_probes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    created_at: Mapped[datetime]
+
+
+class ProjectionAttempt(_Model):
+    """One failed call of a handler: the history of a failure."""
+
+    __tablename__ = "projection_attempts"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
+    failure_id: Mapped[UUID]
+    projection_name: Mapped[str] = mapped_column(String(255))
+    gate: Mapped[str] = mapped_column(String(255))
+    number: Mapped[int] = mapped_column(Integer)
+    verdict: Mapped[str] = mapped_column(String(16))
+    error_type: Mapped[str] = mapped_column(String(255))
+    error_message: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    duration_ms: Mapped[float | None] = mapped_column(Float)
+    attempted_at: Mapped[datetime]
+
+
+Index("ix_projection_attempts_failure", ProjectionAttempt.failure_id, ProjectionAttempt.id)
+Index("ix_projection_attempts_recent", ProjectionAttempt.projection_name, ProjectionAttempt.id)
+
+
+class ProjectionAuditEntry(_Model):
+    """Who did what to a projection, and when. A trigger of the database refuses to change or delete a row."""
+
+    __tablename__ = "projection_audit_log"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(255))
+    action: Mapped[str] = mapped_column(String(32))
+    projection_name: Mapped[str] = mapped_column(String(255))
+    failure_id: Mapped[UUID | None]
+    note: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[Any | None] = mapped_column(_Payload)
+
+
+Index("ix_projection_audit_log_projection", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.id)
+
+table_names: frozenset[str] = frozenset(metadata.tables)

@@ -1,0 +1,350 @@
+"""The worker in the process: a coordinator looks what is due, each projection is worked on in a lane of its own.
+
+The coordinator is one coroutine; `_Threads` and `_Tasks` give it lanes and a clock it can be woken from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
+
+from ._core.rounds import Round
+from ._io.protocol import drive
+from ._service import Service
+from .errors import ConfigurationError
+
+__all__ = ["AsyncWorker", "Worker"]
+
+T = TypeVar("T")
+log = logging.getLogger("projection_guard")
+_PRUNE_EVERY_SECONDS: Final = 600.0
+_LONGEST_PAUSE_AFTER_ERRORS_SECONDS: Final = 30.0
+
+
+class _Hands(Protocol):
+    """What the coordinator needs of threads or tasks."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None: ...
+
+    async def wait(self, seconds: float) -> None: ...
+
+    def ring_in(self, seconds: float) -> None: ...
+
+
+class _Alarms:
+    """The moments at which something becomes due, on the process's monotonic clock."""
+
+    def __init__(self) -> None:
+        self._moments: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        if len(self._moments) < 10_000:
+            heapq.heappush(self._moments, time.monotonic() + max(seconds, 0.0))
+
+    def next_within(self, seconds: float) -> float:
+        """Return how long to wait: until the next moment, at most `seconds`."""
+        if not self._moments:
+            return seconds
+        return min(max(self._moments[0] - time.monotonic(), 0.0), seconds)
+
+    def drop_past(self) -> bool:
+        """Forget the moments that have come; return whether there were any."""
+        now, any_past = time.monotonic(), False
+        while self._moments and self._moments[0] <= now:
+            heapq.heappop(self._moments)
+            any_past = True
+        return any_past
+
+
+class _Threads:
+    """Lanes are threads."""
+
+    def __init__(self) -> None:
+        self._alarms = _Alarms()
+        self._changed = threading.Condition()
+        self._lanes: set[threading.Thread] = set()
+        self.is_stopping = False
+
+    def ring_in(self, seconds: float) -> None:
+        with self._changed:
+            self._alarms.add(seconds)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self.is_stopping = True
+            self._changed.notify_all()
+
+    async def wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with self._changed:
+            while not self.is_stopping and not self._alarms.drop_past():
+                left = self._alarms.next_within(end - time.monotonic())
+                if end <= time.monotonic():
+                    return
+                self._changed.wait(left)
+
+    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
+        def run() -> None:
+            try:
+                drive(work())
+            finally:
+                self._lanes.discard(threading.current_thread())
+
+        lane = threading.Thread(target=run, name="projection_guard-lane", daemon=True)
+        self._lanes.add(lane)
+        lane.start()
+
+    def join(self, seconds: float | None) -> bool:
+        end = None if seconds is None else time.monotonic() + seconds
+        for lane in list(self._lanes):
+            lane.join(None if end is None else max(end - time.monotonic(), 0.0))
+        return not self._lanes
+
+
+class _Tasks:
+    """Lanes are tasks of the loop on which the worker runs."""
+
+    def __init__(self) -> None:
+        self._alarms = _Alarms()
+        self._changed = asyncio.Event()
+        self.lanes: set[asyncio.Task[None]] = set()
+        self.is_stopping = False
+
+    def ring_in(self, seconds: float) -> None:
+        self._alarms.add(seconds)
+        self._changed.set()
+
+    def stop(self) -> None:
+        self.is_stopping = True
+        self._changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self.is_stopping and not self._alarms.drop_past() and loop.time() < end:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self._alarms.next_within(end - loop.time())):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(_as_coroutine(work), name="projection_guard-lane")
+        self.lanes.add(task)
+        task.add_done_callback(self.lanes.discard)
+
+
+async def _as_coroutine(work: Callable[[], Coroutine[object, None, None]]) -> None:
+    await work()
+
+
+class _Shift:
+    """The coordinator: looks what is due, hands each projection to a lane, keeps the books."""
+
+    def __init__(self, service: Service, hands: _Hands, *, poll_seconds: float, batch: int) -> None:
+        self._service = service
+        self._hands = hands
+        self._poll_seconds = poll_seconds
+        self._batch = batch
+        self._busy: set[str] = set()
+        self._again: set[str] = set()
+        self._errors_in_a_row = 0
+        self._prune_at = time.monotonic() + 5.0
+        self._books_at = 0.0
+
+    async def run(self) -> None:
+        while not self._hands.is_stopping:
+            try:
+                await self._look()
+                self._errors_in_a_row = 0
+                pause = self._poll_seconds
+            except Exception as error:
+                self._errors_in_a_row += 1
+                pause = min(self._poll_seconds * 2.0**self._errors_in_a_row, _LONGEST_PAUSE_AFTER_ERRORS_SECONDS)
+                log.warning("the worker could not look for work (%s); again in %.0f s", type(error).__name__, pause)
+            await self._hands.wait(pause)
+
+    async def _look(self) -> None:
+        for name in await self._service.names_with_work():
+            if name in self._busy:
+                self._again.add(name)
+            else:
+                self._busy.add(name)
+                self._hands.spawn(lambda name=name: self._lane(name))
+        now = time.monotonic()
+        if now >= self._books_at:
+            await self._service.keep_books()
+            spent = time.monotonic() - now
+            self._books_at = now + max(min(self._poll_seconds, 1.0) * 0.8, 20 * spent)
+        if now >= self._prune_at:
+            pruned = await self._service.prune()
+            self._prune_at = now + (1.0 if pruned.has_more else _PRUNE_EVERY_SECONDS)
+
+    async def _lane(self, name: str) -> None:
+        has_more = False
+        try:
+            done = await self._service.work_on(name, batch=self._batch, stops=lambda: self._hands.is_stopping)
+            has_more = done.has_more
+        except Exception as error:
+            log.warning("%s: the worker met %s; it goes on", name, type(error).__name__)
+        finally:
+            self._busy.discard(name)
+        if has_more or name in self._again:
+            self._again.discard(name)
+            self._hands.ring_in(0.0)
+
+
+def _check(poll_seconds: float, batch: int) -> None:
+    if not 0 < poll_seconds <= 3600:
+        raise ConfigurationError(f"worker(poll_seconds=...) takes seconds above 0, at most an hour, not {poll_seconds!r}")
+    if not 1 <= batch <= 10_000:
+        raise ConfigurationError(f"worker(batch=...) takes a number from 1 to 10000, not {batch!r}")
+
+
+class Worker:
+    """Makes the retries, drains what is parked, keeps the counters; in threads of this process.
+
+    `with guard.worker():` runs it beside your program, `guard.worker().run()` in this thread until `stop()`,
+    `guard.worker().run_once()` does one round. Any number of workers on any number of machines share the work.
+    """
+
+    def __init__(self, service: Service, *, poll_seconds: float = 1.0, batch: int = 100) -> None:
+        _check(poll_seconds, batch)
+        self._service = service
+        self._poll_seconds = poll_seconds
+        self._batch = batch
+        self._hands = _Threads()
+        self._thread: threading.Thread | None = None
+
+    def run_once(self) -> Round:
+        """Do what is due now, up to `batch` retries and drains a projection, and return what was done."""
+        return drive(self._service.run_once(batch=self._batch))
+
+    def run(self) -> None:
+        """Work until `stop()` is called from another thread or a signal handler."""
+        shift = _Shift(self._service, self._hands, poll_seconds=self._poll_seconds, batch=self._batch)
+        try:
+            drive(shift.run())
+        finally:
+            self._hands.join(None)
+
+    def start(self) -> Self:
+        """Work in a background thread, which ends with the program."""
+        if self._thread is None or not self._thread.is_alive():
+            self._hands.is_stopping = False
+            self._thread = threading.Thread(target=self.run, name="projection_guard-worker", daemon=True)
+            self._thread.start()
+        return self
+
+    def stop(self, timeout_seconds: float | None = None) -> bool:
+        """Ask it to stop and wait until the event in hand is settled; False where that took longer than the timeout.
+
+        Nothing is lost either way: what was not settled is taken over by another worker when its lease ends.
+        """
+        self._hands.stop()
+        if self._thread is None or self._thread is threading.current_thread():
+            return self._thread is None
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def is_running(self) -> bool:
+        """True while it works in the background."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def ring_in(self, seconds: float) -> None:
+        """Say that something becomes due."""
+        self._hands.ring_in(seconds)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class AsyncWorker:
+    """Makes the retries, drains what is parked, keeps the counters; in tasks of the running loop.
+
+    `async with guard.worker():` runs it beside your program, `await guard.worker().run()` until `stop()` or cancelled,
+    `await guard.worker().run_once()` does one round. Cancelled, it leaves what is in hand to the next worker.
+    """
+
+    def __init__(self, service: Service, *, poll_seconds: float = 1.0, batch: int = 100) -> None:
+        _check(poll_seconds, batch)
+        self._service = service
+        self._poll_seconds = poll_seconds
+        self._batch = batch
+        self._hands: _Tasks | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run_once(self) -> Round:
+        """Do what is due now, up to `batch` retries and drains a projection, and return what was done."""
+        return await self._service.run_once(batch=self._batch)
+
+    async def run(self) -> None:
+        """Work until `stop()` is called or this is cancelled."""
+        hands = self._hands = self._hands or _Tasks()
+        shift = _Shift(self._service, hands, poll_seconds=self._poll_seconds, batch=self._batch)
+        try:
+            await shift.run()
+            await asyncio.gather(*hands.lanes)
+        finally:
+            for lane in list(hands.lanes):
+                lane.cancel()
+            await asyncio.gather(*hands.lanes, return_exceptions=True)
+
+    def start(self) -> Self:
+        """Work in a task of the running loop."""
+        if not self.is_running:
+            self._hands = _Tasks()
+            self._loop = asyncio.get_running_loop()
+            self._task = self._loop.create_task(self.run(), name="projection_guard-worker")
+        return self
+
+    async def stop(self, timeout_seconds: float | None = None) -> bool:
+        """Ask it to stop and wait until the events in hand are settled; False where that took longer: it is cancelled."""
+        task = self._task
+        if task is None or task.done():
+            return True
+        if self._hands is not None:
+            self._hands.stop()
+        done, _ = await asyncio.wait([task], timeout=timeout_seconds)
+        if not done:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        return bool(done)
+
+    @property
+    def is_running(self) -> bool:
+        """True while it works on the loop that is running now."""
+        if self._task is None or self._task.done():
+            return False
+        return self._loop is asyncio.get_running_loop()
+
+    def ring_in(self, seconds: float) -> None:
+        """Say that something becomes due."""
+        if self._hands is not None:
+            self._hands.ring_in(seconds)
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()

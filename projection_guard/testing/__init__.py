@@ -1,0 +1,14 @@
+"""A real PostgreSQL for tests, on any machine: the one you name, a container, or a throw-away cluster of its own.
+
+    with postgres_server() as server, server.database() as url:
+        guard = ProjectionGuard(url)
+
+Nothing else in the library imports this module. It uses what the extra `projection-guard[test]` installs.
+"""
+
+from __future__ import annotations
+
+from ._found import PostgresFound, PostgresNotFound, find_postgres
+from ._server import PostgresServer, postgres_server
+
+__all__ = ["PostgresFound", "PostgresNotFound", "PostgresServer", "find_postgres", "postgres_server"]

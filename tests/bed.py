@@ -1,0 +1,235 @@
+"""The bed on which the flow is tested: the same test runs blocking and async, on SQLite and PostgreSQL.
+
+A test writes its handlers as plain functions of a SQLAlchemy `Connection` (or of the event alone) and calls the guard's
+methods without `await`; the bed makes async handlers of them, and drives coroutines on a loop of its own, where needed.
+
+    def test_something(bed):
+        guard = bed.guard()
+        bed.joined(guard, "P", body)           # body(event, connection)
+        guard.publish(happened("A", 1))
+        guard.work()                           # one round of a worker
+        assert bed.effects("P") == [("A", 1)]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import stop_after_attempt, wait_fixed
+
+from projection_guard import AsyncProjectionGuard, Outcome, ProjectionGuard, RetryPolicy
+
+__all__ = ["AT_ONCE", "Bed", "GuardOnBed", "Happened", "counted", "effects", "happened", "noted"]
+
+AT_ONCE = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(6))
+"""The default policy without its waits: a retry is due as soon as it is planned."""
+
+own = MetaData()
+effects = Table(
+    "effects",
+    own,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("projection", String(50)),
+    Column("stream", String(50)),
+    Column("n", Integer),
+)
+counted = Table("counted", own, Column("stream", String(50), primary_key=True), Column("count", Integer))
+
+
+@dataclass(frozen=True)
+class Happened:
+    """The event of these tests: the n-th of its stream."""
+
+    event_id: str
+    stream_id: str
+    sequence: int | None
+    n: int
+
+
+def happened(stream: str, n: int, sequence: int | None = None, event_id: str | None = None) -> Happened:
+    """Make the n-th event of a stream."""
+    return Happened(event_id=event_id or f"{stream}#{n}", stream_id=stream, sequence=sequence, n=n)
+
+
+def noted(name: str) -> Callable[[Happened, Connection], None]:
+    """Return a joined handler that notes each event in `effects` and counts it (not idempotent: count + 1)."""
+
+    def body(event: Happened, connection: Connection) -> None:
+        connection.execute(insert(effects).values(projection=name, stream=event.stream_id, n=event.n))
+        changed = connection.execute(
+            text("UPDATE counted SET count = count + 1 WHERE stream = :stream"), {"stream": event.stream_id}
+        )
+        if changed.rowcount == 0:
+            connection.execute(insert(counted).values(stream=event.stream_id, count=1))
+
+    return body
+
+
+class GuardOnBed:
+    """A guard whose methods are called without `await`, in tests of both kinds."""
+
+    def __init__(self, bed: Bed, guard: Any) -> None:
+        self.bed = bed
+        self.real = guard
+        self.publisher = guard.publisher()
+
+    def publish(self, event: object) -> tuple[Outcome, ...]:
+        """Publish an event to all projections."""
+        outcomes: tuple[Outcome, ...] = self.bed.run(self.publisher.publish(event))
+        return outcomes
+
+    def work(self, batch: int = 100) -> Any:
+        """Do one round of a worker."""
+        return self.bed.run(self.real.worker().run_once() if batch == 100 else self.real.worker(batch=batch).run_once())
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.real, name)
+        if not callable(method):
+            return method
+        return lambda *args, **kwargs: self.bed.run(method(*args, **kwargs))
+
+
+class Bed:
+    """One way of running the library: blocking or async, on one database that is this test's own."""
+
+    def __init__(self, kind: Literal["blocking", "async"], database: str, url: str) -> None:
+        self.kind = kind
+        self.database = database
+        self.url = url
+        self.engine: Engine = create_engine(url)
+        self._runner = asyncio.Runner()
+        self._guards: list[GuardOnBed] = []
+        own.create_all(self.engine)
+
+    @property
+    def is_async(self) -> bool:
+        """True on the async beds."""
+        return self.kind == "async"
+
+    def run(self, result: Any) -> Any:
+        """Await a coroutine on the bed's loop; return anything else as it is."""
+        if inspect.isawaitable(result):
+
+            async def await_it() -> Any:
+                return await result
+
+            return self._runner.run(await_it())
+        return result
+
+    def guard(self, **options: Any) -> GuardOnBed:
+        """Make a guard on this database; it has no worker of its own unless `worker="auto"` is said."""
+        options.setdefault("worker", "external")
+        options.setdefault("retry", AT_ONCE)
+        kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
+        guard = GuardOnBed(self, kind(self.url, **options))
+        self._guards.append(guard)
+        return guard
+
+    def joined(self, guard: GuardOnBed, name: str, body: Callable[..., object], **options: Any) -> Any:
+        """Register `body(event, connection)` as a joined projection."""
+        options.setdefault("handles", [Happened])
+        if not self.is_async:
+            return guard.real.projection(name, **options)(body)
+
+        async def handler(event: object, connection: AsyncConnection) -> None:
+            await connection.run_sync(lambda sync: body(event, sync))
+
+        return guard.real.projection(name, **options)(handler)
+
+    def apart(self, guard: GuardOnBed, name: str, body: Callable[..., object], **options: Any) -> Any:
+        """Register `body(event)` as an apart projection; on the async bed it is awaited on the loop."""
+        options.setdefault("handles", [Happened])
+        if not self.is_async:
+            return guard.real.projection(name, **options)(body)
+
+        async def handler(event: object) -> None:
+            body(event)
+
+        return guard.real.projection(name, **options)(handler)
+
+    def effects(self, projection: str, stream: str | None = None) -> list[tuple[str, int]]:
+        """Read what a joined handler noted, in the order in which it did."""
+        statement = select(effects.c.stream, effects.c.n).where(effects.c.projection == projection)
+        if stream is not None:
+            statement = statement.where(effects.c.stream == stream)
+        with self.engine.connect() as connection:
+            return [(row.stream, row.n) for row in connection.execute(statement.order_by(effects.c.id))]
+
+    def count(self, stream: str) -> int:
+        """Read how often a stream's events were counted."""
+        value = self.value("SELECT coalesce(max(count), 0) FROM counted WHERE stream = :stream", stream=stream)
+        return int(value)
+
+    def rows(self, sql: str, **parameters: object) -> list[Any]:
+        """Look into the database past the library."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(sql), parameters))
+
+    def value(self, sql: str, **parameters: object) -> Any:
+        """Look up one value past the library."""
+        with self.engine.connect() as connection:
+            return connection.execute(text(sql), parameters).scalar_one()
+
+    def change(self, sql: str, **parameters: object) -> int:
+        """Change something past the library."""
+        with self.engine.begin() as connection:
+            return connection.execute(text(sql), parameters).rowcount
+
+    def wait_until(self, condition: Callable[[], object], *, within: float = 20.0) -> None:
+        """Wait on a condition, giving an async guard's worker the loop meanwhile; fail when it does not come true."""
+        end = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"waited {within:.0f} s in vain")
+            self.run(asyncio.sleep(0.02)) if self.is_async else time.sleep(0.02)
+
+    def close(self) -> None:
+        """Stop everything."""
+        for guard in self._guards:
+            self.run(guard.real.close())
+        self._runner.close()
+        self.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with our tables, migrated once a run."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    guard = ProjectionGuard(f"sqlite:///{path}", worker="external")
+    guard.migrate()
+    guard.close()
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A SQLite database of the test's own, with our tables."""
+    path = tmp_path / f"{uuid4().hex[:8]}.db"
+    shutil.copyfile(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A database of the test's own, with our tables: once SQLite, once PostgreSQL."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture(params=["blocking", "async"])
+def bed(request: pytest.FixtureRequest, database_url: str) -> Iterator[Bed]:
+    """The four ways of running the library, one after the other."""
+    made = Bed(request.param, "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    yield made
+    made.close()
