@@ -20,4 +20,4 @@ for requirement in [*project["dependencies"], *project["optional-dependencies"][
     print(f"{name} {installed}")
     if installed != bound:
         problems.append(f"{name}: {installed} is installed, {bound} was to be tried")
-sys.exit("\n".join(problems))
+sys.exit("\n".join(problems) or None)

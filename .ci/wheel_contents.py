@@ -27,4 +27,4 @@ for must in ("projection_guard/py.typed", "projection_guard/migrations/"):
         problems.append(f"missing: {must}")
 
 print(f"{wheel.name}: {len(inside)} files, {wheel.stat().st_size // 1024} KiB")
-sys.exit("\n".join(problems))
+sys.exit("\n".join(problems) or None)

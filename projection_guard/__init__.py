@@ -3,10 +3,11 @@
 `ProjectionGuard` (blocking) and `AsyncProjectionGuard` (asyncio) are where to start.
 """
 
+from ._async_guard import AsyncGuarded, AsyncProjectionGuard
 from ._codec import JsonCodec
 from ._core.context import EventCodec
 from ._core.rounds import Round
-from ._guard import AsyncGuarded, AsyncProjectionGuard, Guarded, ProjectionGuard
+from ._guard import Guarded, ProjectionGuard
 from ._health import HealthPolicy
 from ._mapping import EventMapping
 from ._model import (

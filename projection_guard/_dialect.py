@@ -221,4 +221,3 @@ def transaction_state(connection: Connection) -> TransactionState:
         return TransactionState.OPEN if is_open else TransactionState.LOST
     status = int(driver.info.transaction_status) if driver is not None else 4
     return _PSYCOPG_STATES.get(status, TransactionState.LOST)
-

@@ -63,7 +63,9 @@ def judge(policy: HealthPolicy, signs: Signs) -> tuple[Status, tuple[str, ...]]:
     if signs.parked_events:
         reasons.append(f"{_count(signs.parked_events, 'event')} parked")
     if signs.tainted_streams:
-        reasons.append(f"{_count(signs.tainted_streams, 'stream')} tainted: an event was skipped or may be out of order")
+        reasons.append(
+            f"{_count(signs.tainted_streams, 'stream')} tainted: an event was skipped or may be out of order"
+        )
     return status, tuple(reasons)
 
 

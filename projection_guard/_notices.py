@@ -74,7 +74,11 @@ def log_notice(notice: Notice) -> None:
     if not log.isEnabledFor(level):
         return
     facts = {name: getattr(notice, name) for name in Notice.__slots__}
-    known = {name: str(value) for name, value in facts.items() if value not in (None, 0) and name not in ("kind", "projection")}
+    known = {
+        name: str(value)
+        for name, value in facts.items()
+        if value not in (None, 0) and name not in ("kind", "projection")
+    }
     told = ", ".join(f"{name}={value}" for name, value in known.items())
     log.log(level, "%s: %s (%s)", notice.projection, notice.kind.value, told, extra={"projection_guard": known})
 

@@ -133,7 +133,8 @@ def handler_of(projection: object, name: str) -> Callable[..., object]:
     handler = getattr(projection, "handle", None)
     if not callable(handler):
         raise RegistrationError(f"{name!r} cannot be registered: it has no method handle(event)")
-    return handler
+    found: Callable[..., object] = handler
+    return found
 
 
 def type_of(projection: object, name: str) -> tuple[Sequence[EventType] | None, Callable[[object], bool] | None]:

@@ -165,17 +165,20 @@ class Service:
             if waits is None:
                 break
             await self.context.io.sleep(waits)
-            claimed = await transact(
-                self.context,
-                lambda connection, failure_id=failure_id, token=token: failures.claim(
-                    connection, failure_id, token=token, lease_seconds=self.context.lease_seconds
-                ),
-                what=f"{projection.name}: a retry",
-            )
+            claimed = await self._claim(failure_id, token)
             if claimed is None:
                 break
             outcome = await heal(self.context, projection, claimed, token=token)
         return outcome
+
+    async def _claim(self, failure_id: UUID, token: str) -> Failure | None:
+        return await transact(
+            self.context,
+            lambda connection: failures.claim(
+                connection, failure_id, token=token, lease_seconds=self.context.lease_seconds
+            ),
+            what="a retry",
+        )
 
     async def _seconds_until_due(self, failure_id: UUID) -> float | None:
         def look(connection: Connection) -> float | None:
@@ -267,9 +270,7 @@ class Service:
 
     async def _roll_up(self) -> None:
         for name in await self._read(counters.names_to_roll_up):
-            await transact(
-                self.context, lambda connection, name=name: counters.roll_up(connection, name, 100_000), what="the counters"
-            )
+            await rounds.roll_up(self.context, name, 100_000)
 
     # -- acting
 
@@ -375,7 +376,8 @@ def _all_or_interrupted(
 
 
 def _check_limit(limit: int) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
+    given: object = limit
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= 1000:
         raise InvalidArgument(f"limit= takes a number from 1 to 1000, not {limit!r}")
 
 
@@ -386,5 +388,3 @@ def _failure_id(failure_id: UUID | str) -> UUID:
         return UUID(failure_id)
     except (ValueError, AttributeError, TypeError):
         raise UnknownFailure(f"{failure_id!r} is not the id of a failure: ids are UUIDs") from None
-
-

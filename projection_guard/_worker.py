@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
@@ -181,7 +182,7 @@ class _Shift:
                 self._again.add(name)
             else:
                 self._busy.add(name)
-                self._hands.spawn(lambda name=name: self._lane(name))
+                self._hands.spawn(partial(self._lane, name))
         now = time.monotonic()
         if now >= self._books_at:
             await self._service.keep_books()
@@ -207,7 +208,9 @@ class _Shift:
 
 def _check(poll_seconds: float, batch: int) -> None:
     if not 0 < poll_seconds <= 3600:
-        raise ConfigurationError(f"worker(poll_seconds=...) takes seconds above 0, at most an hour, not {poll_seconds!r}")
+        raise ConfigurationError(
+            f"worker(poll_seconds=...) takes seconds above 0, at most an hour, not {poll_seconds!r}"
+        )
     if not 1 <= batch <= 10_000:
         raise ConfigurationError(f"worker(batch=...) takes a number from 1 to 10000, not {batch!r}")
 

@@ -111,7 +111,9 @@ class HandlerLeftTransactionAborted(ProjectionGuardError, RuntimeError):
     def after(cls, is_lost: bool) -> HandlerLeftTransactionAborted:
         """Say what the guard found when the handler returned."""
         if is_lost:
-            return cls("the transaction was gone when the handler returned: the connection was cut, or it was ended inside")
+            return cls(
+                "the transaction was gone when the handler returned: the connection was cut, or it was ended inside"
+            )
         return cls(
             "the handler swallowed an error of the database and returned; the transaction can only be rolled back. "
             "Let the error through, or wrap the statement in connection.begin_nested()"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
-from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -28,7 +27,8 @@ _LONGEST_BARRIER_MARGIN_SECONDS: Final = 30.0
 
 def check_actor(actor: str) -> str:
     """Return the actor's name. Raises `InvalidArgument`: an admin action without a name is refused."""
-    if not isinstance(actor, str) or not actor.strip() or len(actor) > 255 or "\0" in actor:  # pyright: ignore[reportUnnecessaryIsInstance]
+    given: object = actor
+    if not isinstance(given, str) or not given.strip() or len(given) > 255 or "\0" in given:
         raise InvalidArgument("actor= takes the name of the person or system that acts, 1 to 255 characters")
     return actor
 
@@ -46,9 +46,7 @@ async def resolve(
     return await _end(context, projection, failure, strategy, actor, note)
 
 
-async def _retry(
-    context: Context, projection: Projection, failure: Failure, actor: str, note: str | None
-) -> Outcome:
+async def _retry(context: Context, projection: Projection, failure: Failure, actor: str, note: str | None) -> Outcome:
     token = new_token()
 
     def claim(connection: Connection) -> Failure:
@@ -141,8 +139,10 @@ async def _set_state(
     def write(connection: Connection) -> str:
         before = states.set_state(connection, projection.name, state, actor=actor, reason=reason)
         if before == "resetting" and action != "reset":
-            raise FailureBusy(f"Projection {projection.name!r} is being reset; wait until that has ended "
-                "(if the process that reset it died, reset it again)")
+            raise FailureBusy(
+                f"Projection {projection.name!r} is being reset; wait until that has ended "
+                "(if the process that reset it died, reset it again)"
+            )
         states.audit(
             connection, actor=actor, action=action, projection=projection.name, note=reason, details={"before": before}
         )

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from .._io.protocol import Transaction
-from .._model import Outcome, OutcomeStatus
+from .._model import Json, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import counters, gates, parked
 from .._store.claims import Ticket
@@ -19,9 +19,7 @@ from .projection import Projection
 __all__ = ["answer", "known_answer", "park_or_answer", "refused", "report"]
 
 
-def answer(
-    ticket: Ticket, status: OutcomeStatus, *, failure_id: UUID | None = None, attempts: int = 0
-) -> Outcome:
+def answer(ticket: Ticket, status: OutcomeStatus, *, failure_id: UUID | None = None, attempts: int = 0) -> Outcome:
     """Say what became of an event."""
     return Outcome(
         status=status,
@@ -35,11 +33,11 @@ def answer(
 def known_answer(ticket: Ticket, seen: gates.Look, *, applied_now: bool = False) -> Outcome | None:
     """Answer by what is on record; None where nothing is. `applied_now`: a record can only be this delivery's own."""
     if seen.done is not None:
-        return answer(ticket, OutcomeStatus.APPLIED if applied_now else OutcomeStatus.DUPLICATE, attempts=int(applied_now))
-    if seen.failure_id is not None:
         return answer(
-            ticket, OutcomeStatus.FAILED, failure_id=seen.failure_id, attempts=seen.retry_count + 1
+            ticket, OutcomeStatus.APPLIED if applied_now else OutcomeStatus.DUPLICATE, attempts=int(applied_now)
         )
+    if seen.failure_id is not None:
+        return answer(ticket, OutcomeStatus.FAILED, failure_id=seen.failure_id, attempts=seen.retry_count + 1)
     return answer(ticket, OutcomeStatus.PARKED) if seen.parked_id is not None else None
 
 
@@ -71,7 +69,7 @@ def _reason(gate: gates.Gate, seen: gates.Look) -> str:
     return "blocked" if gate.blocked else "leased"
 
 
-def _payload(context: Context, projection: Projection, ticket: Ticket, event: object) -> object:
+def _payload(context: Context, projection: Projection, ticket: Ticket, event: object) -> Json:
     try:
         return context.codec.encode(event)
     except Exception as error:
@@ -119,6 +117,4 @@ def report(context: Context, ticket: Ticket, written: Written) -> Outcome:
     """Tell of a failure that was written, once that is committed, and have its retry made in time."""
     context.tell(written.notices)
     context.wake(1.0 if written.delay_seconds is None else written.delay_seconds)
-    return answer(
-        ticket, OutcomeStatus.FAILED, failure_id=written.failure_id, attempts=written.retry_count + 1
-    )
+    return answer(ticket, OutcomeStatus.FAILED, failure_id=written.failure_id, attempts=written.retry_count + 1)

@@ -51,9 +51,7 @@ async def deliver_apart(
     return await _settle(context, projection, ticket, token)
 
 
-async def _lease(
-    context: Context, projection: Projection, ticket: Ticket, event: object, token: str
-) -> Outcome | None:
+async def _lease(context: Context, projection: Projection, ticket: Ticket, event: object, token: str) -> Outcome | None:
     """Take the stream; None where it is ours, else what is known of the event, or that it was parked."""
     what = f"{ticket.projection}: event {ticket.event.event_id!r} was not taken"
     for claim in range(_CLAIMS):
@@ -89,9 +87,7 @@ def renewer(context: Context, ticket: Ticket, token: str) -> Callable[[], Awaita
     """Return what prolongs the lease of a call under way."""
 
     def renew(connection: Connection) -> bool:
-        return gates.renew(
-            connection, ticket.projection, ticket.gate, token=token, lease_seconds=context.lease_seconds
-        )
+        return gates.renew(connection, ticket.projection, ticket.gate, token=token, lease_seconds=context.lease_seconds)
 
     return lambda: transact(context, renew, what=f"{ticket.projection}: a lease was not renewed", seconds=5.0)
 

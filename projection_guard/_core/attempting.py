@@ -95,9 +95,7 @@ async def attempt(context: Context, projection: Projection, job: Job, event: obj
     return done.outcome
 
 
-async def _joined(
-    context: Context, projection: Projection, job: Job, event: object, *, is_last: bool
-) -> Done | None:
+async def _joined(context: Context, projection: Projection, job: Job, event: object, *, is_last: bool) -> Done | None:
     """Try within one transaction; None asks for all of it again after a deadlock."""
     transaction = await context.io.begin()
     try:

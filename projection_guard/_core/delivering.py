@@ -18,11 +18,11 @@ from .._model import EventRecord, Outcome, OutcomeStatus
 from .._store import failures, gates
 from .._store.claims import Claim, Ticket, read_claim
 from ..errors import ConnectionRefusedToHandler, HandlerLeftTransactionAborted, StoreUnavailable
+from .answering import answer, known_answer, park_or_answer, report
 from .apart import deliver_apart
 from .context import Context, is_store_error, transact, unavailable
 from .keeping import FailedCall, Written, failed_call, write_failure
 from .projection import Projection
-from .answering import answer, known_answer, park_or_answer, report
 
 __all__ = ["deliver", "handlers_own_error", "undo_to_savepoint"]
 
@@ -96,9 +96,7 @@ async def _joined(
     return report(context, ticket, written)
 
 
-async def _claim(
-    context: Context, projection: Projection, ticket: Ticket, transaction: Transaction
-) -> Claim | None:
+async def _claim(context: Context, projection: Projection, ticket: Ticket, transaction: Transaction) -> Claim | None:
     """Take the gate; None where the transaction has to be begun again: nothing has been done in it yet."""
     try:
         statements = context.hot.claim(ticket, limit_seconds=projection.timeout_seconds)
@@ -174,5 +172,3 @@ async def _keep_anew(
 
     result = await transact(context, write, what=f"{ticket.projection}: event {ticket.event.event_id!r} failed")
     return result if isinstance(result, Outcome) else report(context, ticket, result)
-
-

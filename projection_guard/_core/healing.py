@@ -71,9 +71,7 @@ def resolved(
         )
     ]
     if before != after:
-        notices.append(
-            Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after)
-        )
+        notices.append(Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after))
     return tuple(notices), can_drain
 
 
@@ -157,9 +155,7 @@ class _Retry:
         return io.renewing(lambda: transact(self.context, renew, what=self.what, seconds=5.0), lease / 3)
 
     def _answer(self, status: OutcomeStatus) -> Outcome:
-        return answer(
-            self.ticket, status, failure_id=self.failure.id, attempts=self.failure.retry_count + 1
-        )
+        return answer(self.ticket, status, failure_id=self.failure.id, attempts=self.failure.retry_count + 1)
 
 
 async def heal(

@@ -64,9 +64,7 @@ def failed_call(context: Context, event: object, error: Exception, duration_ms: 
 
 def described_call(error: Exception, duration_ms: float | None) -> FailedCall:
     """Describe an error of an event that is on record already."""
-    return FailedCall(
-        error=error, described=describe(error), payload=None, payload_error=None, duration_ms=duration_ms
-    )
+    return FailedCall(error=error, described=describe(error), payload=None, payload_error=None, duration_ms=duration_ms)
 
 
 def write_failure(
@@ -181,9 +179,7 @@ def _count(connection: Connection, context: Context, projection: Projection, *, 
     )
     notices: list[Notice] = []
     if before != after:
-        notices.append(
-            Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after)
-        )
+        notices.append(Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after))
     if _is_outage(connection, projection):
         notices.append(Notice(kind=NoticeKind.HELD, projection=projection.name))
     return notices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import assert_never
 
 from .._io.protocol import Call
 from .._model import EventRecord, Order
@@ -43,6 +44,8 @@ class Projection:
                 gate = record.event_id
             case Order.GLOBAL:
                 gate = ""
+            case _:
+                assert_never(self.order)
         return Ticket(projection=self.name, gate=gate, event=record)
 
     def call(self, *, abandonable: bool) -> Call:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from .._model import Health, OutcomeStatus
+from .._model import Failure, Health, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
 from .._store import attempts, counters, failures, gates, reading, states
@@ -19,7 +19,7 @@ from .draining import drain
 from .healing import heal
 from .projection import Projection
 
-__all__ = ["Round", "keep_books", "prune", "work_on"]
+__all__ = ["Round", "keep_books", "prune", "roll_up", "work_on"]
 
 _DRAINED_AT_ONCE = 100
 _ROLLED_UP_AT_ONCE = 5_000
@@ -49,15 +49,15 @@ class Round:
         )
 
 
-async def work_on(
-    context: Context, projection: Projection, *, batch: int, stops: Callable[[], bool]
-) -> Round:
+async def work_on(context: Context, projection: Projection, *, batch: int, stops: Callable[[], bool]) -> Round:
     """Retry, drain and probe one projection, up to `batch` of each; stops between two events when asked to."""
     retried = healed = drained = 0
     while retried < batch and not stops():
         token = new_token()
         claimed = await transact(
-            context, lambda connection: _claim(connection, context, projection, token), what=f"{projection.name}: retries"
+            context,
+            lambda connection: _claim(connection, context, projection, token),
+            what=f"{projection.name}: retries",
         )
         if not claimed:
             break
@@ -79,7 +79,7 @@ async def work_on(
     return Round(retried=retried, healed=healed, drained=drained, has_more=has_more)
 
 
-def _claim(connection: Connection, context: Context, projection: Projection, token: str) -> list[failures.Failure]:
+def _claim(connection: Connection, context: Context, projection: Projection, token: str) -> list[Failure]:
     return failures.claim_due(
         connection,
         projection.name,
@@ -95,7 +95,7 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
     token = new_token()
     longest = projection.timeout_seconds + context.lease_seconds
 
-    def take(connection: Connection) -> tuple[int, failures.Failure | None] | None:
+    def take(connection: Connection) -> tuple[int, Failure | None] | None:
         number = states.take_probe(connection, projection.name, longest_call_seconds=longest)
         if number is None:
             return None
@@ -136,9 +136,7 @@ async def keep_books(context: Context, names: Sequence[str]) -> Round:
     what = "the counters"
     total = 0
     for name in await transact(context, counters.names_to_roll_up, what=what):
-        total += await transact(
-            context, lambda connection, name=name: counters.roll_up(connection, name, _ROLLED_UP_AT_ONCE), what=what
-        )
+        total += await roll_up(context, name, _ROLLED_UP_AT_ONCE)
     timings = context.timings.take()
 
     def judge(connection: Connection) -> list[Health]:
@@ -152,13 +150,18 @@ async def keep_books(context: Context, names: Sequence[str]) -> Round:
     return Round(rolled_up=total, has_more=total >= _ROLLED_UP_AT_ONCE)
 
 
+async def roll_up(context: Context, name: str, limit: int) -> int:
+    """Count up to `limit` successes of one projection; return how many."""
+    return await transact(
+        context, lambda connection: counters.roll_up(connection, name, limit), what=f"{name}: the counters"
+    )
+
+
 async def prune(context: Context) -> Round:
     """Forget applied events that are older than the window in which redelivery is recognised."""
     pruned = await transact(
         context,
-        lambda connection: counters.prune(
-            connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE
-        ),
+        lambda connection: counters.prune(connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE),
         what="pruning",
     )
     return Round(pruned=pruned, has_more=pruned >= _PRUNED_AT_ONCE)

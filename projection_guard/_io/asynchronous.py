@@ -100,7 +100,8 @@ class AsyncIO:
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
-        return AsyncTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+        transaction: Transaction = AsyncTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+        return transaction
 
     async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
         try:
@@ -158,7 +159,9 @@ class AsyncIO:
             if tasks:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AbstractAsyncContextManager[None]:
+    def renewing(
+        self, renew: Callable[[], Awaitable[object]], every_seconds: float
+    ) -> AbstractAsyncContextManager[None]:
         """Renew a lease in a task; none is made for a call that ends before the first renewal is due."""
         return self._renewing(renew, every_seconds)
 

@@ -147,7 +147,9 @@ class BlockingIO:
         """Wait, with this thread."""
         time.sleep(seconds)
 
-    def renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AbstractAsyncContextManager[None]:
+    def renewing(
+        self, renew: Callable[[], Awaitable[object]], every_seconds: float
+    ) -> AbstractAsyncContextManager[None]:
         """Let one background thread renew all leases of this guard's calls."""
         return self._heartbeats.during(lambda: drive(_as_coroutine(renew)), every_seconds)
 
@@ -222,7 +224,9 @@ def refuse_coroutine(result: object) -> None:
     """Refuse a handler that returned a coroutine instead of doing its work."""
     if result is not None and inspect.iscoroutine(result):
         result.close()
-        raise RegistrationError("the handler returned a coroutine; a blocking guard cannot await it: use AsyncProjectionGuard")
+        raise RegistrationError(
+            "the handler returned a coroutine; a blocking guard cannot await it: use AsyncProjectionGuard"
+        )
 
 
 def pipelines() -> bool:
@@ -236,8 +240,8 @@ def in_turn(connection: Connection, statements: Sequence[Bound]) -> list[Rows]:
     """Run statements one after the other."""
     results: list[Rows] = []
     for statement in statements:
-        result = connection.exec_driver_sql(statement.sql, statement.parameters)  # type: ignore[arg-type]
-        results.append(result.all() if result.returns_rows else ())  # type: ignore[arg-type]
+        result = connection.exec_driver_sql(statement.sql, statement.parameters)
+        results.append(result.all() if result.returns_rows else ())
     return results
 
 

@@ -62,7 +62,9 @@ def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
 def engine_for(target: str | URL | Engine) -> Engine:
     """Return a blocking engine for a URL, or the one given. Raises `ConfigurationError`."""
     if isinstance(target, AsyncEngine):
-        raise ConfigurationError("ProjectionGuard takes a URL or an Engine; for an AsyncEngine use AsyncProjectionGuard")
+        raise ConfigurationError(
+            "ProjectionGuard takes a URL or an Engine; for an AsyncEngine use AsyncProjectionGuard"
+        )
     if isinstance(target, Engine):
         return _checked(target)
     if not isinstance(target, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -77,7 +79,9 @@ def engine_for(target: str | URL | Engine) -> Engine:
 def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
     """Return an async engine for a URL, or the one given. Raises `ConfigurationError`."""
     if isinstance(target, Engine):
-        raise ConfigurationError("AsyncProjectionGuard takes a URL or an AsyncEngine; for an Engine use ProjectionGuard")
+        raise ConfigurationError(
+            "AsyncProjectionGuard takes a URL or an AsyncEngine; for an Engine use ProjectionGuard"
+        )
     if isinstance(target, AsyncEngine):
         _checked(target.sync_engine)
         return target

@@ -83,7 +83,9 @@ class IO(Protocol):
         """Wait."""
         ...
 
-    def renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AbstractAsyncContextManager[None]:
+    def renewing(
+        self, renew: Callable[[], Awaitable[object]], every_seconds: float
+    ) -> AbstractAsyncContextManager[None]:
         """Call `renew` again and again while the block runs; its errors are logged, not raised."""
         ...
 

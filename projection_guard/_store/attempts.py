@@ -14,7 +14,16 @@ from .._policy import Verdict, VerdictKind
 from .._tables import ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionHealthMetrics
 from .claims import Ticket
 
-__all__ = ["DescribedError", "InARow", "any_success_since", "attempts_of", "count", "give_back", "newest_in_a_row", "write"]
+__all__ = [
+    "DescribedError",
+    "InARow",
+    "any_success_since",
+    "attempts_of",
+    "count",
+    "give_back",
+    "newest_in_a_row",
+    "write",
+]
 
 F, H, A, M = ProjectionFailure, ProjectionAttempt, ProjectionAppliedEvent, ProjectionHealthMetrics
 
@@ -93,9 +102,7 @@ _given_back = (
     .subquery()
 )
 _count_given_back = select(_given_back.c.attempts).where(_given_back.c.failure_id == F.id).scalar_subquery()
-_permanently = exists(
-    select(literal(1)).where(H.failure_id == F.id, H.verdict == VerdictKind.PERMANENT.value)
-)
+_permanently = exists(select(literal(1)).where(H.failure_id == F.id, H.verdict == VerdictKind.PERMANENT.value))
 _give_back = (
     update(F)
     .where(

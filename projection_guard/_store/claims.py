@@ -193,7 +193,9 @@ class HotStatements:
             "p": f"{schema}." if schema else "",
             "now": _NOW_SQLITE if sqlite else "clock_timestamp()",
             "expired": _EXPIRED,
-            "limits": "" if sqlite else "WITH limits AS MATERIALIZED (SELECT set_config('lock_timeout', :lock_ms, true),"
+            "limits": ""
+            if sqlite
+            else "WITH limits AS MATERIALIZED (SELECT set_config('lock_timeout', :lock_ms, true),"
             " set_config('synchronous_commit', 'off', true))",
             "from_limits": "" if sqlite else ", limits",
             "lease_end": "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now', printf('%+.3f seconds', :lease_seconds))"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, true, tuple_, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete, or_, select, true, tuple_, update
 
 from .._dialect import PerDialect, later, utc_now
 from .._health import HealthPolicy, Signs, judge
@@ -30,25 +30,35 @@ __all__ = [
 
 C, M, A, S = ProjectionCheckpoint, ProjectionHealthMetrics, ProjectionAppliedEvent, ProjectionStream
 
-_NAME = bindparam("projection")
+_NAME: BindParameter[str] = bindparam("projection")
 _ensure_checkpoint = PerDialect(
-    lambda insert: insert(C)
-    .values(projection_name=_NAME, checkpoint_at=utc_now(), events_processed=0, created_at=utc_now(), updated_at=utc_now())
-    .on_conflict_do_nothing()
+    lambda insert: (
+        insert(C)
+        .values(
+            projection_name=_NAME,
+            checkpoint_at=utc_now(),
+            events_processed=0,
+            created_at=utc_now(),
+            updated_at=utc_now(),
+        )
+        .on_conflict_do_nothing()
+    )
 )
 _ensure_metrics = PerDialect(
-    lambda insert: insert(M)
-    .values(
-        projection_name=_NAME,
-        total_events_processed=0,
-        total_failures=0,
-        active_failures=0,
-        lag_seconds=0.0,
-        health_status="healthy",
-        created_at=utc_now(),
-        updated_at=utc_now(),
+    lambda insert: (
+        insert(M)
+        .values(
+            projection_name=_NAME,
+            total_events_processed=0,
+            total_failures=0,
+            active_failures=0,
+            lag_seconds=0.0,
+            health_status="healthy",
+            created_at=utc_now(),
+            updated_at=utc_now(),
+        )
+        .on_conflict_do_nothing()
     )
-    .on_conflict_do_nothing()
 )
 
 
@@ -60,7 +70,7 @@ def ensure(connection: Connection, projection: str) -> None:
 
 _SEQUENCE = bindparam("sequence", type_=C.last_event_sequence.type)
 _MOVES = or_(
-    and_(_SEQUENCE.is_not(None), or_(C.last_event_sequence.is_(None), _SEQUENCE > C.last_event_sequence)),
+    and_(_SEQUENCE.is_not(None), or_(C.last_event_sequence.is_(None), C.last_event_sequence < _SEQUENCE)),
     and_(_SEQUENCE.is_(None), C.last_event_sequence.is_(None)),
 )
 _bump = (
@@ -131,15 +141,19 @@ _set_status = update(M).where(M.projection_name == _NAME).values(health_status=b
 
 
 def count_failures(
-    connection: Connection, policy: HealthPolicy, projection: str, *, new: int = 0, change: int = 0, failed: bool = False
+    connection: Connection,
+    policy: HealthPolicy,
+    projection: str,
+    *,
+    new: int = 0,
+    change: int = 0,
+    failed: bool = False,
 ) -> tuple[str, str]:
     """Count new failures and the change of unresolved ones; return the status before and now.
 
     `failed` says that an attempt failed just now, also where the number of failures stays.
     """
-    row = connection.execute(
-        _count, {"projection": projection, "new": new, "change": change, "failed": failed}
-    ).one()
+    row = connection.execute(_count, {"projection": projection, "new": new, "change": change, "failed": failed}).one()
     status, _ = judge(policy, Signs(active_failures=row.active_failures))
     if status != row.health_status:
         connection.execute(_set_status, {"projection": projection, "status": status})
@@ -230,11 +244,7 @@ _oldest = (
     .order_by(A.applied_at)
     .limit(bindparam("limit"))
 )
-_prune = (
-    delete(A)
-    .where(tuple_(A.projection_name, A.event_id).in_(_oldest))
-    .returning(A.projection_name, A.stream_id)
-)
+_prune = delete(A).where(tuple_(A.projection_name, A.event_id).in_(_oldest)).returning(A.projection_name, A.stream_id)
 _prune_gates = delete(S).where(
     tuple_(S.projection_name, S.stream_id).in_(bindparam("gates", expanding=True)),
     S.touched_at < later(bindparam("before")),
@@ -254,4 +264,3 @@ def prune(connection: Connection, *, older_than_seconds: float, limit: int) -> i
     if rows:
         connection.execute(_prune_gates, {"gates": sorted(gates), "before": -older_than_seconds})
     return len(rows)
-

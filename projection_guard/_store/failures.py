@@ -151,7 +151,8 @@ _due = (
 
 def is_reserved(owner: Any) -> ColumnElement[bool]:
     """Tell a retry that is only reserved for the process which saw the failure from one that is under way."""
-    return owner.like(f"{PROCESS}%")
+    reserved: ColumnElement[bool] = owner.like(f"{PROCESS}%")
+    return reserved
 
 
 _TAKE: dict[str, Any] = {
@@ -252,9 +253,7 @@ def record_attempt(connection: Connection, failure: Failure, kept: Kept) -> None
             "lease": kept.lease_seconds,
         },
     )
-    attempts.write(
-        connection, failure.id, kept.ticket, failure.retry_count, kept.error, kept.verdict, kept.duration_ms
-    )
+    attempts.write(connection, failure.id, kept.ticket, failure.retry_count, kept.error, kept.verdict, kept.duration_ms)
 
 
 _postpone = (
@@ -285,9 +284,7 @@ _RESOLVED: dict[str, Any] = {
     "updated_at": utc_now(),
 }
 _resolve = update(F).where(F.id == bindparam("failure"), F.resolved_at.is_(None)).values(_RESOLVED)
-_resolve_all = (
-    update(F).where(F.projection_name == bindparam("projection"), F.resolved_at.is_(None)).values(_RESOLVED)
-)
+_resolve_all = update(F).where(F.projection_name == bindparam("projection"), F.resolved_at.is_(None)).values(_RESOLVED)
 
 
 def resolve(connection: Connection, failure_id: UUID, method: ResolutionMethod, by: str | None) -> bool:

@@ -57,10 +57,12 @@ _COLUMNS: tuple[ColumnElement[Any], ...] = (
 )
 
 _lock = PerDialect(
-    lambda insert: insert(S)
-    .values(projection_name=bindparam("projection"), stream_id=bindparam("gate"), epoch=0, touched_at=utc_now())
-    .on_conflict_do_update(index_elements=["projection_name", "stream_id"], set_={"epoch": S.epoch})
-    .returning(*_COLUMNS)
+    lambda insert: (
+        insert(S)
+        .values(projection_name=bindparam("projection"), stream_id=bindparam("gate"), epoch=0, touched_at=utc_now())
+        .on_conflict_do_update(index_elements=["projection_name", "stream_id"], set_={"epoch": S.epoch})
+        .returning(*_COLUMNS)
+    )
 )
 _lock_free = select(*_COLUMNS).where(_KEY).with_for_update(skip_locked=True)
 
@@ -151,7 +153,9 @@ def _failures_of(order: Order) -> ColumnElement[bool]:
 def _settle(order: Order, *, free: bool) -> Update:
     failed = exists(select(literal(1)).select_from(F).where(_failures_of(order)))
     parked = exists(
-        select(literal(1)).select_from(P).where(P.projection_name == bindparam("projection"), P.gate == bindparam("gate"))
+        select(literal(1))
+        .select_from(P)
+        .where(P.projection_name == bindparam("projection"), P.gate == bindparam("gate"))
     )
     values: dict[str, object] = {
         "blocked": or_(failed, parked),
@@ -202,7 +206,9 @@ _lease = (
     )
 )
 _renew = update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_expires_at=later(bindparam("seconds")))
-_release = update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_owner=null(), lease_expires_at=null())
+_release = (
+    update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_owner=null(), lease_expires_at=null())
+)
 
 
 def lease(connection: Connection, projection: str, gate: str, *, token: str, lease_seconds: float) -> None:
@@ -231,17 +237,19 @@ def release(connection: Connection, projection: str, gate: str, *, token: str) -
 
 
 _record_done = PerDialect(
-    lambda insert: insert(A)
-    .values(
-        projection_name=bindparam("projection"),
-        event_id=bindparam("event"),
-        stream_id=bindparam("gate"),
-        event_type=bindparam("type"),
-        event_sequence=bindparam("sequence"),
-        how=bindparam("done"),
-        applied_at=utc_now(),
+    lambda insert: (
+        insert(A)
+        .values(
+            projection_name=bindparam("projection"),
+            event_id=bindparam("event"),
+            stream_id=bindparam("gate"),
+            event_type=bindparam("type"),
+            event_sequence=bindparam("sequence"),
+            how=bindparam("done"),
+            applied_at=utc_now(),
+        )
+        .on_conflict_do_nothing(index_elements=["projection_name", "event_id"])
     )
-    .on_conflict_do_nothing(index_elements=["projection_name", "event_id"])
 )
 
 
@@ -284,4 +292,3 @@ _drainable = (
 def drainable(connection: Connection, projection: str, limit: int) -> list[str]:
     """Name streams whose parked events can be applied now, longest waiting first."""
     return list(connection.execute(_drainable, {"projection": projection, "limit": limit}).scalars())
-

@@ -29,7 +29,10 @@ _failed = (
         func.max(seconds_between(F.failed_at, utc_now())).label("oldest"),
         func.max(
             case(
-                (or_(F.lease_expires_at.is_(None), F.lease_expires_at < utc_now()), seconds_between(F.next_retry_at, utc_now())),
+                (
+                    or_(F.lease_expires_at.is_(None), F.lease_expires_at < utc_now()),
+                    seconds_between(F.next_retry_at, utc_now()),
+                ),
                 else_=0.0,
             )
         ).label("overdue"),
@@ -51,7 +54,9 @@ _gates = (
     select(
         S.projection_name.label("name"),
         func.sum(case((S.tainted, 1), else_=0)).label("tainted"),
-        func.max(case((S.drain_after.is_not(None), seconds_between(S.drain_after, utc_now())), else_=0.0)).label("overdue"),
+        func.max(case((S.drain_after.is_not(None), seconds_between(S.drain_after, utc_now())), else_=0.0)).label(
+            "overdue"
+        ),
     )
     .where(or_(S.tainted, and_(S.blocked, S.drain_after.is_not(None))))
     .group_by(S.projection_name)
@@ -125,7 +130,9 @@ def store_judgements(connection: Connection, judged: list[Health]) -> None:
             update(M)
             .where(
                 M.projection_name == health.projection_name,
-                or_(M.health_status != health.status.value, M.lag_seconds != health.lag_seconds, M.lag_seconds.is_(None)),
+                or_(
+                    M.health_status != health.status.value, M.lag_seconds != health.lag_seconds, M.lag_seconds.is_(None)
+                ),
             )
             .values(health_status=health.status.value, lag_seconds=health.lag_seconds)
         )
@@ -151,7 +158,8 @@ def failures_page(
         statement = statement.where(
             tuple_(F.failed_at, F.id)
             < tuple_(
-                bindparam("failed_at", failed_at, type_=F.failed_at.type), bindparam("failure", failure_id, type_=F.id.type)
+                bindparam("failed_at", failed_at, type_=F.failed_at.type),
+                bindparam("failure", failure_id, type_=F.id.type),
             )
         )
     rows = connection.execute(statement.order_by(F.failed_at.desc(), F.id.desc()).limit(limit + 1)).all()

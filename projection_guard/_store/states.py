@@ -7,7 +7,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, null, or_, select, text, union, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    union,
+    update,
+)
 
 from .._dialect import PerDialect, later, utc_now
 from .._model import Json, Order
@@ -39,7 +52,7 @@ __all__ = [
 ]
 
 T, S, P, A, F = ProjectionState, ProjectionStream, ParkedEvent, ProjectionAppliedEvent, ProjectionFailure
-_NAME = bindparam("projection")
+_NAME: BindParameter[str] = bindparam("projection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +67,11 @@ class StateRow:
 
 
 _ensure = PerDialect(
-    lambda insert: insert(T)
-    .values(projection_name=_NAME, ordering=bindparam("order"), changed_at=utc_now(), created_at=utc_now())
-    .on_conflict_do_nothing()
+    lambda insert: (
+        insert(T)
+        .values(projection_name=_NAME, ordering=bindparam("order"), changed_at=utc_now(), created_at=utc_now())
+        .on_conflict_do_nothing()
+    )
 )
 _read = select(T.state, T.ordering, T.held_since, T.outage_began_at, T.failed_probes).where(T.projection_name == _NAME)
 
@@ -86,9 +101,7 @@ def open_rows(connection: Connection, projection: str) -> bool:
 
 def set_state(connection: Connection, projection: str, state: str, *, actor: str, reason: str | None) -> str:
     """Store what a person wants; return what was wanted before. Commit it, then pass the barrier."""
-    before = connection.execute(
-        select(T.state).where(T.projection_name == projection).with_for_update()
-    ).scalar_one()
+    before = connection.execute(select(T.state).where(T.projection_name == projection).with_for_update()).scalar_one()
     connection.execute(
         update(T)
         .where(T.projection_name == projection)

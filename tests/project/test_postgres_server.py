@@ -256,6 +256,7 @@ def test_the_library_imports_no_test_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_tests_fail_in_one_sentence_where_there_is_no_postgres(tmp_path: Path) -> None:
     """Nothing is skipped for want of a server: neither in one process nor under pytest-xdist."""
     (tmp_path / "test_it.py").write_text("def test_it(empty_postgres_url): pass\n")

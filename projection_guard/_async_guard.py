@@ -1,0 +1,280 @@
+"""`AsyncProjectionGuard`: the guard of asyncio code. It awaits what `Service` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import update_wrapper
+from types import TracebackType
+from typing import Generic, Literal, Self, TypeVar, overload
+from uuid import UUID
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ._core.context import EventCodec
+from ._desk import Desk, Ringing, WorkerChoice
+from ._health import HealthPolicy
+from ._io.asynchronous import AsyncIO
+from ._io.engines import async_engine_for, async_view
+from ._mapping import EventMapping
+from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, StreamState, SystemStatus
+from ._notices import Observer
+from ._policy import RetryPolicy
+from ._publisher import AsyncPublisher, Inner, OnUnavailable
+from ._registration import EventType, handler_of, type_of
+from ._schema import check_schema_name
+from ._service import Service
+from ._worker import AsyncWorker
+
+__all__ = ["AsyncGuarded", "AsyncProjectionGuard"]
+
+H = TypeVar("H", bound=Callable[..., object])
+
+
+class AsyncGuarded(Generic[H]):
+    """A handler under guard: await it with an event and it returns an `Outcome`, also when the handler fails."""
+
+    def __init__(self, handler: H, name: str, service: Service) -> None:
+        update_wrapper(self, handler)
+        self.handler = handler
+        self.name = name
+        self._service = service
+
+    async def __call__(self, event: object) -> Outcome:
+        """Bring an event to this projection."""
+        return await self._service.apply(self.name, event)
+
+
+class AsyncProjectionGuard(Desk):
+    """Keeps projections healing by themselves, in order, with nothing lost; for asyncio.
+
+    The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
+    and `retry` are the defaults for projections that name none. `worker="external"` starts no worker in this process:
+    run one elsewhere. `dedupe_window` is how long a redelivered event is recognised; `lease` how long an apart call may
+    go without a sign of life before others take its stream (it is renewed while the call runs).
+    """
+
+    _is_async = True
+
+    def __init__(
+        self,
+        database: str | URL | AsyncEngine,
+        *,
+        retry: RetryPolicy | None = None,
+        health: HealthPolicy | None = None,
+        order: str = "stream",
+        mapping: EventMapping | None = None,
+        codec: EventCodec | None = None,
+        observers: Sequence[Observer] = (),
+        schema: str | None = None,
+        worker: WorkerChoice = "auto",
+        dedupe_window: timedelta = timedelta(days=7),
+        lease: timedelta = timedelta(seconds=15),
+    ) -> None:
+        engine = async_engine_for(database)
+        self._owns_engine = not isinstance(database, AsyncEngine)
+        self._engine = engine
+        check_schema_name(engine.dialect.name, schema)
+        guarded = async_view(engine)
+        super().__init__(
+            AsyncIO(guarded, schema),
+            AsyncIO(guarded, None),
+            engine.sync_engine,
+            retry=retry or RetryPolicy(),
+            health=health or HealthPolicy(),
+            order=order,
+            mapping=mapping,
+            codec=codec,
+            observers=observers,
+            schema=schema,
+            worker=worker,
+            dedupe_window=dedupe_window,
+            lease=lease,
+        )
+
+    # -- registering
+
+    def projection(
+        self,
+        name: str,
+        *,
+        handles: Sequence[EventType] | None = None,
+        retry: RetryPolicy | None = None,
+        order: str | None = None,
+        timeout: float = 60.0,
+        on_reset: Callable[..., object] | None = None,
+    ) -> Callable[[H], AsyncGuarded[H]]:
+        """Register a handler as a projection.
+
+        `handler(event, connection)` joins the guard's transaction and has its effect exactly once; `handler(event)`
+        writes elsewhere and is called at least once. `handles` are event classes (subclasses too) or types' names; None
+        takes all. `timeout` is in seconds. `on_reset(connection)` clears the read model. Raises `RegistrationError`.
+        """
+
+        def decorate(handler: H) -> AsyncGuarded[H]:
+            self._register(
+                name,
+                handler,
+                handles=handles,
+                can_handle=None,
+                retry=retry,
+                order=order,
+                timeout=timeout,
+                on_reset=on_reset,
+            )
+            return AsyncGuarded(handler, name, self._service)
+
+        return decorate
+
+    def register(
+        self,
+        projection: object,
+        name: str | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        order: str | None = None,
+        timeout: float = 60.0,
+        on_reset: Callable[..., object] | None = None,
+    ) -> AsyncGuarded[Callable[..., object]]:
+        """Register an object with `handle(event)` or `handle(event, connection)`, by its class's name if none is given.
+
+        What it takes is told by `handles()` (classes or names) or `can_handle(event)`; without either it takes all. Its
+        `on_reset(connection)` is used if it has one. Raises `RegistrationError`.
+        """
+        chosen = name or type(projection).__name__
+        handler = handler_of(projection, chosen)
+        handles, can_handle = type_of(projection, chosen)
+        self._register(
+            chosen,
+            handler,
+            handles=handles,
+            can_handle=can_handle,
+            retry=retry,
+            order=order,
+            timeout=timeout,
+            on_reset=on_reset or getattr(projection, "on_reset", None),
+        )
+        return AsyncGuarded(handler, chosen, self._service)
+
+    async def migrate(self) -> None:
+        """Create the guard's tables, or bring them up to this version. Safe to call at every start, by any number at once."""
+        await self._service.migrate()
+
+    # -- events
+
+    def publisher(self, inner: Inner | None = None, *, on_unavailable: OnUnavailable = "raise") -> AsyncPublisher:
+        """Return a publisher that brings each event to `inner`, if there is one, and then to every projection."""
+        return AsyncPublisher(self._service, inner, on_unavailable)
+
+    async def apply(self, name: str, event: object) -> Outcome:
+        """Bring one event to one projection. Raises `UnknownProjection`, `EventError`, `StoreUnavailable`."""
+        return await self._service.apply(name, event)
+
+    # -- looking
+
+    @overload
+    async def health(self, name: str) -> Health: ...
+    @overload
+    async def health(self, name: None = None) -> tuple[Health, ...]: ...
+    async def health(self, name: str | None = None) -> Health | tuple[Health, ...]:
+        """Judge one projection, or all of them, by the facts as they are now."""
+        if name is None:
+            return await self._service.health()
+        return (await self._service.health([name]))[0]
+
+    async def status(self) -> SystemStatus:
+        """Sum up all projections of this guard."""
+        return await self._service.status()
+
+    async def checkpoint(self, name: str) -> Checkpoint:
+        """Return how far a projection has come."""
+        return await self._service.checkpoint(name)
+
+    async def failures(
+        self,
+        name: str | None = None,
+        *,
+        include_resolved: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[Failure]:
+        """Return failures, newest first, `limit` (1 to 1000) at a time; give a page's `after` to get the next."""
+        return await self._service.failures(name, include_resolved=include_resolved, limit=limit, after=after)
+
+    async def failure(self, failure_id: UUID | str) -> Failure:
+        """Return one failure. Raises `UnknownFailure`."""
+        return await self._service.failure(failure_id)
+
+    async def attempts(self, failure_id: UUID | str) -> tuple[Attempt, ...]:
+        """Return the failed attempts of a failure, oldest first."""
+        return await self._service.attempts(failure_id)
+
+    async def streams(
+        self,
+        name: str,
+        *,
+        state: Literal["blocked", "tainted"] = "blocked",
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[StreamState]:
+        """Return the blocked or the tainted streams of a projection, by their ids."""
+        return await self._service.streams(name, state=state, limit=limit, after=after)
+
+    # -- acting
+
+    async def resolve(
+        self,
+        failure_id: UUID | str,
+        strategy: Literal["retry", "skip", "manual_fix"],
+        *,
+        actor: str,
+        note: str | None = None,
+    ) -> Outcome:
+        """End a failure by a person's decision, and write down who took it.
+
+        "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is tainted
+        and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`, `FailureBusy` where it is
+        being worked on, `InvalidArgument`.
+        """
+        return await self._service.resolve(failure_id, strategy, actor=actor, note=note)
+
+    async def pause(self, name: str, *, actor: str, reason: str | None = None) -> None:
+        """Stop a projection; events are parked. When this returns, nothing of it is in flight any more."""
+        await self._service.pause(name, actor=actor, reason=reason)
+
+    async def resume(self, name: str, *, actor: str) -> None:
+        """Let a paused projection go on; what was parked is applied in order by the worker."""
+        await self._service.resume(name, actor=actor)
+
+    async def reset(self, name: str, *, actor: str) -> None:
+        """Set a projection back to the beginning: `on_reset` clears the read model, in the same transaction as the rest.
+
+        Failures and parked events from before are resolved, what was applied is forgotten; publish the events again.
+        """
+        await self._service.reset(name, actor=actor)
+
+    def worker(self, *, poll_seconds: float = 1.0, batch: int = 100) -> AsyncWorker:
+        """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet."""
+        worker = AsyncWorker(self._service, poll_seconds=poll_seconds, batch=batch)
+        self._workers.add(worker)
+        return worker
+
+    def _start_own_worker(self) -> Ringing:
+        self._own_worker = self.worker().start()
+        return self._own_worker
+
+    async def close(self, timeout_seconds: float | None = 10.0) -> None:
+        """Stop this guard's workers, and close the engine if the guard made it."""
+        for worker in list(self._workers):
+            await worker.stop(timeout_seconds)
+        if self._owns_engine:
+            await self._engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

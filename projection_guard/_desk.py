@@ -1,0 +1,177 @@
+"""What both guards are built of: options, registration, the service, the worker of this process, life after fork."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Literal, Protocol
+from uuid import uuid4
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import Pool
+
+from ._codec import JsonCodec
+from ._core.context import Context, EventCodec
+from ._health import HealthPolicy
+from ._io.protocol import IO
+from ._mapping import EventMapping
+from ._notices import Observer, log_notice, tell
+from ._policy import RetryPolicy
+from ._registration import EventType, Registration, make_projection, order_of
+from ._service import Service
+from ._store.claims import HotStatements
+from ._store.failures import PROCESS
+from ._worker import AsyncWorker, Worker
+from .errors import ConfigurationError, RegistrationError
+
+__all__ = ["Desk", "Ringing", "WorkerChoice"]
+
+WorkerChoice = Literal["auto", "external"]
+
+
+class Ringing(Protocol):
+    """A worker that can be told that something becomes due."""
+
+    def ring_in(self, seconds: float) -> None:
+        """Say that something becomes due."""
+        ...
+
+
+class Desk:
+    """What both guards are built of: options, registration, the service, and the process's own worker."""
+
+    _is_async: bool
+
+    def __init__(
+        self,
+        io: IO,
+        bare_io: IO,
+        engine: Engine,
+        *,
+        retry: RetryPolicy,
+        health: HealthPolicy,
+        order: str,
+        mapping: EventMapping | None,
+        codec: EventCodec | None,
+        observers: Sequence[Observer],
+        schema: str | None,
+        worker: WorkerChoice,
+        dedupe_window: timedelta,
+        lease: timedelta,
+    ) -> None:
+        if worker not in ("auto", "external"):  # pyright: ignore[reportUnnecessaryContains]
+            raise ConfigurationError(f"worker= takes 'auto' or 'external', not {worker!r}")
+        if lease < timedelta(seconds=1) or dedupe_window < timedelta(0):
+            raise ConfigurationError("lease= takes a second or more, dedupe_window= nothing negative")
+        self._retry = retry
+        self._order = order_of(order)
+        self._worker_choice = worker
+        self._own_worker: Ringing | None = None
+        self._workers: weakref.WeakSet[Worker | AsyncWorker] = weakref.WeakSet()
+        self._told = (log_notice, *observers)
+        self.codec = JsonCodec() if codec is None else codec
+        self._sync_engine = engine
+        self._kept_from_fork: list[Pool] = []
+        context = Context(
+            io=io,
+            hot=HotStatements(engine.dialect, schema),
+            codec=self.codec,
+            health=health,
+            tell=lambda notices: tell(self._told, notices),
+            wake=self._wake,
+            works_here=self._works_here,
+            schema=schema,
+            lease_seconds=lease.total_seconds(),
+            dedupe_seconds=dedupe_window.total_seconds(),
+            process=PROCESS + uuid4().hex,
+        )
+        self._service = Service(context, mapping or EventMapping(), bare_io=bare_io, started=self._started)
+        if hasattr(os, "register_at_fork"):
+            reference = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _after_fork(reference))
+
+    # -- registering
+
+    def _register(
+        self,
+        name: str,
+        handler: Callable[..., object],
+        *,
+        handles: Sequence[EventType] | None,
+        can_handle: Callable[[object], bool] | None,
+        retry: RetryPolicy | None,
+        order: str | None,
+        timeout: float,
+        on_reset: Callable[..., object] | None,
+    ) -> None:
+        projection = make_projection(
+            Registration(
+                name=name,
+                handler=handler,
+                handles=handles,
+                can_handle=can_handle,
+                retry=retry or self._retry,
+                order=self._order if order is None else order_of(order),
+                timeout_seconds=timeout,
+                on_reset=on_reset,
+            ),
+            guard_is_async=self._is_async,
+        )
+        if name not in self._service.projections:
+            self._learn(name, [entry for entry in handles or () if isinstance(entry, type)])
+        self._service.add(projection)
+
+    def _learn(self, name: str, classes: list[type]) -> None:
+        """Make sure that there is a way back to every class of event a projection names."""
+        register = getattr(self.codec, "register", None)
+        if register is not None:
+            try:
+                register(*classes)
+            except ValueError as error:
+                raise RegistrationError(f"Projection {name!r}: {error}") from error
+        knows = getattr(self.codec, "knows", None)
+        for kind in classes:
+            if knows is not None and not knows(kind):
+                raise RegistrationError(
+                    f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from the database; "
+                    "make it a dataclass, a Pydantic or attrs model, or register it: guard.codec.register(...)"
+                )
+
+    # -- the worker of this process
+
+    def _works_here(self) -> bool:
+        return self._worker_choice == "auto" or any(worker.is_running for worker in self._workers)
+
+    def _started(self, has_work: bool) -> None:
+        if self._worker_choice == "auto":
+            self._wake(0.0 if has_work else 1.0)
+
+    def _wake(self, seconds: float) -> None:
+        running = [worker for worker in self._workers if worker.is_running]
+        for worker in running:
+            worker.ring_in(seconds)
+        if not running and self._worker_choice == "auto":
+            self._start_own_worker().ring_in(seconds)
+
+    def _start_own_worker(self) -> Ringing:
+        raise NotImplementedError
+
+    def _renew_after_fork(self) -> None:
+        """In a child of fork: none of the parent's connections, threads and leases are ours.
+
+        The parent's pool is kept, unused: closing its connections here would disturb the parent.
+        """
+        self._kept_from_fork.append(self._sync_engine.pool)
+        self._sync_engine.dispose(close=False)
+        self._own_worker = None
+        self._workers = weakref.WeakSet()
+        self._service.context.process = PROCESS + uuid4().hex
+        self._service.context.io.forget_threads()
+
+
+def _after_fork(reference: weakref.ref[Desk]) -> None:
+    guard = reference()
+    if guard is not None:
+        guard._renew_after_fork()  # pyright: ignore[reportPrivateUsage]
