@@ -46,7 +46,7 @@ class AsyncGuarded(Generic[H]):
         return await self._service.apply(self.name, event)
 
 
-class AsyncProjectionGuard(Desk):
+class AsyncProjectionGuard(Desk[AsyncWorker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for asyncio.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
@@ -158,7 +158,7 @@ class AsyncProjectionGuard(Desk):
         return AsyncGuarded(handler, chosen, self._service)
 
     async def migrate(self) -> None:
-        """Create the guard's tables, or bring them up to this version. Safe to call at every start, by any number at once."""
+        """Create the guard's tables, or bring them up to this version. Safe at every start, by any number at once."""
         await self._service.migrate()
 
     # -- events
@@ -233,9 +233,9 @@ class AsyncProjectionGuard(Desk):
     ) -> Outcome:
         """End a failure by a person's decision, and write down who took it.
 
-        "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is tainted
-        and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`, `FailureBusy` where it is
-        being worked on, `InvalidArgument`.
+        "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is
+        tainted and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`,
+        `FailureBusy` where it is being worked on, `InvalidArgument`.
         """
         return await self._service.resolve(failure_id, strategy, actor=actor, note=note)
 
@@ -248,7 +248,7 @@ class AsyncProjectionGuard(Desk):
         await self._service.resume(name, actor=actor)
 
     async def reset(self, name: str, *, actor: str) -> None:
-        """Set a projection back to the beginning: `on_reset` clears the read model, in the same transaction as the rest.
+        """Set a projection back to the beginning; `on_reset` clears the read model in the same transaction.
 
         Failures and parked events from before are resolved, what was applied is forgotten; publish the events again.
         """

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Engine
@@ -29,6 +29,7 @@ from .errors import ConfigurationError, RegistrationError
 __all__ = ["Desk", "Ringing", "WorkerChoice"]
 
 WorkerChoice = Literal["auto", "external"]
+W = TypeVar("W", Worker, AsyncWorker)
 
 
 class Ringing(Protocol):
@@ -39,7 +40,7 @@ class Ringing(Protocol):
         ...
 
 
-class Desk:
+class Desk(Generic[W]):
     """What both guards are built of: options, registration, the service, and the process's own worker."""
 
     _is_async: bool
@@ -69,7 +70,7 @@ class Desk:
         self._order = order_of(order)
         self._worker_choice = worker
         self._own_worker: Ringing | None = None
-        self._workers: weakref.WeakSet[Worker | AsyncWorker] = weakref.WeakSet()
+        self._workers: weakref.WeakSet[W] = weakref.WeakSet()
         self._told = (log_notice, *observers)
         self.codec = JsonCodec() if codec is None else codec
         self._sync_engine = engine
@@ -135,8 +136,8 @@ class Desk:
         for kind in classes:
             if knows is not None and not knows(kind):
                 raise RegistrationError(
-                    f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from the database; "
-                    "make it a dataclass, a Pydantic or attrs model, or register it: guard.codec.register(...)"
+                    f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from the "
+                    "database; make it a dataclass, a Pydantic or attrs model, or register it: guard.codec.register(...)"
                 )
 
     # -- the worker of this process
@@ -144,7 +145,7 @@ class Desk:
     def _works_here(self) -> bool:
         return self._worker_choice == "auto" or any(worker.is_running for worker in self._workers)
 
-    def _started(self, has_work: bool) -> None:
+    def _started(self, *, has_work: bool) -> None:
         if self._worker_choice == "auto":
             self._wake(0.0 if has_work else 1.0)
 
@@ -171,7 +172,7 @@ class Desk:
         self._service.context.io.forget_threads()
 
 
-def _after_fork(reference: weakref.ref[Desk]) -> None:
+def _after_fork(reference: weakref.ref[Desk[W]]) -> None:
     guard = reference()
     if guard is not None:
         guard._renew_after_fork()  # pyright: ignore[reportPrivateUsage]

@@ -58,6 +58,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return aware UTC."""
+        del dialect
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -127,7 +128,9 @@ def _seconds_sqlite(element: seconds_between, compiler: SQLCompiler, **options: 
 
 
 def _percent(compiler: SQLCompiler, literal: str) -> str:
-    return literal.replace("%", "%%") if compiler.preparer._double_percents else literal  # pyright: ignore
+    """Write a literal's percent signs as the driver needs them: doubled where it formats parameters with them."""
+    formats = compiler.dialect.paramstyle in ("format", "pyformat")
+    return literal.replace("%", "%%") if formats else literal
 
 
 Insert = postgresql.Insert | sqlite.Insert

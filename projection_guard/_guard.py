@@ -47,7 +47,7 @@ class Guarded(Generic[H]):
         return drive(self._service.apply(self.name, event))
 
 
-class ProjectionGuard(Desk):
+class ProjectionGuard(Desk[Worker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for blocking code.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
@@ -159,7 +159,7 @@ class ProjectionGuard(Desk):
         return Guarded(handler, chosen, self._service)
 
     def migrate(self) -> None:
-        """Create the guard's tables, or bring them up to this version. Safe to call at every start, by any number at once."""
+        """Create the guard's tables, or bring them up to this version. Safe at every start, by any number at once."""
         drive(self._service.migrate())
 
     # -- events
@@ -234,9 +234,9 @@ class ProjectionGuard(Desk):
     ) -> Outcome:
         """End a failure by a person's decision, and write down who took it.
 
-        "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is tainted
-        and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`, `FailureBusy` where it is
-        being worked on, `InvalidArgument`.
+        "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is
+        tainted and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`,
+        `FailureBusy` where it is being worked on, `InvalidArgument`.
         """
         return drive(self._service.resolve(failure_id, strategy, actor=actor, note=note))
 
@@ -249,7 +249,7 @@ class ProjectionGuard(Desk):
         drive(self._service.resume(name, actor=actor))
 
     def reset(self, name: str, *, actor: str) -> None:
-        """Set a projection back to the beginning: `on_reset` clears the read model, in the same transaction as the rest.
+        """Set a projection back to the beginning; `on_reset` clears the read model in the same transaction.
 
         Failures and parked events from before are resolved, what was applied is forgotten; publish the events again.
         """

@@ -69,7 +69,7 @@ class AsyncPublisher:
         except StoreUnavailable as error:
             if self._on_unavailable == "raise":
                 raise
-            log.error("an event was not recorded and has to be delivered again: %s", error)
+            log.error("an event was not recorded and has to be delivered again: %s", error)  # noqa: TRY400  # the sentence says it
             if isinstance(error, DeliveryInterrupted):
                 return tuple(outcome for outcome in error.outcomes if isinstance(outcome, Outcome))
             return ()

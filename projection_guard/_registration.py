@@ -47,7 +47,7 @@ def is_async(function: Callable[..., object]) -> bool:
     target: object = inspect.unwrap(function)
     while hasattr(target, "func") and not inspect.isfunction(target):
         target = target.func  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
-    call = getattr(type(target), "__call__", None)  # pyright: ignore[reportUnknownArgumentType]
+    call: object = getattr(target, "__call__", None)  # noqa: B004  # is it async, not: is it there
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
 
 
@@ -59,11 +59,12 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
     joins = _parameters(asked.name, asked.handler) == 2
     if handler_is_async and not guard_is_async:
         raise RegistrationError(
-            f"Projection {asked.name!r} has an async handler, which a blocking guard cannot await; use AsyncProjectionGuard"
+            f"Projection {asked.name!r} has an async handler, which a blocking guard cannot await; "
+            "use AsyncProjectionGuard"
         )
     if guard_is_async and joins and not handler_is_async:
         raise RegistrationError(
-            f"Projection {asked.name!r} has a blocking handler that takes the connection: it would block the event loop. "
+            f"Projection {asked.name!r} has a blocking handler that takes the connection: it would block the loop. "
             "Make it async, or let it take only the event (it then runs in a thread), or use ProjectionGuard"
         )
     if not 0 < asked.timeout_seconds <= 86_400:
@@ -112,7 +113,7 @@ def _parameters(name: str, function: Callable[..., object], what: str = "handler
 def predicate_of(
     name: str, handles: Sequence[EventType] | None, can_handle: Callable[[object], bool] | None
 ) -> Callable[[object, str], bool]:
-    """Return what says whether a projection takes an event: by class (subclasses too), by type's name, or all of them."""
+    """Return what says whether a projection takes an event: by class (subclasses too), by type's name, or all."""
     if can_handle is not None:
         return lambda event, _: bool(can_handle(event))
     if handles is None:

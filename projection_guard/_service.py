@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -48,12 +48,18 @@ T = TypeVar("T")
 _WORST_FIRST = (HealthStatus.OFFLINE, HealthStatus.CRITICAL, HealthStatus.DEGRADED, HealthStatus.HEALTHY)
 
 
+class Started(Protocol):
+    """Is told of the first contact with the database."""
+
+    def __call__(self, *, has_work: bool) -> None:
+        """`has_work`: there are unresolved failures or parked events."""
+        ...
+
+
 class Service:
     """The projections of one guard, and what can be done with them."""
 
-    def __init__(
-        self, context: Context, mapping: EventMapping, *, bare_io: IO, started: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, context: Context, mapping: EventMapping, *, bare_io: IO, started: Started) -> None:
         self.context = context
         self._bare_io = bare_io
         self.mapping = mapping
@@ -104,12 +110,12 @@ class Service:
             await self._bare(lambda connection: _schema.check(connection, self.context.schema))
             self._schema_checked = True
 
-        def ensure(connection: Connection) -> bool:
-            return any([_ensure(connection, projection) for projection in missing])
+        def ensure(connection: Connection) -> list[bool]:
+            return [_ensure(connection, projection) for projection in missing]
 
         has_work = await transact(self.context, ensure, what="the projections' first contact with the database")
         self._opened.update(projection.name for projection in missing)
-        self._started(has_work)
+        self._started(has_work=any(has_work))
 
     # -- events
 
@@ -348,8 +354,8 @@ def _ensure(connection: Connection, projection: Projection) -> bool:
     if state is not None and state.ordering != projection.order:
         if is_open:
             raise ConfigurationError(
-                f"Projection {projection.name!r} was registered with order={state.ordering!r} and has unresolved failures "
-                f"or parked events; resolve them, or reset it, before it changes to order={projection.order.value!r}"
+                f"Projection {projection.name!r} was registered with order={state.ordering!r} and has unresolved "
+                f"failures or parked events; resolve them, or reset it, before it changes to order={projection.order.value!r}"
             )
         states.set_ordering(connection, projection.name, projection.order)
     return is_open

@@ -7,7 +7,7 @@ their columns are fixed. The others may gain columns between releases.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, MetaData, String, Text, Uuid, false, text
@@ -35,7 +35,7 @@ _Payload = JSON(none_as_null=True)
 
 class _Model(DeclarativeBase):
     metadata = metadata
-    type_annotation_map = {datetime: UtcDateTime(), UUID: Uuid(as_uuid=True), Any: _Payload}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime(), UUID: Uuid(as_uuid=True), Any: _Payload}
 
 
 class ProjectionFailure(_Model):

@@ -320,7 +320,7 @@ class AsyncWorker:
         return self
 
     async def stop(self, timeout_seconds: float | None = None) -> bool:
-        """Ask it to stop and wait until the events in hand are settled; False where that took longer: it is cancelled."""
+        """Ask it to stop and wait until the events in hand are settled; False where it had to be cancelled."""
         task = self._task
         if task is None or task.done():
             return True

@@ -108,7 +108,7 @@ class HandlerLeftTransactionAborted(ProjectionGuardError, RuntimeError):
     """A handler swallowed an error of the database, or ended the transaction, and then returned as if all was well."""
 
     @classmethod
-    def after(cls, is_lost: bool) -> HandlerLeftTransactionAborted:
+    def after(cls, *, is_lost: bool) -> HandlerLeftTransactionAborted:
         """Say what the guard found when the handler returned."""
         if is_lost:
             return cls(

@@ -29,7 +29,8 @@ def prepare_template(url: str) -> None:
     """Make our tables in the database from which each test's own is copied."""
     from projection_guard import ProjectionGuard
 
-    ProjectionGuard(url).migrate()
+    with ProjectionGuard(url, worker="external") as guard:
+        guard.migrate()
 
 
 def server_of(config: pytest.Config) -> PostgresServer:

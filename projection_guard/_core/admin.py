@@ -53,7 +53,7 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
         state = states.read(connection, projection.name)
         if state is None or state.state != "active":
             raise FailureBusy(
-                f"Projection {projection.name!r} is {'unknown' if state is None else state.state}; resume it, then retry"
+                f"Projection {projection.name!r} is {state.state if state else 'unknown'}; resume it, then retry"
             )
         claimed = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
         if claimed is None:

@@ -92,10 +92,11 @@ async def park_or_answer(
         if is_store_error(error):
             raise unavailable(f"{ticket.projection}: event {ticket.event.event_id!r} was not parked", error) from error
         raise
-    return parked_or_known(context, ticket, *decided)
+    outcome, can_drain = decided
+    return parked_or_known(context, ticket, outcome, can_drain=can_drain)
 
 
-def parked_or_known(context: Context, ticket: Ticket, outcome: Outcome, can_drain: bool) -> Outcome:
+def parked_or_known(context: Context, ticket: Ticket, outcome: Outcome, *, can_drain: bool) -> Outcome:
     """Tell of an event that was parked, once that is committed."""
     if outcome.status is OutcomeStatus.PARKED:
         context.tell(

@@ -68,7 +68,8 @@ async def _lease(context: Context, projection: Projection, ticket: Ticket, event
             context, lambda connection: _look(connection, context, projection, ticket, event, token), what=what
         )
         if decided is not None:
-            return parked_or_known(context, ticket, *decided)
+            outcome, can_drain = decided
+            return parked_or_known(context, ticket, outcome, can_drain=can_drain)
         await context.io.sleep(random.uniform(0.0, 0.005) * claim)
     raise StoreUnavailable(f"{what}: its stream changed hands {_CLAIMS} times meanwhile; deliver it again")
 

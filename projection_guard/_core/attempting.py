@@ -1,7 +1,7 @@
 """An event that is on record is tried again: one shape for retries and for the drain, joined and apart.
 
 A `Job` says what to look at before, and what to write after; `attempt` puts the handler's call between the two, inside
-one transaction (joined) or between two (apart). Where the transaction is lost, the job writes into a fresh one, after it
+one transaction (joined) or between two. Where the transaction is lost, the job writes into a fresh one, after it
 took its locks and looked again.
 """
 
@@ -116,7 +116,7 @@ async def _joined(context: Context, projection: Projection, job: Job, event: obj
                 return done
             state = TransactionState.LOST
         if error is None:
-            error = HandlerLeftTransactionAborted.after(state is TransactionState.LOST)
+            error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and not is_last:
             return None
         call = described_call(error, duration_ms)

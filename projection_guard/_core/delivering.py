@@ -84,7 +84,7 @@ async def _joined(
                 return answer(ticket, OutcomeStatus.APPLIED, attempts=1)
             state = TransactionState.LOST
         if error is None:
-            error = HandlerLeftTransactionAborted.after(state is TransactionState.LOST)
+            error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO:
             return None
         call = failed_call(context, event, error, duration_ms)
@@ -116,7 +116,7 @@ async def _commit(transaction: Transaction) -> Exception | None:
 
 
 def handlers_own_error(error: Exception) -> Exception:
-    """Return what a handler meant: an ORM session that tidies up after an error is refused the rollback, and says so."""
+    """Return what a handler meant: a session that tidies up after an error is refused the rollback, and says so."""
     if isinstance(error, ConnectionRefusedToHandler) and isinstance(error.__context__, Exception):
         return error.__context__
     return error

@@ -1,4 +1,4 @@
-"""Parked events are applied in the order of their arrival, one at a time, as soon as nothing before them is unresolved."""
+"""Parked events are applied in the order of their arrival, one at a time, once nothing before them is unresolved."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -56,7 +57,7 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
         token = new_token()
         claimed = await transact(
             context,
-            lambda connection: _claim(connection, context, projection, token),
+            partial(_claim, context=context, projection=projection, token=token),
             what=f"{projection.name}: retries",
         )
         if not claimed:
@@ -79,7 +80,7 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
     return Round(retried=retried, healed=healed, drained=drained, has_more=has_more)
 
 
-def _claim(connection: Connection, context: Context, projection: Projection, token: str) -> list[Failure]:
+def _claim(connection: Connection, *, context: Context, projection: Projection, token: str) -> list[Failure]:
     return failures.claim_due(
         connection,
         projection.name,

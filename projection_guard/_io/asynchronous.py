@@ -100,8 +100,8 @@ class AsyncIO:
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
-        transaction: Transaction = AsyncTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
-        return transaction
+        opened: Transaction = AsyncTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+        return opened
 
     async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
         try:

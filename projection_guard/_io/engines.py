@@ -110,16 +110,20 @@ def _checked(engine: Engine) -> Engine:
 def view(engine: Engine) -> Engine:
     """Return the guard's view of an engine; the engine itself stays as it is."""
     guarded = engine.execution_options(projection_guard=True)
+    _watch(guarded)
+    return guarded
+
+
+def _watch(guarded: Engine) -> None:
+    guarded.hide_parameters = True  # an error's text names a statement, never an event's payload
     event.listen(guarded, "commit", _refuse_commit)
     event.listen(guarded, "rollback", _refuse_rollback)
-    return guarded
 
 
 def async_view(engine: AsyncEngine) -> AsyncEngine:
     """Return the guard's view of an async engine."""
     guarded = engine.execution_options(projection_guard=True)
-    event.listen(guarded.sync_engine, "commit", _refuse_commit)
-    event.listen(guarded.sync_engine, "rollback", _refuse_rollback)
+    _watch(guarded.sync_engine)
     return guarded
 
 

@@ -49,7 +49,7 @@ class Transaction(Protocol):
         ...
 
     async def call(self, call: Call, *event: object) -> None:
-        """Call a joined handler with the event (`on_reset`: with none) and this connection, which it can neither commit nor roll back.
+        """Call a joined handler with the event (`on_reset`: none) and this connection, which it cannot commit or roll back.
 
         Raises what the handler raises, or `HandlerTimeout`.
         """

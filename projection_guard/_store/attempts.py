@@ -157,7 +157,7 @@ class InARow:
 
 
 def newest_in_a_row(connection: Connection, projection: str, failures: int) -> InARow:
-    """Look at the newest failed attempts: how many there are (at most `failures`), over how many streams, since when."""
+    """Look at the newest failed attempts: how many (at most `failures`), over how many streams, since when."""
     row = connection.execute(_in_a_row, {"projection": projection, "failures": failures}).one()
     return InARow(attempts=row.attempts, gates=row.gates, began=row.began)
 

@@ -225,7 +225,7 @@ class HotStatements:
         return [statement.bind(parameters) for statement in self._lease]
 
     def settle(self, ticket: Ticket, *, token: str, limit_seconds: float) -> list[Bound]:
-        """Record an apart call that went well and free its stream; returns `blocked`, or no row if the lease is lost."""
+        """Record an apart call that went well, free its stream; returns `blocked`, or no row if the lease is lost."""
         parameters = _ticket_parameters(ticket) | _limits(limit_seconds) | {"token": token}
         return [statement.bind(parameters) for statement in self._settle]
 

@@ -35,11 +35,9 @@ from .claims import Ticket
 __all__ = [
     "DescribedError",
     "Kept",
-    "attempts_of",
     "claim",
     "claim_due",
     "failure_of",
-    "give_back",
     "keep",
     "locked",
     "one",

@@ -1,4 +1,4 @@
-"""The parked events: they wait, in the order of their arrival, behind a failure of their stream or for the end of a pause."""
+"""The parked events: they wait in the order of their arrival, for a failure before them or the end of a pause."""
 
 from __future__ import annotations
 

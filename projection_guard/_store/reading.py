@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
@@ -19,6 +19,7 @@ from .failures import failure_of
 
 __all__ = ["failures_page", "healths", "now", "store_judgements", "streams_page"]
 
+_NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
 M, F, P, S, T = ProjectionHealthMetrics, ProjectionFailure, ParkedEvent, ProjectionStream, ProjectionState
 
 _failed = (
@@ -213,7 +214,7 @@ def _read_cursor(after: str, length: int) -> list[str]:
     except ValueError:
         parts = None
     if not isinstance(parts, list) or len(parts) != length or not all(isinstance(part, str) for part in parts):
-        raise InvalidArgument("after= is not a cursor of this list; pass the `after` of the page before, unchanged")
+        raise InvalidArgument(_NO_CURSOR)
     return parts
 
 
@@ -221,8 +222,8 @@ def _read_failures_cursor(after: str) -> tuple[datetime, UUID]:
     failed_at, failure_id = _read_cursor(after, 2)
     try:
         moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
-    except ValueError:
-        moment, identity = datetime.min, UUID(int=0)
+    except ValueError as error:
+        raise InvalidArgument(_NO_CURSOR) from error
     if moment.tzinfo is None:
-        raise InvalidArgument("after= is not a cursor of this list; pass the `after` of the page before, unchanged")
+        raise InvalidArgument(_NO_CURSOR)
     return moment, identity

@@ -34,8 +34,8 @@ def cluster(binaries: str, *, fast: bool = False) -> Generator[str]:
         start_new_session=True,  # a Ctrl-C in the terminal is for the tests; this one cleans up after them
     )
     with supervisor:  # closes the pipes, which ends the supervisor, and waits for it
-        assert supervisor.stdin is not None  # noqa: S101 - asked for above
-        assert supervisor.stdout is not None  # noqa: S101
+        assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
         supervisor.stdin.write(json.dumps(order).encode() + b"\n")
         supervisor.stdin.flush()
         answer = json.loads(supervisor.stdout.readline() or b'{"error": "its supervisor died"}')
