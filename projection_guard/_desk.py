@@ -136,8 +136,8 @@ class Desk(Generic[W]):
         for kind in classes:
             if knows is not None and not knows(kind):
                 raise RegistrationError(
-                    f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from the "
-                    "database; make it a dataclass, a Pydantic or attrs model, or register it: guard.codec.register(...)"
+                    f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from "
+                    "the database; make it a dataclass, a Pydantic or attrs model, or use guard.codec.register(...)"
                 )
 
     # -- the worker of this process

@@ -355,7 +355,7 @@ def _ensure(connection: Connection, projection: Projection) -> bool:
         if is_open:
             raise ConfigurationError(
                 f"Projection {projection.name!r} was registered with order={state.ordering!r} and has unresolved "
-                f"failures or parked events; resolve them, or reset it, before it changes to order={projection.order.value!r}"
+                f"failures or parked events; resolve them, or reset it, then change to order={projection.order.value!r}"
             )
         states.set_ordering(connection, projection.name, projection.order)
     return is_open

@@ -5,7 +5,6 @@ Only the call is the handler's; bookkeeping that goes wrong is done again by its
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import perf_counter
@@ -13,19 +12,17 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from .._dialect import Trouble, trouble
 from .._model import Outcome, OutcomeStatus
 from .._store import gates
 from .._store.claims import Ticket
 from ..errors import StoreUnavailable
 from .answering import answer, known_answer, parked_or_known, refused, report
-from .context import Context, is_store_error, new_token, transact, unavailable
+from .context import Context, Tries, is_store_error, new_token, transact, unavailable
 from .keeping import FailedCall, Written, failed_call, write_failure
 from .projection import Projection
 
 __all__ = ["deliver_apart", "renewer"]
 
-_CLAIMS: Final = 10
 _OVERRAN: Final = "the lease of an apart call ran out while it was made: its event may be out of order"
 
 
@@ -54,7 +51,8 @@ async def deliver_apart(
 async def _lease(context: Context, projection: Projection, ticket: Ticket, event: object, token: str) -> Outcome | None:
     """Take the stream; None where it is ours, else what is known of the event, or that it was parked."""
     what = f"{ticket.projection}: event {ticket.event.event_id!r} was not taken"
-    for claim in range(_CLAIMS):
+    tries = Tries(context.io)
+    while True:
         try:
             statements = context.hot.lease(
                 ticket, token=token, lease_seconds=context.lease_seconds, limit_seconds=projection.timeout_seconds
@@ -62,7 +60,7 @@ async def _lease(context: Context, projection: Projection, ticket: Ticket, event
             if (await context.io.once(statements))[0]:
                 return None
         except Exception as error:
-            if not is_store_error(error) or trouble(error) not in (Trouble.REDO, Trouble.LOST):
+            if not is_store_error(error) or not tries.may_redo(error):
                 raise unavailable(what, error) from error
         decided = await transact(
             context, lambda connection: _look(connection, context, projection, ticket, event, token), what=what
@@ -70,8 +68,9 @@ async def _lease(context: Context, projection: Projection, ticket: Ticket, event
         if decided is not None:
             outcome, can_drain = decided
             return parked_or_known(context, ticket, outcome, can_drain=can_drain)
-        await context.io.sleep(random.uniform(0.0, 0.005) * claim)
-    raise StoreUnavailable(f"{what}: its stream changed hands {_CLAIMS} times meanwhile; deliver it again")
+        if not tries.may_redo():
+            raise StoreUnavailable(f"{what}: its stream changed hands again and again meanwhile; deliver it once more")
+        await tries.pause()
 
 
 def _look(

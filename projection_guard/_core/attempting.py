@@ -18,7 +18,7 @@ from .._io.protocol import Transaction
 from .._model import Outcome
 from .._notices import Notice
 from ..errors import HandlerLeftTransactionAborted
-from .context import Context, is_store_error, transact
+from .context import Context, Tries, is_store_error, transact
 from .delivering import handlers_own_error, undo_to_savepoint
 from .keeping import FailedCall, described_call
 from .projection import Projection
@@ -26,7 +26,6 @@ from .projection import Projection
 __all__ = ["Done", "Job", "attempt"]
 
 _SAVEPOINT: Final = Bound("SAVEPOINT projection_guard")
-_REDOS: Final = 10
 
 
 class Done(Protocol):
@@ -79,32 +78,36 @@ class Job(Protocol):
 
 async def attempt(context: Context, projection: Projection, job: Job, event: object) -> Outcome:
     """Try an event of record once and record how it went; raises `StoreUnavailable` where that cannot be done."""
-    if projection.joins:
-        done = None
-        for redo in range(_REDOS):
-            done = await _joined(context, projection, job, event, is_last=redo == _REDOS - 1)
-            if done is not None:
-                break
-            await context.io.sleep(0.005 * redo)
-        assert done is not None
-    else:
-        done = await _apart(context, projection, job, event)
+    done = await (
+        _joined(context, projection, job, event) if projection.joins else _apart(context, projection, job, event)
+    )
     context.tell(done.notices)
     if done.wake_seconds is not None:
         context.wake(done.wake_seconds)
     return done.outcome
 
 
-async def _joined(context: Context, projection: Projection, job: Job, event: object, *, is_last: bool) -> Done | None:
-    """Try within one transaction; None asks for all of it again after a deadlock."""
+async def _joined(context: Context, projection: Projection, job: Job, event: object) -> Done:
+    tries = Tries(context.io)
+    while True:
+        done = await _joined_once(context, projection, job, event, tries)
+        if done is not None:
+            return done
+        await tries.pause()
+
+
+async def _joined_once(context: Context, projection: Projection, job: Job, event: object, tries: Tries) -> Done | None:
+    """Try within one transaction; None asks for all of it again after a deadlock, or a connection found dead."""
     transaction = await context.io.begin()
     try:
-        await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds))
-        done = await transaction.run(job.prepare)
+        try:
+            done = await _prepare(context, projection, transaction, job)
+        except Exception as error:
+            if is_store_error(error) and tries.may_redo(error):
+                return None
+            raise
         if done is not None:
-            await transaction.commit()
             return done
-        await transaction.together([_SAVEPOINT])
         started = perf_counter()
         error = await _call(projection, transaction, event)
         duration_ms = (perf_counter() - started) * 1000
@@ -117,13 +120,24 @@ async def _joined(context: Context, projection: Projection, job: Job, event: obj
             state = TransactionState.LOST
         if error is None:
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
-        if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and not is_last:
+        if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
         call = described_call(error, duration_ms)
         done = await _write_here(transaction, job, call) if state is not TransactionState.LOST else None
     finally:
         await transaction.close()
     return done if done is not None else await _write_anew(context, job, call)
+
+
+async def _prepare(context: Context, projection: Projection, transaction: Transaction, job: Job) -> Done | None:
+    """Take the job's locks and set the savepoint; or commit and return why the handler is not to be called."""
+    await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds))
+    done = await transaction.run(job.prepare)
+    if done is not None:
+        await transaction.commit()
+        return done
+    await transaction.together([_SAVEPOINT])
+    return None
 
 
 async def _call(projection: Projection, transaction: Transaction, event: object) -> Exception | None:

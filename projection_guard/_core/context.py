@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Final, Protocol, TypeVar
 from uuid import uuid4
 
@@ -17,13 +18,13 @@ from .._io.protocol import IO
 from .._model import Json
 from .._notices import Notice
 from .._store.claims import HotStatements
-from ..errors import CodecError, ProjectionGuardError, StoreUnavailable
+from ..errors import ProjectionGuardError, StoreUnavailable
 
-__all__ = ["Context", "EventCodec", "Timings", "is_store_error", "new_token", "transact", "unavailable"]
+__all__ = ["Context", "EventCodec", "Timings", "Tries", "is_store_error", "new_token", "transact", "unavailable"]
 
 T = TypeVar("T")
-_REDOS: Final = 10
-_RECONNECTS: Final = 2
+_MOST_TRIES: Final = 25
+_LONGEST_TRIES_SECONDS: Final = 20.0
 BOOKKEEPING_SECONDS: Final = 30.0
 
 
@@ -92,6 +93,31 @@ def unavailable(what: str, error: BaseException) -> StoreUnavailable:
     )
 
 
+class Tries:
+    """How often a transaction of which nothing is committed is begun again: 25 times, for at most 20 s.
+
+    That is more than a pool has connections: after a restart of the server each of them is found dead once.
+    """
+
+    __slots__ = ("_end", "_io", "_tried")
+
+    def __init__(self, io: IO) -> None:
+        self._io = io
+        self._tried = 1
+        self._end = monotonic() + _LONGEST_TRIES_SECONDS
+
+    def may_redo(self, error: BaseException | None = None) -> bool:
+        """Return whether to begin again, after a deadlock, a lost connection or a changed gate (no error)."""
+        if error is not None and trouble(error) not in (Trouble.REDO, Trouble.LOST):
+            return False
+        return self._tried < _MOST_TRIES and monotonic() < self._end
+
+    async def pause(self) -> None:
+        """Wait a little, at random, so that two who met do not meet again."""
+        await self._io.sleep(random.uniform(0.0, min(0.002 * 2.0 ** min(self._tried, 7), 0.2)))
+        self._tried += 1
+
+
 async def transact(
     context: Context, work: Callable[[Connection], T], *, what: str, seconds: float = BOOKKEEPING_SECONDS
 ) -> T:
@@ -100,21 +126,18 @@ async def transact(
     It is done again after a deadlock, and after a lost connection, whose commit may have succeeded: `work` takes its
     lock first and then looks what is on record.
     """
-    redos = reconnects = 0
+    tries = Tries(context.io)
     while True:
         try:
             return await _transact_once(context, work, seconds)
-        except (ProjectionGuardError, CodecError):
+        except ProjectionGuardError:
             raise
         except Exception as error:
-            kind = trouble(error)
-            redos += kind is Trouble.REDO
-            reconnects += kind is Trouble.LOST
-            if kind in (Trouble.OTHER, Trouble.WAITED) and not is_store_error(error):
+            if not is_store_error(error):
                 raise
-            if kind in (Trouble.OTHER, Trouble.WAITED) or redos > _REDOS or reconnects > _RECONNECTS:
+            if not tries.may_redo(error):
                 raise unavailable(what, error) from error
-        await context.io.sleep(random.uniform(0.001, 0.02) * (redos + reconnects))
+        await tries.pause()
 
 
 async def _transact_once(context: Context, work: Callable[[Connection], T], seconds: float) -> T:

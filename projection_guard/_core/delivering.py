@@ -6,7 +6,6 @@ held by a short lease. The claim is the hot path; everything else here happens a
 
 from __future__ import annotations
 
-import random
 from time import perf_counter
 from typing import Final
 
@@ -20,13 +19,12 @@ from .._store.claims import Claim, Ticket, read_claim
 from ..errors import ConnectionRefusedToHandler, HandlerLeftTransactionAborted, StoreUnavailable
 from .answering import answer, known_answer, park_or_answer, report
 from .apart import deliver_apart
-from .context import Context, is_store_error, transact, unavailable
+from .context import Context, Tries, is_store_error, transact, unavailable
 from .keeping import FailedCall, Written, failed_call, write_failure
 from .projection import Projection
 
 __all__ = ["deliver", "handlers_own_error", "undo_to_savepoint"]
 
-_REDOS: Final = 10
 _SAVEPOINT_UNDONE: Final = "ROLLBACK TO SAVEPOINT projection_guard"
 
 
@@ -45,15 +43,17 @@ async def deliver(
     ticket = projection.ticket(record)
     if not projection.joins:
         return await deliver_apart(context, projection, ticket, event, born)
-    for redo in range(_REDOS):
+    tries = Tries(context.io)
+    while True:
         outcome = await _joined(context, projection, ticket, event, born)
         if outcome is not None:
             return outcome
-        await context.io.sleep(random.uniform(0.0, 0.01) * 2**redo)
-    raise StoreUnavailable(
-        f"{projection.name}: event {record.event_id!r} met a deadlock or a changing gate {_REDOS} times in a row; "
-        "deliver it again"
-    )
+        if not tries.may_redo():
+            raise StoreUnavailable(
+                f"{projection.name}: event {record.event_id!r} met deadlocks or lost connections again "
+                "and again; deliver it once more"
+            )
+        await tries.pause()
 
 
 async def _joined(

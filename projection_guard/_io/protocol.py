@@ -49,7 +49,7 @@ class Transaction(Protocol):
         ...
 
     async def call(self, call: Call, *event: object) -> None:
-        """Call a joined handler with the event (`on_reset`: none) and this connection, which it cannot commit or roll back.
+        """Call a joined handler with the event (`on_reset`: none) and this connection, which it cannot commit or undo.
 
         Raises what the handler raises, or `HandlerTimeout`.
         """
