@@ -254,8 +254,11 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
         """
         await self._service.reset(name, actor=actor)
 
-    def worker(self, *, poll_seconds: float = 1.0, batch: int = 100) -> AsyncWorker:
-        """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet."""
+    def worker(self, *, poll_seconds: float = 0.5, batch: int = 100) -> AsyncWorker:
+        """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.
+
+        `poll_seconds` is how often it looks for work of others, `batch` the most retries and drains in one go.
+        """
         worker = AsyncWorker(self._service, poll_seconds=poll_seconds, batch=batch)
         self._workers.add(worker)
         return worker

@@ -255,8 +255,11 @@ class ProjectionGuard(Desk[Worker]):
         """
         drive(self._service.reset(name, actor=actor))
 
-    def worker(self, *, poll_seconds: float = 1.0, batch: int = 100) -> Worker:
-        """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet."""
+    def worker(self, *, poll_seconds: float = 0.5, batch: int = 100) -> Worker:
+        """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.
+
+        `poll_seconds` is how often it looks for work of others, `batch` the most retries and drains in one go.
+        """
         worker = Worker(self._service, poll_seconds=poll_seconds, batch=batch)
         self._workers.add(worker)
         return worker

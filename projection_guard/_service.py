@@ -319,8 +319,12 @@ class Service:
         return await rounds.work_on(self.context, self.projections[name], batch=batch, stops=stops)
 
     async def keep_books(self) -> Round:
-        """Bring counters, checkpoints and stored judgements up to date."""
-        return await rounds.keep_books(self.context, tuple(self.projections))
+        """Bring counters and checkpoints up to date."""
+        return await rounds.keep_books(self.context)
+
+    async def store_judgements(self) -> None:
+        """Store what the judge says now."""
+        await rounds.store_judgements(self.context, tuple(self.projections))
 
     async def prune(self) -> Round:
         """Forget what is older than the deduplication window."""
@@ -340,6 +344,7 @@ class Service:
             else:
                 total = total.plus(result)
         total = total.plus(await self.keep_books()).plus(await self.prune())
+        await self.store_judgements()
         if errors:
             raise errors[0]
         return total

@@ -26,6 +26,8 @@ T = TypeVar("T")
 log = logging.getLogger("projection_guard")
 _PRUNE_EVERY_SECONDS: Final = 600.0
 _LONGEST_PAUSE_AFTER_ERRORS_SECONDS: Final = 30.0
+_RAREST_JUDGEMENT_SECONDS: Final = 10.0
+"""A judgement counts all open rows. Where they are very many it takes up to a twentieth of the worker's time."""
 
 
 class _Hands(Protocol):
@@ -162,7 +164,7 @@ class _Shift:
         self._again: set[str] = set()
         self._errors_in_a_row = 0
         self._prune_at = time.monotonic() + 5.0
-        self._books_at = 0.0
+        self._judge_at = 0.0
 
     async def run(self) -> None:
         while not self._hands.is_stopping:
@@ -183,11 +185,12 @@ class _Shift:
             else:
                 self._busy.add(name)
                 self._hands.spawn(partial(self._lane, name))
+        await self._service.keep_books()
         now = time.monotonic()
-        if now >= self._books_at:
-            await self._service.keep_books()
+        if now >= self._judge_at:
+            await self._service.store_judgements()
             spent = time.monotonic() - now
-            self._books_at = now + max(min(self._poll_seconds, 1.0) * 0.8, 20 * spent)
+            self._judge_at = now + min(20 * spent, _RAREST_JUDGEMENT_SECONDS)
         if now >= self._prune_at:
             pruned = await self._service.prune()
             self._prune_at = now + (1.0 if pruned.has_more else _PRUNE_EVERY_SECONDS)
@@ -222,7 +225,7 @@ class Worker:
     `guard.worker().run_once()` does one round. Any number of workers on any number of machines share the work.
     """
 
-    def __init__(self, service: Service, *, poll_seconds: float = 1.0, batch: int = 100) -> None:
+    def __init__(self, service: Service, *, poll_seconds: float = 0.5, batch: int = 100) -> None:
         _check(poll_seconds, batch)
         self._service = service
         self._poll_seconds = poll_seconds
@@ -286,7 +289,7 @@ class AsyncWorker:
     `await guard.worker().run_once()` does one round. Cancelled, it leaves what is in hand to the next worker.
     """
 
-    def __init__(self, service: Service, *, poll_seconds: float = 1.0, batch: int = 100) -> None:
+    def __init__(self, service: Service, *, poll_seconds: float = 0.5, batch: int = 100) -> None:
         _check(poll_seconds, batch)
         self._service = service
         self._poll_seconds = poll_seconds

@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from .._model import Failure, Health, OutcomeStatus
+from .._model import Failure, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
 from .._store import attempts, counters, failures, gates, reading, states
@@ -20,7 +20,7 @@ from .draining import drain
 from .healing import heal
 from .projection import Projection
 
-__all__ = ["Round", "keep_books", "prune", "roll_up", "work_on"]
+__all__ = ["Round", "keep_books", "prune", "roll_up", "store_judgements", "work_on"]
 
 _DRAINED_AT_ONCE = 100
 _ROLLED_UP_AT_ONCE = 5_000
@@ -132,23 +132,30 @@ def _release(connection: Connection, projection: Projection) -> None:
     states.let_go(connection, projection.name)
 
 
-async def keep_books(context: Context, names: Sequence[str]) -> Round:
-    """Count successes into checkpoints and metrics, write handler times down, and store what the judge says now."""
+async def keep_books(context: Context) -> Round:
+    """Count successes into checkpoints and metrics, and write handler times down."""
     what = "the counters"
     total = 0
     for name in await transact(context, counters.names_to_roll_up, what=what):
         total += await roll_up(context, name, _ROLLED_UP_AT_ONCE)
     timings = context.timings.take()
 
-    def judge(connection: Connection) -> list[Health]:
+    def write(connection: Connection) -> None:
         for name, (calls, milliseconds) in sorted(timings.items()):
             counters.record_timing(connection, name, calls=calls, total_ms=milliseconds)
-        judged = reading.healths(connection, context.health, list(names))
-        reading.store_judgements(connection, judged)
-        return judged
 
-    await transact(context, judge, what=what)
+    if timings:
+        await transact(context, write, what=what)
     return Round(rolled_up=total, has_more=total >= _ROLLED_UP_AT_ONCE)
+
+
+async def store_judgements(context: Context, names: Sequence[str]) -> None:
+    """Let the judge look at the facts as they are now, and store what he says and the lag."""
+
+    def judge(connection: Connection) -> None:
+        reading.store_judgements(connection, reading.healths(connection, context.health, list(names)))
+
+    await transact(context, judge, what="the judgements")
 
 
 async def roll_up(context: Context, name: str, limit: int) -> int:

@@ -12,11 +12,12 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
 from .blocking import in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
-from .engines import HANDLER_HAS_IT, begin_immediate
+from .engines import LentConnection, begin_immediate
 from .protocol import Call, Rows, Transaction
 
 __all__ = ["AsyncIO"]
@@ -29,25 +30,26 @@ _LONGEST_BUSY_SECONDS: Final = 60.0
 class AsyncTransaction:
     """A transaction on an async connection."""
 
-    __slots__ = ("_is_pipelined", "_schema", "connection")
+    __slots__ = ("_is_pipelined", "_lent", "_schema", "connection")
 
-    def __init__(self, connection: AsyncConnection, schema: str | None, *, is_pipelined: bool) -> None:
+    def __init__(
+        self, connection: AsyncConnection, lent: LentConnection, schema: str | None, *, is_pipelined: bool
+    ) -> None:
         self.connection = connection
+        self._lent = lent
         self._schema = schema
         self._is_pipelined = is_pipelined
 
     @property
     def state(self) -> TransactionState:
         """Where the transaction stands."""
-        connection = self.connection.sync_connection
-        return TransactionState.LOST if connection is None else transaction_state(connection)
+        return transaction_state(self._lent)
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements in one round trip (psycopg's pipeline), or one after the other."""
         if not self._is_pipelined:
             return await self.connection.run_sync(in_turn, statements)
-        assert self.connection.sync_connection is not None
-        driver: Any = self.connection.sync_connection.connection.driver_connection
+        driver: Any = self._lent.connection.driver_connection
         try:
             async with driver.pipeline():
                 cursors = [await driver.execute(statement.sql, statement.parameters) for statement in statements]
@@ -63,13 +65,11 @@ class AsyncTransaction:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call a joined handler; it is cancelled when its time is up."""
-        assert self.connection.sync_connection is not None
-        info = self.connection.sync_connection.info
-        info[HANDLER_HAS_IT] = True
+        self._lent.is_lent = True
         try:
             await _call(call, *event, self.connection)
         finally:
-            info[HANDLER_HAS_IT] = False
+            self._lent.is_lent = False
 
     async def commit(self) -> None:
         """Commit."""
@@ -92,7 +92,7 @@ class AsyncIO:
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
-        connection = await self._connect(self._engine)
+        connection, lent = await self._connect(self._engine)
         try:
             await connection.begin()
             if self._is_sqlite:
@@ -100,12 +100,13 @@ class AsyncIO:
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
-        opened: Transaction = AsyncTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+        opened: Transaction = AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
         return opened
 
-    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+    async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:
-            return await engine.connect().start()
+            lent = await greenlet_spawn(LentConnection, engine.sync_engine)
+            return AsyncConnection(engine, lent), lent
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine.sync_engine)) from error
 
@@ -129,7 +130,7 @@ class AsyncIO:
             finally:
                 await transaction.close()
             return results
-        connection = await self._connect(self._autocommit)
+        connection, _ = await self._connect(self._autocommit)
         try:
             return await connection.run_sync(in_turn, statements)
         finally:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, RegistrationError, StoreUnavailable
-from .engines import HANDLER_HAS_IT, begin_immediate
+from .engines import LentConnection, begin_immediate
 from .protocol import Call, Rows, Transaction, drive
 
 __all__ = ["BlockingIO"]
@@ -31,7 +31,7 @@ class BlockingTransaction:
 
     __slots__ = ("_is_pipelined", "_schema", "connection")
 
-    def __init__(self, connection: Connection, schema: str | None, *, is_pipelined: bool) -> None:
+    def __init__(self, connection: LentConnection, schema: str | None, *, is_pipelined: bool) -> None:
         self.connection = connection
         self._schema = schema
         self._is_pipelined = is_pipelined
@@ -61,16 +61,15 @@ class BlockingTransaction:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call a joined handler; one that is left behind has its transaction cut."""
-        info = self.connection.info
-        info[HANDLER_HAS_IT] = True
+        self.connection.is_lent = True
         try:
             _call(call, *event, self.connection)
         except _LeftBehind as late:
-            info[HANDLER_HAS_IT] = False
+            self.connection.is_lent = False
             cut(self.connection)
             raise late.timeout from None
         finally:
-            info[HANDLER_HAS_IT] = False
+            self.connection.is_lent = False
 
     async def commit(self) -> None:
         """Commit."""
@@ -104,9 +103,9 @@ class BlockingIO:
             raise
         return BlockingTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
 
-    def _connect(self, engine: Engine) -> Connection:
+    def _connect(self, engine: Engine) -> LentConnection:
         try:
-            return engine.connect()
+            return LentConnection(engine)
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine)) from error
 
