@@ -106,6 +106,8 @@ class Service:
         missing = [self.named(name) for name in wanted if name not in self._opened]
         if not missing and self._schema_checked:
             return
+        if not self._opened:
+            await self.context.io.meet()
         if not self._schema_checked:
             await self._bare(lambda connection: _schema.check(connection, self.context.schema))
             self._schema_checked = True

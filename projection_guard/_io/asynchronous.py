@@ -17,7 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
 from .blocking import in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
-from .engines import LentConnection, begin_immediate
+from .engines import LentConnection, begin_immediate, needed_isolation
 from .protocol import Call, Rows, Transaction
 
 __all__ = ["AsyncIO"]
@@ -89,6 +89,18 @@ class AsyncIO:
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._is_pipelined = not self._is_sqlite and pipelines()
         self._autocommit = None if self._is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def meet(self) -> None:
+        """Look once how the host's engine is set up."""
+        connection, _ = await self._connect(self._engine)
+        try:
+            level = await connection.run_sync(needed_isolation)
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+        finally:
+            await asyncio.shield(asyncio.ensure_future(_close(connection)))
+        if level is not None:
+            self._engine = self._engine.execution_options(isolation_level=level)
 
     async def begin(self) -> Transaction:
         """Open a transaction."""

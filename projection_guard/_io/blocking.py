@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, RegistrationError, StoreUnavailable
-from .engines import LentConnection, begin_immediate
+from .engines import LentConnection, begin_immediate, needed_isolation
 from .protocol import Call, Rows, Transaction, drive
 
 __all__ = ["BlockingIO"]
@@ -90,6 +90,18 @@ class BlockingIO:
         self._is_pipelined = not self._is_sqlite and pipelines()
         self._autocommit = None if self._is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._heartbeats = _Heartbeats()
+
+    async def meet(self) -> None:
+        """Look once how the host's engine is set up."""
+        connection = self._connect(self._engine)
+        try:
+            level = needed_isolation(connection)
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(unreachable(self._engine)) from error
+        finally:
+            close(connection)
+        if level is not None:
+            self._engine = self._engine.execution_options(isolation_level=level)
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
