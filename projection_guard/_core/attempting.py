@@ -102,8 +102,8 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
     try:
         try:
             done = await _prepare(context, projection, transaction, job)
-        except Exception as error:
-            if is_store_error(error) and tries.may_redo(error):
+        except Exception as refused:
+            if is_store_error(refused) and tries.may_redo(refused):
                 return None
             raise
         if done is not None:

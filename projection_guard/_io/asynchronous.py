@@ -106,14 +106,13 @@ class AsyncIO:
         """Open a transaction."""
         connection, lent = await self._connect(self._engine)
         try:
-            await connection.begin()
+            _ = await connection.begin()
             if self._is_sqlite:
                 await self._wait_for_the_writer(connection)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
-        opened: Transaction = AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
-        return opened
+        return AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
 
     async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:

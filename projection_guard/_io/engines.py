@@ -16,7 +16,16 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
 
-__all__ = ["SUPPORTED", "LentConnection", "async_engine_for", "async_view", "begin_immediate", "engine_for", "needed_isolation", "view"]
+__all__ = [
+    "SUPPORTED",
+    "LentConnection",
+    "async_engine_for",
+    "async_view",
+    "begin_immediate",
+    "engine_for",
+    "needed_isolation",
+    "view",
+]
 
 _PREPARED: Final = "projection_guard.prepared"
 SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
