@@ -8,13 +8,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apart, joined
+from . import apart, claiming, failures, joined, sqlite, threads
 from ._bed import Run, running
 from ._report import Row, as_json, print_rows
 
 BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "joined": joined.on_postgresql,
     "apart": apart.on_postgresql,
+    "sqlite": sqlite.on_sqlite,
+    "threads": threads.on_postgresql,
+    "failures": failures.on_postgresql,
+    "claiming": claiming.on_postgresql,
 }
 
 

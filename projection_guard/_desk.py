@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import weakref
 from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ class Desk(Generic[W]):
                 raise RegistrationError(f"Projection {name!r}: {error}") from error
         knows = getattr(self.codec, "knows", None)
         for kind in classes:
-            if knows is not None and not knows(kind):
+            if knows is not None and not knows(kind) and not _is_only_a_base(kind):
                 raise RegistrationError(
                     f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from "
                     "the database; make it a dataclass, a Pydantic or attrs model, or use guard.codec.register(...)"
@@ -170,6 +171,11 @@ class Desk(Generic[W]):
         self._workers = weakref.WeakSet()
         self._service.context.process = PROCESS + uuid4().hex
         self._service.context.io.forget_threads()
+
+
+def _is_only_a_base(kind: type) -> bool:
+    """Return whether events are of its subclasses; whether there is a way back to those is asked when one arrives."""
+    return inspect.isabstract(kind) or bool(type.__subclasses__(kind))
 
 
 def _after_fork(reference: weakref.ref[Desk[W]]) -> None:

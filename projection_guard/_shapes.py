@@ -1,0 +1,137 @@
+"""The shapes of events that known libraries have, and the names that are common elsewhere.
+
+A shape is told by the names of its fields (and, where they are not enough, the module of its class); no library is
+imported. Each lists, for a field of the guard, the paths to look at, the best first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+__all__ = ["Names", "Reader", "shape_of"]
+
+Reader = Callable[[object], object]
+Names = Mapping[str, Sequence[str | Reader]]
+
+
+def _originator_and_version(event: object) -> object:
+    return f"{getattr(event, 'originator_id', '')}:{getattr(event, 'originator_version', '')}"
+
+
+_NONE: Final[Names] = {
+    "event_id": (),
+    "event_type": (),
+    "sequence": (),
+    "stream_id": (),
+    "stream_version": (),
+    "occurred_at": (),
+}
+
+_EVENTSOURCING_NOTIFICATION: Final[Names] = {
+    **_NONE,  # eventsourcing: Notification.id is the global position, unique for a log
+    "event_id": ("id",),
+    "event_type": ("topic",),
+    "sequence": ("id",),
+    "stream_id": ("originator_id",),
+    "stream_version": ("originator_version",),
+}
+_EVENTSOURCING_EVENT: Final[Names] = {
+    **_NONE,  # eventsourcing: a domain event has no id; originator and version together name it
+    "event_id": (_originator_and_version,),
+    "stream_id": ("originator_id",),
+    "stream_version": ("originator_version",),
+    "occurred_at": ("timestamp",),
+}
+_STORED_EVENT: Final[Names] = {
+    **_NONE,  # eventsource-py: the stored wrapper around an event
+    "event_id": ("event_id", "event.event_id"),
+    "event_type": ("event_type", "event.event_type"),
+    "sequence": ("global_position",),
+    "stream_id": ("aggregate_id", "event.aggregate_id", "stream_id"),
+    "stream_version": ("stream_position",),
+    "occurred_at": ("event.occurred_at", "stored_at"),
+}
+_KURRENT: Final[Names] = {
+    **_NONE,  # kurrentdbclient, esdbclient: stream_position is per stream, commit_position global
+    "event_id": ("id",),
+    "event_type": ("type",),
+    "sequence": ("commit_position",),
+    "stream_id": ("stream_name",),
+    "stream_version": ("stream_position",),
+    "occurred_at": ("recorded_at",),
+}
+_MESSAGE_DB: Final[Names] = {
+    **_NONE,  # Message DB: position is per stream
+    "event_id": ("id",),
+    "event_type": ("type",),
+    "sequence": ("global_position",),
+    "stream_id": ("stream_name",),
+    "stream_version": ("position",),
+    "occurred_at": ("time",),
+}
+_CLOUD_EVENT: Final[Names] = {
+    **_NONE,  # CloudEvents: subject is what it is about; the sequence extension is text and per source: no position
+    "event_id": ("id",),
+    "event_type": ("type",),
+    "stream_id": ("subject",),
+    "occurred_at": ("time",),
+}
+_CONVENTIONS: Final[Names] = {
+    "event_id": ("event_id", "eventId", "message_id", "id", "uid", "uuid", "metadata.event_id", "metadata.id"),
+    "event_type": ("event_type", "eventType", "type", "event_name", "metadata.event_type"),
+    "sequence": (
+        "global_sequence",
+        "sequence",
+        "sequence_number",
+        "global_position",
+        "global_index",
+        "metadata.sequence",
+        "metadata.global_position",
+    ),
+    "stream_id": (
+        "stream_id",
+        "streamId",
+        "stream",
+        "stream_name",
+        "aggregate_id",
+        "aggregateId",
+        "entity_id",
+        "originator_id",
+        "metadata.stream_id",
+        "metadata.aggregate_id",
+    ),
+    "stream_version": ("stream_version", "aggregate_version", "originator_version", "stream_position"),
+    "occurred_at": (
+        "occurred_at",
+        "occurredAt",
+        "timestamp",
+        "created_at",
+        "recorded_at",
+        "time",
+        "metadata.occurred_at",
+    ),
+}
+
+
+def _has(event: object, *names: str) -> bool:
+    if isinstance(event, Mapping):
+        return all(name in event for name in names)
+    return all(hasattr(event, name) for name in names)
+
+
+def shape_of(event: object) -> Names:
+    """Return where an event's fields are to be looked for."""
+    if _has(event, "originator_id", "originator_version", "topic", "id"):
+        return _EVENTSOURCING_NOTIFICATION
+    if _has(event, "originator_id", "originator_version"):
+        return _EVENTSOURCING_EVENT
+    if _has(event, "global_position", "stream_position", "event"):
+        return _STORED_EVENT
+    if _has(event, "id", "type", "stream_name", "stream_position", "commit_position"):
+        return _KURRENT
+    if _has(event, "id", "type", "stream_name", "position", "global_position"):
+        return _MESSAGE_DB
+    if _has(event, "specversion", "id", "source", "type"):
+        return _CLOUD_EVENT
+    return _CONVENTIONS
