@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,11 +26,24 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller tables: rough figures, in a minute or two")
-    parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; may be repeated")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and smaller tables: rough figures, in a minute or two"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=BENCHMARKS,
+        metavar="NAME",
+        help=f"one of {', '.join(BENCHMARKS)}; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--postgres", metavar="URL", help="the server to measure; default: $PROJECTION_GUARD_TEST_POSTGRES, or one that is found as for the tests")
+    parser.add_argument(
+        "--postgres",
+        metavar="URL",
+        help="the server to measure; default: $PROJECTION_GUARD_TEST_POSTGRES, or one that is found as for the tests",
+    )
     options = parser.parse_args()
+    logging.getLogger("projection_guard").setLevel(logging.CRITICAL)  # one of the benchmarks lets events fail
     rows: list[Row] = []
     with running(options.postgres) as server, tempfile.TemporaryDirectory() as folder:
         print(server.says, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the settings of a run, an event, a read model of one table, a handler that writes one row."""
+"""What all benchmarks share: a run's settings, an event, a read model of one table, a handler that writes one row."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def measure(variants: Mapping[str, Block], *, rounds: int, per_round: int) -> Sa
     """Run all variants `rounds` times, after one round that does not count; each does `per_round` things in a turn."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
-        names = list(variants) if number % 2 else list(reversed(variants))
+        names = list(variants)[:: 1 if number % 2 else -1]
         for name in names:
             gc.collect()
             taken = variants[name](per_round) / per_round

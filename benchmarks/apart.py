@@ -18,13 +18,14 @@ from ._report import Row
 __all__ = ["on_postgresql"]
 
 _WARM_UP = 20
-_PER_ROUND = 400
-_ROUNDS = 30
+_PER_ROUND = 600
+_ROUNDS = 20
 _TABLES = """
 CREATE TABLE tracker_checkpoints (projection_name varchar(255) PRIMARY KEY, last_event_id varchar(255),
     last_event_type varchar(255), last_event_sequence bigint, checkpoint_at timestamptz, events_processed bigint);
 CREATE TABLE tracker_metrics (projection_name varchar(255) PRIMARY KEY, total_events_processed bigint,
-    active_failures bigint, last_success_at timestamptz, avg_processing_time_ms double precision, health_status varchar(32));
+    active_failures bigint, last_success_at timestamptz, avg_processing_time_ms double precision,
+    health_status varchar(32));
 CREATE TABLE tracker_failures (id bigserial PRIMARY KEY, projection_name varchar(255), event_id varchar(255),
     resolved_at timestamptz);
 CREATE UNIQUE INDEX ON tracker_failures (projection_name, event_id) WHERE resolved_at IS NULL;

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -55,9 +56,9 @@ def on_postgresql(run: Run) -> list[Row]:
         add_open(full.engine, _PROJECTION, open_ones)
         tidy(full.engine)
         beside = f"beside {resolved:,} resolved, {open_ones:,} open"
-        rows += _claims(run, empty, full, beside, target=None)
+        rows += _claims(run, empty, full, beside)
         for name, look in _LOOKS.items():
-            rows.append(_compared(run, empty, full, f"{name}, {beside}", lambda place, look=look: _looking(place, look)))
+            rows.append(_compared(run, empty, full, f"{name}, {beside}", partial(_looking, look)))
         rows.append(_compared(run, empty, full, f"guard.health(), {beside}", _judging, per_round=2))
     return rows
 
@@ -92,8 +93,8 @@ def _compared(
     )
 
 
-def _claims(run: Run, empty: _Place, full: _Place, beside: str, *, target: float | None = 1.5) -> list[Row]:
-    row = _compared(run, empty, full, f"one claim, {beside}", lambda place: _looking(place, _claim))
+def _claims(run: Run, empty: _Place, full: _Place, beside: str) -> list[Row]:
+    row = _compared(run, empty, full, f"one claim, {beside}", partial(_looking, _claim))
     plans = list(_plans(full.engine))
     scanned = {scan for plan in plans for scan in _scans(plan)}
     is_indexed = _INDEX in scanned and "Seq Scan" not in scanned
@@ -114,7 +115,7 @@ def _claim(connection: Connection) -> object:
     )
 
 
-def _looking(place: _Place, look: Look) -> Block:
+def _looking(look: Look, place: _Place) -> Block:
     """Look in a transaction that is taken back, so that every look finds the same."""
 
     def block(number: int) -> float:
@@ -161,7 +162,7 @@ def _plans(engine: Engine) -> Iterator[Mapping[str, Any]]:
         connection.exec_driver_sql(f"PREPARE claim AS {numbered}".replace("%", "%%"))
         given = ", ".join("NULL" for _ in names)
         yield connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) EXECUTE claim({given})").scalar_one()[0]["Plan"]
-        connection.rollback()
+        connection.exec_driver_sql("DEALLOCATE claim")
 
 
 def _scans(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A handler that writes one row through the guard's connection, against the same handler in its own `engine.begin()`."""
+"""A handler that writes one row through the guard's connection, against the same one in its own `engine.begin()`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ._report import Row
 __all__ = ["async_variants", "blocking_variants", "on_postgresql", "rows_of"]
 
 _WARM_UP = 20
-_PER_ROUND = 400
-_ROUNDS = 30
+_PER_ROUND = 600
+_ROUNDS = 20
 
 
 def on_postgresql(run: Run) -> list[Row]:
@@ -34,7 +34,13 @@ def on_postgresql(run: Run) -> list[Row]:
 
 
 def rows_of(
-    benchmark: str, measured: str, variants: dict[str, Block], run: Run, *, target: float | None, per_round: int = _PER_ROUND
+    benchmark: str,
+    measured: str,
+    variants: dict[str, Block],
+    run: Run,
+    *,
+    target: float | None,
+    per_round: int = _PER_ROUND,
 ) -> list[Row]:
     """Measure guarded over unguarded: with the worker in this process, and with none."""
     samples = measure(variants, rounds=run.rounds(_ROUNDS), per_round=per_round)

@@ -1,9 +1,10 @@
-"""Eight threads that publish different streams to one projection: what the guard leaves of the speed-up they have without it."""
+"""Eight threads publish different streams to one projection: what the guard leaves of the speed-up they have alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import median
 from time import perf_counter
 
@@ -40,7 +41,7 @@ def on_postgresql(run: Run) -> list[Row]:
             for threads in (1, _THREADS):
                 variants[f"unguarded {threads}"] = by(threads, lambda event: _unguarded(engine, event))
                 variants[f"external {threads}"] = by(threads, external.publisher().publish)
-                variants[f"auto {threads}"] = lambda number, threads=threads: _with_worker(engine, pool, threads, number)
+                variants[f"auto {threads}"] = partial(_with_worker, engine, pool, threads)
             samples = measure(variants, rounds=run.rounds(_ROUNDS), per_round=_PER_ROUND)
         engine.dispose()
 

@@ -170,7 +170,7 @@ class Trouble(StrEnum):
     OTHER = "other"
 
 
-_REDO_STATES: Final = frozenset({"40001", "40P01"})
+_REDO_STATES: Final = frozenset({"40001", "40P01", "26000"})  # 26000: a prepared statement was deallocated
 _LOST_STATES: Final = frozenset({"57P01", "57P02", "57P03", "25P03", "25P04"})
 _SQLITE_BUSY: Final = frozenset({5, 6})
 

@@ -94,6 +94,7 @@ class Service:
         """Run work on the schema itself: nothing may be taken for granted of the tables."""
         transaction = await self._bare_io.begin()
         try:
+            await transaction.together(())  # begins, whatever the host's engine does by itself
             result = await transaction.run(work)
             await transaction.commit()
         finally:
@@ -106,8 +107,6 @@ class Service:
         missing = [self.named(name) for name in wanted if name not in self._opened]
         if not missing and self._schema_checked:
             return
-        if not self._opened:
-            await self.context.io.meet()
         if not self._schema_checked:
             await self._bare(lambda connection: _schema.check(connection, self.context.schema))
             self._schema_checked = True

@@ -113,8 +113,9 @@ class Tries:
         return self._tried < _MOST_TRIES and monotonic() < self._end
 
     async def pause(self) -> None:
-        """Wait a little, at random, so that two who met do not meet again."""
-        await self._io.sleep(random.uniform(0.0, min(0.002 * 2.0 ** min(self._tried, 7), 0.2)))
+        """Wait a little (the first time not), at random, so that two who met do not meet again."""
+        if self._tried > 1:
+            await self._io.sleep(random.uniform(0.0, min(0.002 * 2.0 ** min(self._tried, 7), 0.2)))
         self._tried += 1
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
 from .blocking import in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
-from .engines import LentConnection, begin_immediate, needed_isolation
+from .engines import LentConnection, begin_immediate
 from .protocol import Call, Rows, Transaction
 
 __all__ = ["AsyncIO"]
@@ -46,14 +46,13 @@ class AsyncTransaction:
         return transaction_state(self._lent)
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
-        """Run statements in one round trip (psycopg's pipeline), or one after the other."""
+        """Run statements in one round trip, or one after the other."""
         if not self._is_pipelined:
             return await self.connection.run_sync(in_turn, statements)
         driver: Any = self._lent.connection.driver_connection
         try:
-            async with driver.pipeline():
-                cursors = [await driver.execute(statement.sql, statement.parameters) for statement in statements]
-            return [await cursor.fetchall() if cursor.description else () for cursor in cursors]
+            async with driver.lock:
+                return await _exchanged(driver, self._lent.info, statements, begins=True)
         except BaseException:
             if driver.closed or driver.broken:
                 await self.connection.invalidate()
@@ -77,7 +76,29 @@ class AsyncTransaction:
 
     async def close(self) -> None:
         """Give the connection back, also when this task is being cancelled."""
-        await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
+        if self._is_pipelined and _has_nothing_to_undo(self._lent):
+            await _close(self.connection)  # it does not suspend, so nobody can cancel it
+        else:
+            await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
+
+
+def _has_nothing_to_undo(connection: Connection) -> bool:
+    if connection.closed or connection.invalidated or connection.in_transaction():
+        return False
+    return _is_idle(connection.connection.driver_connection)
+
+
+async def _exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *, begins: bool) -> list[Rows]:
+    """Run statements in one round trip on a connection of psycopg's; hold its lock."""
+    from .wire import exchange, names_of  # where there is no libpq, SQLite still works
+
+    rows: list[Rows] = await driver.wait(exchange(driver.pgconn, statements, names_of(driver, info), begins=begins))
+    return rows
+
+
+def _is_idle(driver: Any) -> bool:
+    """Return whether a connection of psycopg's has no transaction open."""
+    return bool(driver.pgconn.transaction_status == 0)
 
 
 class AsyncIO:
@@ -88,19 +109,6 @@ class AsyncIO:
         self._schema = schema
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._is_pipelined = not self._is_sqlite and pipelines()
-        self._autocommit = None if self._is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
-
-    async def meet(self) -> None:
-        """Look once how the host's engine is set up."""
-        connection, _ = await self._connect(self._engine)
-        try:
-            level = await connection.run_sync(needed_isolation)
-        except SQLAlchemyError as error:
-            raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
-        finally:
-            await asyncio.shield(asyncio.ensure_future(_close(connection)))
-        if level is not None:
-            self._engine = self._engine.execution_options(isolation_level=level)
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
@@ -133,7 +141,7 @@ class AsyncIO:
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
-        if self._autocommit is None or len(statements) > 1:
+        if self._is_sqlite:
             transaction = await self.begin()
             try:
                 results = await transaction.together(statements)
@@ -141,11 +149,21 @@ class AsyncIO:
             finally:
                 await transaction.close()
             return results
-        connection, _ = await self._connect(self._autocommit)
         try:
-            return await connection.run_sync(in_turn, statements)
+            pooled = await self._engine.raw_connection()
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+        driver: Any = pooled.driver_connection
+        try:
+            async with driver.lock:
+                return await _exchanged(driver, pooled.info, statements, begins=False)
         finally:
-            await asyncio.shield(asyncio.ensure_future(_close(connection)))
+            if driver.closed:
+                pooled.invalidate()
+            if _is_idle(driver):
+                await greenlet_spawn(pooled.close)
+            else:
+                await asyncio.shield(asyncio.ensure_future(greenlet_spawn(pooled.close)))
 
     async def call(self, call: Call, *event: object) -> None:
         """Call an apart handler: awaited, or in a thread, which is left behind when its time is up."""

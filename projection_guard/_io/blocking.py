@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
-from ..errors import HandlerTimeout, RegistrationError, StoreUnavailable
-from .engines import LentConnection, begin_immediate, needed_isolation
+from ..errors import ConfigurationError, HandlerTimeout, RegistrationError, StoreUnavailable
+from .engines import LentConnection, begin_immediate
 from .protocol import Call, Rows, Transaction, drive
 
 __all__ = ["BlockingIO"]
@@ -42,14 +42,13 @@ class BlockingTransaction:
         return transaction_state(self.connection)
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
-        """Run statements in one round trip (psycopg's pipeline), or one after the other."""
+        """Run statements in one round trip, or one after the other."""
         if not self._is_pipelined:
             return in_turn(self.connection, statements)
         driver: Any = self.connection.connection.driver_connection
         try:
-            with driver.pipeline():
-                cursors = [driver.execute(statement.sql, statement.parameters) for statement in statements]
-            return [cursor.fetchall() if cursor.description else () for cursor in cursors]
+            with driver.lock:
+                return exchanged(driver, self.connection.info, statements, begins=True)
         except BaseException:
             if driver.closed or driver.broken:
                 self.connection.invalidate()
@@ -88,20 +87,7 @@ class BlockingIO:
         self._schema = schema
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._is_pipelined = not self._is_sqlite and pipelines()
-        self._autocommit = None if self._is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._heartbeats = _Heartbeats()
-
-    async def meet(self) -> None:
-        """Look once how the host's engine is set up."""
-        connection = self._connect(self._engine)
-        try:
-            level = needed_isolation(connection)
-        except SQLAlchemyError as error:
-            raise StoreUnavailable(unreachable(self._engine)) from error
-        finally:
-            close(connection)
-        if level is not None:
-            self._engine = self._engine.execution_options(isolation_level=level)
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
@@ -133,7 +119,7 @@ class BlockingIO:
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
-        if self._autocommit is None or len(statements) > 1:
+        if self._is_sqlite:
             transaction = await self.begin()
             try:
                 results = await transaction.together(statements)
@@ -141,11 +127,18 @@ class BlockingIO:
             finally:
                 await transaction.close()
             return results
-        connection = self._connect(self._autocommit)
         try:
-            return in_turn(connection, statements)
+            pooled = self._engine.raw_connection()
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(unreachable(self._engine)) from error
+        driver: Any = pooled.driver_connection
+        try:
+            with driver.lock:
+                return exchanged(driver, pooled.info, statements, begins=False)
         finally:
-            close(connection)
+            if driver.closed:
+                pooled.invalidate()
+            pooled.close()
 
     async def call(self, call: Call, *event: object) -> None:
         """Call an apart handler."""
@@ -241,10 +234,22 @@ def refuse_coroutine(result: object) -> None:
 
 
 def pipelines() -> bool:
-    """Return whether the driver can send several statements in one round trip."""
+    """Return True: libpq can send several statements at once. Raises `ConfigurationError` for one before 14."""
     import psycopg
 
-    return psycopg.Pipeline.is_supported()
+    if not psycopg.Pipeline.is_supported():
+        raise ConfigurationError(
+            "psycopg's libpq is older than 14; upgrade it, or pip install 'projection-guard[binary]', which has its own"
+        )
+    return True
+
+
+def exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *, begins: bool) -> list[Rows]:
+    """Run statements in one round trip on a connection of psycopg's; hold its lock."""
+    from .wire import exchange, names_of  # where there is no libpq, SQLite still works
+
+    rows: list[Rows] = driver.wait(exchange(driver.pgconn, statements, names_of(driver, info), begins=begins))
+    return rows
 
 
 def in_turn(connection: Connection, statements: Sequence[Bound]) -> list[Rows]:

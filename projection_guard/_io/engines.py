@@ -23,14 +23,12 @@ __all__ = [
     "async_view",
     "begin_immediate",
     "engine_for",
-    "needed_isolation",
     "view",
 ]
 
 _PREPARED: Final = "projection_guard.prepared"
 SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
 _DRIVERS: Final = {"postgresql": frozenset({"psycopg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
-_LEVEL: Final = "READ COMMITTED"
 _BUSY_MILLISECONDS: Final = 10_000
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
@@ -147,17 +145,6 @@ def view(engine: Engine) -> Engine:
     guarded = engine.execution_options(projection_guard=True)
     guarded.hide_parameters = True
     return guarded
-
-
-def needed_isolation(connection: Connection) -> str | None:
-    """Return the isolation level that has to be asked for: none where the host's engine has READ COMMITTED already.
-
-    A check in a later statement must see what others committed meanwhile. Asking costs a tenth of a delivery.
-    """
-    if connection.dialect.name == "sqlite":
-        return None
-    driver: Any = connection.connection.driver_connection
-    return None if not driver.autocommit and connection.get_isolation_level() == _LEVEL else _LEVEL
 
 
 def async_view(engine: AsyncEngine) -> AsyncEngine:

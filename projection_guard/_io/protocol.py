@@ -67,10 +67,6 @@ class Transaction(Protocol):
 class IO(Protocol):
     """One way of doing I/O: blocking or async."""
 
-    async def meet(self) -> None:
-        """Look once how the host's engine is set up; before anything that relies on READ COMMITTED."""
-        ...
-
     async def begin(self) -> Transaction:
         """Open a transaction. Raises `StoreUnavailable` when no connection is to be had."""
         ...

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Dialect, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from .._dialect import Bound
 from .._model import EventRecord
@@ -173,6 +174,8 @@ class _Compiled:
     __slots__ = ("_order", "_sql")
 
     def __init__(self, sql: str, dialect: Dialect) -> None:
+        if dialect.name == "postgresql":
+            dialect = PGDialect(paramstyle="numeric_dollar")  # libpq's own; psycopg's formatting is not used
         compiled = text(sql.strip()).compile(dialect=dialect)
         self._sql = str(compiled)
         order = compiled.positiontup  # pyright: ignore[reportAttributeAccessIssue]
