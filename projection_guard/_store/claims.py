@@ -11,7 +11,7 @@ INSERT in a CTE). The state of the projection is read by the same statement, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Dialect, text
@@ -168,6 +168,10 @@ _NOW_SQLITE = "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now')"
 _EXPIRED = "'the lease of an apart call ran out: its event may come after later ones'"
 
 
+_numbered: Callable[..., Dialect] = PGDialect
+"""Writes parameters as libpq does ($1); psycopg's own formatting is not used on the hot path."""
+
+
 class _Compiled:
     """A statement in the driver's own words."""
 
@@ -175,7 +179,7 @@ class _Compiled:
 
     def __init__(self, sql: str, dialect: Dialect) -> None:
         if dialect.name == "postgresql":
-            dialect = PGDialect(paramstyle="numeric_dollar")  # libpq's own; psycopg's formatting is not used
+            dialect = _numbered(paramstyle="numeric_dollar")
         compiled = text(sql.strip()).compile(dialect=dialect)
         self._sql = str(compiled)
         order = compiled.positiontup  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,62 @@
+"""Any exception becomes text that any database takes."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import IntegrityError
+
+from projection_guard._core.describing import describe
+
+
+class _Silent(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def _raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def test_a_message_of_5_mb_is_cut_and_marked() -> None:
+    """With NUL bytes and half surrogates in it, too."""
+    described = describe(_raised(ValueError("\0\ud800" * 2_500_000)))
+    assert len(described.message) < 100_000
+    assert "truncated, 5000000 characters" in described.message
+    assert "\0" not in described.message
+    described.message.encode()
+
+
+def test_an_exception_without_text_is_described_all_the_same() -> None:
+    """Its `__str__` raises."""
+    described = describe(_raised(_Silent()))
+    assert described.type.endswith("_Silent")
+    assert "RuntimeError" in described.message
+
+
+def test_a_database_error_is_told_without_its_parameters() -> None:
+    """SQLAlchemy's text would carry the read model's data."""
+    error = IntegrityError("INSERT INTO t VALUES (:secret)", {"secret": "s3cr3t"}, Exception("UNIQUE failed"))
+    described = describe(_raised(error))
+    assert "s3cr3t" not in described.message + (described.traceback or "")
+    assert described.message == "UNIQUE failed"
+
+
+def test_like_errors_have_one_fingerprint() -> None:
+    """The message may differ; the type and the handler's frames do not."""
+
+    def handler(n: int) -> Exception:
+        return _raised(ValueError(f"order {n}"))
+
+    assert describe(handler(1)).fingerprint == describe(handler(2)).fingerprint
+    assert describe(handler(1)).fingerprint != describe(_raised(KeyError("x"))).fingerprint
+
+
+def test_causes_are_told_and_a_circle_of_them_ends() -> None:
+    """A cause that causes itself is told once."""
+    outer, inner = ValueError("outer"), KeyError("inner")
+    outer.__cause__, inner.__cause__ = inner, outer
+    described = describe(_raised(outer))
+    assert described.traceback is not None
+    assert described.traceback.count("caused by") == 1
