@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import reload
+from projection_guard.migrations._environment import run
 
-import projection_guard.migrations
-
-if hasattr(projection_guard.migrations, "env"):
-    reload(projection_guard.migrations.env)
-else:
-    import projection_guard.migrations.env
+run()

@@ -29,7 +29,7 @@ class Fields:
     put_together: Callable[[dict[str, object]], object]
 
 
-def fields_of(kind: type) -> Fields | None:
+def fields_of(kind: type[Any]) -> Fields | None:
     """Return how a class's instances are made of fields; None where that cannot be told."""
     if dataclasses.is_dataclass(kind):
         return _attributes(kind, _dataclass_defaults(kind))
@@ -45,8 +45,8 @@ def fields_of(kind: type) -> Fields | None:
 Default = Callable[[], object]
 
 
-def _dataclass_defaults(kind: type) -> dict[str, Default | None]:
-    for name, field in kind.__dataclass_fields__.items():  # type: ignore[attr-defined]
+def _dataclass_defaults(kind: Any) -> dict[str, Default | None]:
+    for name, field in kind.__dataclass_fields__.items():
         if "InitVar" in str(field.type):
             raise CodecError(f"{kind.__qualname__}.{name} is an InitVar, which an instance does not keep; use a field")
     defaults: dict[str, Default | None] = {}
@@ -62,9 +62,9 @@ def _constant(value: object) -> Default:
     return lambda: value
 
 
-def _attrs_defaults(kind: type) -> dict[str, Default | None]:
+def _attrs_defaults(kind: Any) -> dict[str, Default | None]:
     defaults: dict[str, Default | None] = {}
-    for attribute in kind.__attrs_attrs__:  # type: ignore[attr-defined]
+    for attribute in kind.__attrs_attrs__:
         default = attribute.default
         if type(default).__name__ == "Factory":
             defaults[attribute.name] = None if default.takes_self else default.factory
@@ -86,7 +86,7 @@ def _complete(kind: type, stored: dict[str, object], defaults: Mapping[str, Defa
     return stored
 
 
-def _attributes(kind: type, defaults: Mapping[str, Default | None]) -> Fields:
+def _attributes(kind: type[object], defaults: Mapping[str, Default | None]) -> Fields:
     def take_apart(instance: object) -> Mapping[str, object]:
         values = {name: getattr(instance, name, _MISSING) for name in defaults}
         return {name: value for name, value in values.items() if value is not _MISSING}
@@ -107,7 +107,7 @@ def _named_tuple(kind: Any) -> Fields:
 
     def put_together(stored: dict[str, object]) -> object:
         values = _complete(kind, stored, defaults)
-        made: object = tuple.__new__(kind, [values[name] for name in names])
+        made: object = typing.cast("Any", tuple).__new__(kind, [values[name] for name in names])
         return made
 
     return Fields(
@@ -147,7 +147,7 @@ def _pydantic(kind: Any) -> Fields:
     return Fields(take_apart=take_apart, put_together=put_together)
 
 
-def named_in(kind: type) -> Iterator[type]:
+def named_in(kind: type[Any]) -> Iterator[type]:
     """Name the classes that a class's type hints mention and that need to be known with it."""
     if issubclass(kind, Enum):
         return

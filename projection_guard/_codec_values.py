@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -32,7 +32,7 @@ def is_plain_text(text: str) -> bool:
 
 def _moment_to_json(moment: datetime) -> Json:
     zone = moment.tzinfo
-    if isinstance(zone, ZoneInfo) and zone.key is not None:
+    if isinstance(zone, ZoneInfo) and cast("str | None", zone.key) is not None:  # `ZoneInfo.from_file` leaves it out
         return {"$datetime": [moment.replace(tzinfo=None).isoformat(), zone.key, moment.fold]}
     if zone is None or zone is UTC or type(zone) is timezone:
         return {"$datetime": [moment.isoformat(), None, moment.fold]}

@@ -63,7 +63,7 @@ class Desk(Generic[W]):
         dedupe_window: timedelta,
         lease: timedelta,
     ) -> None:
-        if worker not in ("auto", "external"):  # pyright: ignore[reportUnnecessaryContains]
+        if worker not in ("auto", "external"):
             raise ConfigurationError(f"worker= takes 'auto' or 'external', not {worker!r}")
         if lease < timedelta(seconds=1) or dedupe_window < timedelta(0):
             raise ConfigurationError("lease= takes a second or more, dedupe_window= nothing negative")
@@ -91,7 +91,7 @@ class Desk(Generic[W]):
         )
         self._service = Service(context, mapping or EventMapping(), bare_io=bare_io, started=self._started)
         if hasattr(os, "register_at_fork"):
-            reference = weakref.ref(self)
+            reference: weakref.ref[Desk[W]] = weakref.ref(self)
             os.register_at_fork(after_in_child=lambda: _after_fork(reference))
 
     # -- registering

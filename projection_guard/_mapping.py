@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from ._model import EventRecord
 from ._shapes import Names, Reader, shape_of
@@ -20,7 +20,7 @@ from .errors import ConfigurationError, EventError
 __all__ = ["EventMapping"]
 
 Field = str | Reader | None
-_FIELDS: Final = ("event_id", "event_type", "sequence", "stream_id", "stream_version", "occurred_at")
+_FIELDS: Final[tuple[str, ...]] = ("event_id", "event_type", "sequence", "stream_id", "stream_version", "occurred_at")
 _LONGEST: Final = 255
 _MISSING: Final = object()
 _LARGEST: Final = 2**63 - 1
@@ -67,7 +67,8 @@ class EventMapping:
 
     def read(self, event: object) -> EventRecord:
         """Return what an event says of itself. Raises `EventError` where its id or type cannot be told."""
-        key: object = (dict, frozenset(event)) if isinstance(event, dict) else type(event)  # pyright: ignore[reportUnknownArgumentType]
+        given = event  # a name of its own: type checkers would take `event` for a dict of unknowns from here on
+        key = _key_of_dict(event) if isinstance(given, dict) else type(event)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plan(event)
@@ -101,11 +102,19 @@ class EventMapping:
         return found[0] if len(found) == 1 else _first_of(found)
 
 
+def _key_of_dict(event: Any) -> object:
+    return dict, frozenset(event)
+
+
+def _is_mapping(event: object) -> bool:
+    return isinstance(event, Mapping)
+
+
 def _has_fixed_fields(event: object) -> bool:
     """Return whether all events of this class (all dicts of these keys) have the same fields as this one."""
     kind = type(event)
     marks = ("__dataclass_fields__", "__attrs_attrs__", "model_fields", "_fields")
-    return isinstance(event, Mapping) or any(hasattr(kind, mark) for mark in marks)
+    return _is_mapping(event) or any(hasattr(kind, mark) for mark in marks)
 
 
 def _follow(path: str) -> Reader:
@@ -167,7 +176,7 @@ def _text(event: object, name: str, reader: Reader | None) -> str:
 def _type(event: object, reader: Reader | None) -> str:
     """Read an event's type; that of an object which says nothing is its class's name."""
     named = None if reader is None else _optional_text(event, "event_type", reader)
-    if named is None and not isinstance(event, Mapping):
+    if named is None and not _is_mapping(event):
         return type(event).__name__
     return _text(event, "event_type", reader) if named is None else named
 
@@ -189,8 +198,9 @@ def _as_text(event: object, name: str, value: object) -> str:
         value = value.value
     elif isinstance(value, type):
         value = value.__name__
+    kind = type(value)
     if isinstance(value, bool | float | bytes | dict | list | tuple | set):
-        raise EventError(f"{_named(event)}: {name} is a {type(value).__name__}; it has to be text, a number or a UUID")
+        raise EventError(f"{_named(event)}: {name} is a {kind.__name__}; it has to be text, a number or a UUID")
     return str(value)
 
 

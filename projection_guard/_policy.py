@@ -117,7 +117,7 @@ class RetryPolicy:
     def is_transient(self, error: BaseException) -> bool:
         """Return whether this error only backs off and never exhausts an event."""
         if isinstance(self.transient, tuple):
-            return isinstance(error, self.transient)
+            return isinstance(error, cast("tuple[type[Exception], ...]", self.transient))
         return self.transient(error)
 
 

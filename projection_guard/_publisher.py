@@ -36,7 +36,7 @@ class AsyncPublisher:
     def __init__(self, service: Service, inner: Inner | None, on_unavailable: OnUnavailable) -> None:
         if inner is not None and not callable(getattr(inner, "publish", None)):
             raise ConfigurationError("publisher(inner=...) takes an object with a method publish(event)")
-        if on_unavailable not in ("raise", "log"):  # pyright: ignore[reportUnnecessaryContains]
+        if on_unavailable not in ("raise", "log"):
             raise ConfigurationError(f"on_unavailable= takes 'raise' or 'log', not {on_unavailable!r}")
         self._service = service
         self._inner = inner

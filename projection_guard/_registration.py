@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from ._core.projection import Projection
 from ._model import Order
@@ -46,7 +47,7 @@ def is_async(function: Callable[..., object]) -> bool:
     """Return whether calling this gives something to await."""
     target: object = inspect.unwrap(function)
     while hasattr(target, "func") and not inspect.isfunction(target):
-        target = target.func  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+        target = getattr(target, "func", None)
     call: object = getattr(target, "__call__", None)  # noqa: B004  # is it async, not: is it there
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
 
@@ -146,6 +147,6 @@ def type_of(projection: object, name: str) -> tuple[Sequence[EventType] | None, 
     if handles is not None:
         if isinstance(handles, (str, type)) or not isinstance(handles, Iterable):
             raise RegistrationError(f"{name!r} cannot be registered: handles() gives a list of event classes or names")
-        return list(handles), None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    can_handle = getattr(projection, "can_handle", None)
+        return list(cast("Iterable[EventType]", handles)), None
+    can_handle: Callable[[object], bool] | None = getattr(projection, "can_handle", None)
     return None, can_handle if callable(can_handle) else None

@@ -266,7 +266,7 @@ class Service:
         """Read the blocked or tainted streams of a projection."""
         await self.open([self.named(name).name])
         _check_limit(limit)
-        if state not in ("blocked", "tainted"):  # pyright: ignore[reportUnnecessaryContains]
+        if state not in ("blocked", "tainted"):
             raise InvalidArgument(f"state= takes 'blocked' or 'tainted', not {state!r}")
         return await self._read(
             lambda connection: reading.streams_page(connection, name, state=state, limit=limit, after=after)
@@ -387,9 +387,8 @@ def _all_or_interrupted(
     ) from first
 
 
-def _check_limit(limit: int) -> None:
-    given: object = limit
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= 1000:
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1000:
         raise InvalidArgument(f"limit= takes a number from 1 to 1000, not {limit!r}")
 
 

@@ -25,10 +25,9 @@ STRATEGIES: Final = ("retry", "skip", "manual_fix")
 _LONGEST_BARRIER_MARGIN_SECONDS: Final = 30.0
 
 
-def check_actor(actor: str) -> str:
+def check_actor(actor: object) -> str:
     """Return the actor's name. Raises `InvalidArgument`: an admin action without a name is refused."""
-    given: object = actor
-    if not isinstance(given, str) or not given.strip() or len(given) > 255 or "\0" in given:
+    if not isinstance(actor, str) or not actor.strip() or len(actor) > 255 or "\0" in actor:
         raise InvalidArgument("actor= takes the name of the person or system that acts, 1 to 255 characters")
     return actor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -174,7 +174,7 @@ class AsyncIO:
         await asyncio.sleep(seconds)
 
     @asynccontextmanager
-    async def _renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AsyncIterator[None]:
+    async def _renewing(self, renew: Callable[[], Awaitable[object]], every_seconds: float) -> AsyncGenerator[None]:
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Task[None]] = []
         handle = loop.call_later(

@@ -7,7 +7,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -316,7 +316,7 @@ class _Heartbeats:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def during(self, renew: Callable[[], object], every_seconds: float) -> AsyncIterator[None]:
+    async def during(self, renew: Callable[[], object], every_seconds: float) -> AsyncGenerator[None]:
         with self._lock:
             self._next += 1
             key = self._next

@@ -182,7 +182,7 @@ class _Compiled:
             dialect = _numbered(paramstyle="numeric_dollar")
         compiled = text(sql.strip()).compile(dialect=dialect)
         self._sql = str(compiled)
-        order = compiled.positiontup  # pyright: ignore[reportAttributeAccessIssue]
+        order = compiled.positiontup
         self._order: tuple[str, ...] | None = tuple(order) if order is not None else None
 
     def bind(self, parameters: Mapping[str, object]) -> Bound:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete, or_, select, true, tuple_, update
 
@@ -216,13 +216,14 @@ def _by_sequence_then_time(row: Any) -> tuple[int, datetime]:
     return (-1 if row.event_sequence is None else row.event_sequence, row.applied_at)
 
 
+_MEAN: Final[BindParameter[float]] = bindparam("mean")
 _timing = (
     update(M)
     .where(M.projection_name == _NAME)
     .values(
         avg_processing_time_ms=case(
-            (M.avg_processing_time_ms.is_(None), bindparam("mean")),
-            else_=M.avg_processing_time_ms + (bindparam("mean") - M.avg_processing_time_ms) * bindparam("weight"),
+            (M.avg_processing_time_ms.is_(None), _MEAN),
+            else_=M.avg_processing_time_ms + (_MEAN - M.avg_processing_time_ms) * bindparam("weight"),
         )
     )
 )

@@ -299,6 +299,6 @@ def resolve_all(connection: Connection, projection: str, method: ResolutionMetho
 
 def failure_of(row: Any) -> Failure:
     """Read a row of the failures' table."""
-    fields = dict(row._mapping)  # pyright: ignore[reportPrivateUsage]
+    fields = dict(row._mapping)
     method = fields.pop("resolution_method")
     return Failure(resolution_method=None if method is None else ResolutionMethod(method), **fields)

@@ -7,10 +7,24 @@ derived there, in one place, from the unresolved failures and the parked events 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Update, and_, bindparam, case, exists, literal, null, or_, select, true, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import PerDialect, later, utc_now
@@ -195,6 +209,7 @@ def taint(connection: Connection, projection: str, gate: str, reason: str) -> No
     connection.execute(_taint, {"projection": projection, "gate": gate, "reason": reason[:255]})
 
 
+_EXPIRED: Final[BindParameter[str]] = bindparam("expired")
 _lease = (
     update(S)
     .where(_KEY)
@@ -202,7 +217,7 @@ _lease = (
         lease_owner=bindparam("token"),
         lease_expires_at=later(bindparam("lease_seconds")),
         tainted=or_(S.tainted, S.lease_owner.is_not(None)),
-        tainted_reason=case((S.lease_owner.is_(None), S.tainted_reason), else_=bindparam("expired")),
+        tainted_reason=case((S.lease_owner.is_(None), S.tainted_reason), else_=_EXPIRED),
     )
 )
 _renew = update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_expires_at=later(bindparam("seconds")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
@@ -213,9 +213,13 @@ def _read_cursor(after: str, length: int) -> list[str]:
         parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except ValueError:
         parts = None
-    if not isinstance(parts, list) or len(parts) != length or not all(isinstance(part, str) for part in parts):
+    if not _is_texts(parts) or len(parts) != length:
         raise InvalidArgument(_NO_CURSOR)
     return parts
+
+
+def _is_texts(parts: object) -> TypeGuard[list[str]]:
+    return isinstance(parts, list) and all(isinstance(part, str) for part in cast("list[object]", parts))
 
 
 def _read_failures_cursor(after: str) -> tuple[datetime, UUID]:

@@ -258,6 +258,12 @@ def _make_audit_log_append_only() -> None:
                 f"CREATE TRIGGER projection_audit_log_no_{action.lower()} BEFORE {action} ON projection_audit_log "
                 f"BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
             )
+        # INSERT OR REPLACE deletes a row without asking the trigger for DELETE
+        op.execute(
+            "CREATE TRIGGER projection_audit_log_no_replace BEFORE INSERT ON projection_audit_log "
+            "WHEN EXISTS (SELECT 1 FROM projection_audit_log WHERE id = NEW.id) "
+            f"BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
+        )
         return
     op.execute(
         "CREATE FUNCTION projection_audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "

@@ -1,0 +1,76 @@
+"""The environment in which Alembic's own commands run our revisions: the checkout's, and the package's.
+
+The database is told by `-x url=...` or `PROJECTION_GUARD_DATABASE_URL`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from .._dialect import UtcDateTime
+from .._tables import metadata, table_names
+from ._place import enter
+from ._revisions import PREFIX, VERSION_TABLE, revisions
+
+__all__ = ["run"]
+
+_DEFAULT: Final = "sqlite:///projection_guard.db"
+
+
+def run() -> None:
+    """Run what the command line asks for, in one transaction and under the lock of `guard.migrate()`."""
+    if context.is_offline_mode():
+        context.configure(url=_url(), literal_binds=True, **_options())
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    engine = create_engine(_url(), poolclass=NullPool)
+    with engine.begin() as connection:
+        enter(connection, None)
+        context.configure(connection=connection, **_options())
+        context.run_migrations()
+
+
+def _url() -> URL:
+    given = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("PROJECTION_GUARD_DATABASE_URL")
+    url = make_url(given or _DEFAULT)
+    return url.set(drivername="sqlite" if url.get_backend_name() == "sqlite" else "postgresql+psycopg")
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "target_metadata": metadata,
+        "version_table": VERSION_TABLE,
+        "transactional_ddl": True,
+        "compare_type": True,
+        "compare_server_default": True,
+        "include_name": lambda name, type_, _: type_ != "table" or name in table_names,
+        "render_item": _rendered,
+        "process_revision_directives": _numbered,
+    }
+
+
+def _rendered(kind: str, item: object, autogenerate: AutogenContext) -> str | Literal[False]:
+    """Write a type of ours as SQLAlchemy's own: a revision must not change when our code does."""
+    del autogenerate
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
+
+
+def _numbered(
+    migrating: MigrationContext, revision: str | Iterable[str | None] | Iterable[str], scripts: list[MigrationScript]
+) -> None:
+    """Give a new revision the next readable id, unless `--rev-id` says another."""
+    del migrating, revision
+    asked: str | None = getattr(context.config.cmd_opts, "rev_id", None)
+    for script in scripts:
+        script.rev_id = asked or f"{PREFIX}{len(revisions().known) + 1:04d}"
