@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ._codec_classes import Fields, fields_of, named_in
 from ._codec_values import SPECIAL, is_plain_text, special_to_json
@@ -129,21 +129,21 @@ class JsonCodec:
         """Return JSON for an event. Raises `CodecError`, which names the class and the field, never a value."""
         return self._to_json(event, 0)
 
-    def _to_json(self, value: Any, depth: int) -> Json:
+    def _to_json(self, value: object, depth: int) -> Json:
         if depth > _DEEPEST:
             raise CodecError(f"An event is nested deeper than {_DEEPEST} levels, or contains itself")
         kind = type(value)
         if value is None or kind is bool or kind is int:
             return cast("int | None", value)
-        if kind is str and is_plain_text(value):
-            return cast("str", value)
+        if isinstance(value, str) and kind is str and is_plain_text(value):
+            return value
         if kind is list:
-            return [self._to_json(item, depth + 1) for item in value]
+            return [self._to_json(item, depth + 1) for item in cast("list[object]", value)]
         if kind is dict:
-            return self._dict_to_json(value, depth)
+            return self._dict_to_json(cast("dict[object, object]", value), depth)
         for name, collection in (("$tuple", tuple), ("$set", set), ("$frozenset", frozenset)):
             if kind is collection:
-                return {name: [self._to_json(item, depth + 1) for item in value]}
+                return {name: [self._to_json(item, depth + 1) for item in cast("Iterable[object]", value)]}
         special = special_to_json(value)
         return self._object_to_json(value, depth) if special is None else special
 

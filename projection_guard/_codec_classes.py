@@ -37,7 +37,7 @@ def fields_of(kind: type[Any]) -> Fields | None:
         return _attributes(kind, _attrs_defaults(kind))
     if hasattr(kind, "__pydantic_fields__") and hasattr(kind, "model_construct"):
         return _pydantic(kind)
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+    if hasattr(kind, "_fields") and issubclass(kind, tuple):
         return _named_tuple(kind)
     return None
 
@@ -105,15 +105,15 @@ def _named_tuple(kind: Any) -> Fields:
     given: dict[str, object] = kind._field_defaults
     defaults = {name: _constant(given[name]) if name in given else None for name in names}
 
+    def take_apart(instance: Any) -> Mapping[str, object]:
+        return dict(zip(names, instance, strict=True))
+
     def put_together(stored: dict[str, object]) -> object:
         values = _complete(kind, stored, defaults)
         made: object = typing.cast("Any", tuple).__new__(kind, [values[name] for name in names])
         return made
 
-    return Fields(
-        take_apart=lambda instance: dict(zip(names, instance, strict=True)),  # type: ignore[call-overload]
-        put_together=put_together,
-    )
+    return Fields(take_apart=take_apart, put_together=put_together)
 
 
 def _pydantic(kind: Any) -> Fields:
@@ -162,5 +162,7 @@ def named_in(kind: type[Any]) -> Iterator[type]:
 def _classes_in(hint: object) -> Iterator[type]:
     for argument in typing.get_args(hint):
         yield from _classes_in(argument)
-    if isinstance(hint, type) and (issubclass(hint, Enum) or fields_of(hint) is not None):
-        yield hint
+    if isinstance(hint, type):
+        kind: type[object] = hint
+        if issubclass(kind, Enum) or fields_of(kind) is not None:
+            yield kind

@@ -20,7 +20,7 @@ from .errors import ConfigurationError, EventError
 __all__ = ["EventMapping"]
 
 Field = str | Reader | None
-_FIELDS: Final[tuple[str, ...]] = ("event_id", "event_type", "sequence", "stream_id", "stream_version", "occurred_at")
+_FIELDS: Final = ("event_id", "event_type", "sequence", "stream_id", "stream_version", "occurred_at")
 _LONGEST: Final = 255
 _MISSING: Final = object()
 _LARGEST: Final = 2**63 - 1
@@ -56,13 +56,13 @@ class EventMapping:
         stream_version: Field = None,
         occurred_at: Field = None,
     ) -> None:
-        given = dict(
+        given: dict[str, Field] = dict(
             zip(_FIELDS, (event_id, event_type, sequence, stream_id, stream_version, occurred_at), strict=True)
         )
         for name, field in given.items():
             if field is not None and not isinstance(field, str) and not callable(field):
                 raise ConfigurationError(f"EventMapping({name}=...) takes a name, a path or a callable, not {field!r}")
-        self._given: dict[str, Field] = dict(given)
+        self._given = given
         self._plans: dict[object, _Plan] = {}
 
     def read(self, event: object) -> EventRecord:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, cast
 
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from tenacity import RetryCallState, Retrying
@@ -116,9 +116,10 @@ class RetryPolicy:
 
     def is_transient(self, error: BaseException) -> bool:
         """Return whether this error only backs off and never exhausts an event."""
-        if isinstance(self.transient, tuple):
-            return isinstance(error, cast("tuple[type[Exception], ...]", self.transient))
-        return self.transient(error)
+        transient = self.transient
+        if not isinstance(transient, tuple):
+            return transient(error)
+        return isinstance(error, cast("tuple[type[BaseException], ...]", transient))
 
 
 class VerdictKind(StrEnum):

@@ -14,7 +14,7 @@ from ._tables import metadata, table_names
 from .errors import SchemaError
 from .migrations._found import Found, look
 from .migrations._place import check_schema_name, enter, refusals_explained
-from .migrations._revisions import VERSION_TABLE, revisions, upgrade
+from .migrations._revisions import VERSION_TABLE, Revisions, revisions, upgrade
 
 __all__ = ["check", "check_schema_name", "migrate"]
 
@@ -36,9 +36,9 @@ def migrate(connection: Connection, schema: str | None = None) -> None:
     with refusals_explained("The guard's tables could not be created or upgraded; nothing was changed"):
         enter(connection, schema)
         found = look(connection, schema)
-        if is_ours_to_upgrade(found):
+        if is_ours_to_upgrade(found, revisions()):
             upgrade(connection, schema)
-        elif (complaint := complaint_about(found)) is not None:
+        elif (complaint := complaint_about(found, revisions())) is not None:
             raise SchemaError(complaint)
 
 
@@ -46,37 +46,36 @@ def check(connection: Connection, schema: str | None = None) -> None:
     """Check that this version can work with the tables that are there; four queries. Raises `SchemaError`."""
     with refusals_explained("The guard's tables could not be looked at"):
         found = look(connection, schema)
-    if (complaint := complaint_about(found)) is not None:
+    if (complaint := complaint_about(found, revisions())) is not None:
         raise SchemaError(complaint)
 
 
-def is_ours_to_upgrade(found: Found) -> bool:
+def is_ours_to_upgrade(found: Found, has: Revisions) -> bool:
     """Return whether `migrate` has something to do: nothing is there yet, or our own version table says older.
 
     Tables that the host's Alembic environment made are the host's to upgrade, or its next `upgrade` would fail.
     """
     if found.own | found.hosts:
-        return not found.hosts and found.own <= revisions().known and revisions().newest not in found.own
+        return not found.hosts and found.own <= has.known and has.newest not in found.own
     return not found.tables
 
 
-def complaint_about(found: Found) -> str | None:
+def complaint_about(found: Found, has: Revisions) -> str | None:
     """Return why this version cannot work with what was found and what to do about it, or None if it can.
 
     A newer revision is accepted as long as every column that we use is there and none is demanded that we do not know:
     releases expand first and contract later, so that old workers survive the first half.
     """
-    newest, known = revisions().newest, revisions().known
     recorded = found.own | found.hosts
     at = ", ".join(sorted(recorded))
     missing = sorted(table_names - found.tables.keys())
     unfit = _unfit(found)
-    if recorded - known and newest not in recorded:
+    if recorded - has.known:
         gone = f"the table {missing[0]} is gone" if missing else unfit
         return gone and f"The database is at {at}, which is too new ({gone}); upgrade the package projection_guard"
-    if recorded and newest not in recorded:
+    if recorded and has.newest not in recorded:
         how = _HOSTS if found.hosts else _MIGRATE
-        return f"The guard's tables are at {at}, older than {newest}, which this version needs; {how}"
+        return f"The guard's tables are at {at}, older than {has.newest}, which this version needs; {how}"
     if recorded:
         return _complaint_about_recorded(missing, unfit, at)
     return _complaint_about_unrecorded(found, missing, unfit)

@@ -105,7 +105,7 @@ def _index(table: str, each: ReflectedIndex) -> str:
     where = next((value for key, value in each.get("dialect_options", {}).items() if key.endswith("_where")), None)
     columns = ", ".join(name or "(expression)" for name in each["column_names"])
     kind = "unique index" if each["unique"] else "index"
-    return f"{table}: {kind} {each['name']} ({columns}){f' where {where}' if where else ''}"
+    return f"{table}: {kind} {each['name']} ({columns}){'' if where is None else f' where {where}'}"
 
 
 def _triggers(connection: Connection, schema: str | None) -> set[str]:

@@ -54,10 +54,16 @@ def _options() -> dict[str, Any]:
         "transactional_ddl": True,
         "compare_type": True,
         "compare_server_default": True,
-        "include_name": lambda name, type_, _: type_ != "table" or name in table_names,
+        "include_name": _is_to_be_compared,
         "render_item": _rendered,
         "process_revision_directives": _numbered,
     }
+
+
+def _is_to_be_compared(name: str | None, type_: str, parent_names: object) -> bool:
+    """Leave out other people's tables: `alembic check` may well be pointed at an application's database."""
+    del parent_names
+    return type_ != "table" or name in table_names
 
 
 def _rendered(kind: str, item: object, autogenerate: AutogenContext) -> str | Literal[False]:

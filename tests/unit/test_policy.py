@@ -139,4 +139,4 @@ def test_probes_pause_longer_and_longer() -> None:
     assert [probe_pause(breaker, failed) for failed in (0, 1, 5, 6, 1000)] == [1, 2, 32, 60, 60]
     for wrong in ({"failures": 5, "streams": 6}, {"first_pause_seconds": 0}, {"failures": 0}):
         with pytest.raises(ConfigurationError):
-            Breaker(**wrong)  # type: ignore[arg-type]
+            Breaker(**wrong)
