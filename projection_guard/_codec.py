@@ -201,7 +201,8 @@ class JsonCodec:
             return SPECIAL[name](value)
         if name == "$class":
             return self._object_from_json(str(value), data["data"])
-        assert isinstance(value, list)
+        if not isinstance(value, list):
+            raise CodecError(f"What is stored has the mark {name!r} in a form that this version does not know")
         if name == "$enum":
             tag, member = value
             return self._enum_member(str(tag), str(member))
@@ -220,8 +221,7 @@ class JsonCodec:
 
     def _enum_member(self, tag: str, member: str) -> object:
         kind = self._tagged(tag).kind
-        assert issubclass(kind, Enum)
-        if member not in kind.__members__:
+        if not issubclass(kind, Enum) or member not in kind.__members__:
             raise CodecError(f"{kind.__qualname__} has no member {member} any more")
         return kind[member]
 
@@ -240,8 +240,8 @@ def _can_rebuild(entry: _Entry) -> bool:
 
 def _pairs(items: list[object]) -> Iterator[tuple[object, object]]:
     for pair in items:
-        assert isinstance(pair, list)
-        yield pair[0], pair[1]
+        key, value = cast("list[object]", pair)
+        yield key, value
 
 
 def _subclasses(kind: type) -> Iterator[type]:

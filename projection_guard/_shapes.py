@@ -7,7 +7,7 @@ imported. Each lists, for a field of the guard, the paths to look at, the best f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 __all__ = ["Names", "Reader", "shape_of"]
 
@@ -16,6 +16,9 @@ Names = Mapping[str, Sequence[str | Reader]]
 
 
 def _originator_and_version(event: object) -> object:
+    if isinstance(event, Mapping):
+        named = cast("Mapping[str, object]", event)
+        return f"{named['originator_id']}:{named['originator_version']}"
     return f"{getattr(event, 'originator_id', '')}:{getattr(event, 'originator_version', '')}"
 
 

@@ -16,7 +16,8 @@ from ..errors import ConfigurationError, SchemaError, StoreUnavailable
 __all__ = ["check_schema_name", "enter", "refusals_explained", "statements_to_be_in"]
 
 _LOCK: Final = 7_206_116_935_214_561_203  # any number will do, as long as it is ours
-_LONGEST_WAIT_SECONDS: Final = 60
+_LONGEST_PAUSE_SECONDS: Final = 60  # longer than any between two statements of a migration
+_LONGEST_WAIT_SECONDS: Final = 2 * _LONGEST_PAUSE_SECONDS  # so that one who died is outlasted
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -44,7 +45,7 @@ def statements_to_be_in(schema: str | None) -> tuple[str, ...]:
 def enter(connection: Connection, schema: str | None) -> None:
     """Be the only one who changes our tables until the end of the caller's transaction, which this begins if need be.
 
-    On PostgreSQL it waits at most a minute, and a process that was stopped loses its transaction after as long.
+    It waits at most two minutes; on PostgreSQL a process that is stopped meanwhile loses its transaction after one.
     """
     if connection.dialect.name == "sqlite":
         # the driver itself begins no transaction before DDL, and then a crash would leave half of it
@@ -57,8 +58,8 @@ def enter(connection: Connection, schema: str | None) -> None:
         connection.exec_driver_sql("BEGIN")
     # above that level the snapshot would be older than the lock, and not show what was done while it was waited for
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
-        connection.exec_driver_sql(f"SET LOCAL {limit} = '{_LONGEST_WAIT_SECONDS}s'")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE_SECONDS}s'")
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     _go_to(connection, schema)
 
