@@ -14,7 +14,7 @@ from .._notices import Notice, NoticeKind
 from .._store import counters, failures, gates, parked, states
 from ..errors import FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
 from .answering import answer
-from .context import Context, new_token, transact
+from .context import Context, Tries, is_store_error, new_token, transact, unavailable
 from .healing import heal, record_of, resolved
 from .projection import Projection
 
@@ -182,24 +182,41 @@ async def pass_barrier(context: Context, projection: Projection) -> None:
 async def reset(context: Context, projection: Projection, *, actor: str) -> None:
     """Set a projection back to the beginning: `on_reset` clears the read model in the transaction that clears the rest.
 
-    Events that arrive meanwhile are parked and applied afterwards. A paused projection stays paused.
+    Events that arrive meanwhile are parked and applied afterwards. A paused projection stays paused. What `on_reset`
+    raises is raised, and everything is as it was. Of two resets at once the later one wins; the other is refused.
     """
-    before = await _set_state(context, projection, "resetting", "reset", actor, None)
+    mine = f"reset {new_token()}"
+    before = await _set_state(context, projection, "resetting", "reset", actor, mine)
     wanted = "paused" if before == "paused" else "active"
     try:
         await pass_barrier(context, projection)
-        await _clear(context, projection, wanted, actor)
+        await _clear(context, projection, mine, wanted, actor)
     except BaseException:
-        await context.io.shielded(_restore(context, projection, wanted, actor))
+        await context.io.shielded(_restore(context, projection, mine, wanted, actor))
         raise
     context.tell([Notice(kind=NoticeKind.RESET, projection=projection.name, actor=actor)])
     context.wake(0.0)
 
 
-async def _clear(context: Context, projection: Projection, wanted: str, actor: str) -> None:
+async def _clear(context: Context, projection: Projection, mine: str, wanted: str, actor: str) -> None:
+    tries = Tries(context.io)
+    while True:
+        try:
+            return await _clear_once(context, projection, mine, wanted, actor)
+        except Exception as error:
+            if not is_store_error(error):
+                raise
+            if not tries.may_redo(error):
+                raise unavailable(f"{projection.name}: the reset did not come about", error) from error
+        await tries.pause()
+
+
+async def _clear_once(context: Context, projection: Projection, mine: str, wanted: str, actor: str) -> None:
     transaction = await context.io.begin()
     try:
         await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds * 10))
+        if not await transaction.run(lambda connection: states.is_reset_of(connection, projection.name, mine)):
+            raise FailureBusy(f"Projection {projection.name!r} was reset or changed by somebody else meanwhile")
         if projection.on_reset is not None:
             call = Call(
                 handler=projection.on_reset,
@@ -233,12 +250,12 @@ def _forget(connection: Connection, context: Context, projection: Projection, wa
     )
 
 
-async def _restore(context: Context, projection: Projection, wanted: str, actor: str) -> None:
-    """Take back a reset that did not come about."""
-    await transact(
-        context,
-        lambda connection: states.set_state(
-            connection, projection.name, wanted, actor=actor, reason="a reset did not come about"
-        ),
-        what=f"{projection.name}: a reset that did not come about could not be taken back",
-    )
+async def _restore(context: Context, projection: Projection, mine: str, wanted: str, actor: str) -> None:
+    """Take back a reset that did not come about, if the projection is still in it."""
+
+    def write(connection: Connection) -> None:
+        if states.is_reset_of(connection, projection.name, mine):
+            reason = "a reset did not come about"
+            states.set_state(connection, projection.name, wanted, actor=actor, reason=reason)
+
+    await transact(context, write, what=f"{projection.name}: a reset that did not come about could not be taken back")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from .._model import EventRecord, Failure, Outcome, OutcomeStatus, ResolutionMet
 from .._notices import Notice, NoticeKind
 from .._store import counters, failures, gates, states
 from .._store.claims import Ticket
-from ..errors import PermanentFailure
+from ..errors import HandlerDied, PermanentFailure
 from .answering import answer
 from .attempting import Done, attempt
 from .context import Context, transact
@@ -169,19 +169,28 @@ async def heal(
 ) -> Outcome:
     """Try a failure that was claimed with `token`; its stream is drained by the worker afterwards.
 
-    An event that cannot be rebuilt from its row counts as a failed attempt that waits for a person.
+    An event that cannot be rebuilt from its row, or that has used all its retries without one of them ever coming to
+    an end (it kills its process), is not tried: it waits for a person.
     """
+    refusal: Exception | None = None
+    event: object = None
+    if failure.retry_count > failure.max_retries and by is None and not is_probe:
+        failure = replace(failure, retry_count=failure.retry_count - 1)
+        refusal = HandlerDied.after(failure.retry_count)
+    else:
+        try:
+            event = context.codec.decode(failure.event_payload)
+        except Exception as error:
+            refusal = unreadable(error)
     job = _Retry(context=context, projection=projection, failure=failure, token=token, by=by, is_probe=is_probe)
-    try:
-        event = context.codec.decode(failure.event_payload)
-    except Exception as error:
-        call = described_call(unreadable(error), None)
-        done = await transact(
-            context, lambda connection: job.still_mine(connection) or job.failed(connection, call), what=job.what
-        )
-        context.tell(done.notices)
-        return done.outcome
-    return await attempt(context, projection, job, event)
+    if refusal is None:
+        return await attempt(context, projection, job, event)
+    call = described_call(refusal, None)
+    done = await transact(
+        context, lambda connection: job.still_mine(connection) or job.failed(connection, call), what=job.what
+    )
+    context.tell(done.notices)
+    return done.outcome
 
 
 def unreadable(error: Exception) -> Exception:

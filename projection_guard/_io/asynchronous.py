@@ -69,9 +69,12 @@ class AsyncTransaction:
             await _call(call, *event, self.connection)
         finally:
             self._lent.is_lent = False
+        if self._lent.refusal is not None:
+            raise self._lent.refusal
 
     async def commit(self) -> None:
         """Commit."""
+        assert self._lent.in_transaction(), "SQLAlchemy would take this commit for done"
         await self.connection.commit()
 
     async def close(self) -> None:

@@ -69,9 +69,12 @@ class BlockingTransaction:
             raise late.timeout from None
         finally:
             self.connection.is_lent = False
+        if self.connection.refusal is not None:
+            raise self.connection.refusal
 
     async def commit(self) -> None:
         """Commit."""
+        assert self.connection.in_transaction(), "SQLAlchemy would take this commit for done"
         self.connection.commit()
 
     async def close(self) -> None:

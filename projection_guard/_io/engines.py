@@ -122,21 +122,25 @@ class LentConnection(Connection):
     """
 
     is_lent = False
+    refusal: ConnectionRefusedToHandler | None = None
+    """What the handler was refused; it may have swallowed that. SQLAlchemy takes the transaction for ended then."""
 
     def _commit_impl(self) -> None:
         if self.is_lent:
-            raise ConnectionRefusedToHandler(
+            self.refusal = ConnectionRefusedToHandler(
                 "A handler must not commit the guard's transaction: its writes are committed together with the record "
                 "that the event was applied. Leave the commit out; for steps of your own use connection.begin_nested()"
             )
+            raise self.refusal
         super()._commit_impl()
 
     def _rollback_impl(self) -> None:
         if self.is_lent and not self.invalidated:
-            raise ConnectionRefusedToHandler(
+            self.refusal = ConnectionRefusedToHandler(
                 "A handler must not roll back or close the guard's connection. Raise an exception and everything it "
                 "wrote is undone; for steps of your own use connection.begin_nested()"
             )
+            raise self.refusal
         super()._rollback_impl()
 
 

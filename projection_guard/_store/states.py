@@ -110,6 +110,13 @@ def set_state(connection: Connection, projection: str, state: str, *, actor: str
     return str(before)
 
 
+def is_reset_of(connection: Connection, projection: str, reason: str) -> bool:
+    """Hold the projection's state, and return whether it is still being reset by whoever gave this reason."""
+    statement = select(T.state, T.reason).where(T.projection_name == projection).with_for_update()
+    row = connection.execute(statement).one()
+    return bool(row.state == "resetting" and row.reason == reason)
+
+
 _transactions = text(
     """
     SELECT l.virtualtransaction FROM pg_locks l
@@ -233,9 +240,16 @@ def forget_applied(connection: Connection, projection: str) -> int:
 
 
 def forget_gates(connection: Connection, projection: str) -> None:
-    """Forget the gates of a projection, but for streams in which events are parked: those become drainable."""
+    """Forget the gates of a projection, but for streams in which events are parked: those become drainable.
+
+    Somebody may be parking right now. The condition that spares his gate is in its own row, which he touches: what a
+    subquery says is as old as the statement, also after it has waited for the row.
+    """
     waiting = select(P.gate).where(P.projection_name == projection)
-    connection.execute(delete(S).where(S.projection_name == projection, S.stream_id.not_in(waiting)))
+    began = select(T.changed_at).where(T.projection_name == projection).scalar_subquery()
+    connection.execute(
+        delete(S).where(S.projection_name == projection, S.touched_at < began, S.stream_id.not_in(waiting))
+    )
     connection.execute(
         update(S)
         .where(S.projection_name == projection)

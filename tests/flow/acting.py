@@ -1,0 +1,264 @@
+"""What the tests of the flow are told with: handlers whose failures are planned, two things at once, looks at the rows.
+
+    planned = Planned("P", "A#1")              # fails on A#1 as long as `planned.failing` says so
+    bed.joined(guard, "P", planned.joined)
+    calls_of(bed, [lambda: publish(event)] * 20)     # threads, or tasks of the bed's loop
+    states_of(bed, "P")["A#1"]                 # "failed"; fails where an event is in two states or in none
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from projection_guard import Failure
+from tests.bed import Bed, GuardOnBed, Happened, noted
+
+__all__ = [
+    "Going",
+    "Planned",
+    "Valve",
+    "active_equals_open_rows",
+    "calls_of",
+    "going",
+    "make_due",
+    "one_failure",
+    "states_of",
+    "statuses",
+    "work_until_done",
+]
+
+
+class Planned:
+    """A handler that notes each event and then fails on those in `failing`: what it noted has to be undone then."""
+
+    def __init__(self, name: str, *failing: str, error: Callable[[], BaseException] | None = None) -> None:
+        self.failing = set(failing)
+        self.calls: list[str] = []
+        self.done: list[tuple[str, int]] = []
+        self._error = error or (lambda: ValueError("planned"))
+        self._note = noted(name)
+
+    def joined(self, event: Happened, connection: Connection) -> None:
+        """Write through the guard's transaction."""
+        self.calls.append(event.event_id)
+        self._note(event, connection)
+        self._fail(event)
+
+    def apart(self, event: Happened) -> None:
+        """Write elsewhere: into `done`."""
+        self.calls.append(event.event_id)
+        self._fail(event)
+        self.done.append((event.stream_id, event.n))
+
+    def _fail(self, event: Happened) -> None:
+        if event.event_id in self.failing:
+            raise self._error()
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self.failing.clear()
+
+
+def statuses(outcomes: Sequence[Any]) -> list[str]:
+    """Return what became of an event in each projection."""
+    return [outcome.status.value for outcome in outcomes]
+
+
+def one_failure(guard: GuardOnBed, name: str | None = None) -> Failure:
+    """Return the only unresolved failure."""
+    (failure,) = guard.failures(name).items
+    assert isinstance(failure, Failure)
+    return failure
+
+
+def states_of(bed: Bed, projection: str) -> dict[str, str]:
+    """Return the state of every event of a projection; no event may be in two at once (P1)."""
+    found = bed.rows(
+        """
+        SELECT event_id, how AS state FROM projection_applied_events WHERE projection_name = :p
+        UNION ALL SELECT event_id, 'failed' FROM projection_failures
+            WHERE projection_name = :p AND resolved_at IS NULL
+        UNION ALL SELECT event_id, 'parked' FROM projection_parked_events WHERE projection_name = :p
+        """,
+        p=projection,
+    )
+    twice = [event_id for event_id, times in Counter(row.event_id for row in found).items() if times > 1]
+    assert not twice, f"in two states at once: {twice}"
+    return {row.event_id: row.state for row in found}
+
+
+def active_equals_open_rows(bed: Bed) -> bool:
+    """Return whether `active_failures` equals the number of unresolved rows, for each projection (P6)."""
+    wrong = bed.rows(
+        """
+        SELECT m.projection_name, m.active_failures FROM projection_health_metrics m
+        WHERE m.active_failures <> (SELECT count(*) FROM projection_failures f
+            WHERE f.projection_name = m.projection_name AND f.resolved_at IS NULL)
+        """
+    )
+    return not wrong
+
+
+def make_due(bed: Bed) -> None:
+    """Let time pass: whatever is planned or lent is due now."""
+    past = {"past": datetime(2020, 1, 1, tzinfo=UTC) if bed.database != "sqlite" else "2020-01-01 00:00:00.000000"}
+    bed.change("UPDATE projection_failures SET next_retry_at = :past WHERE next_retry_at IS NOT NULL", **past)
+    bed.change("UPDATE projection_failures SET lease_expires_at = :past WHERE lease_expires_at IS NOT NULL", **past)
+    bed.change("UPDATE projection_states SET probe_at = :past WHERE probe_at IS NOT NULL", **past)
+
+
+def work_until_done(bed: Bed, guard: GuardOnBed, *names: str) -> None:
+    """Do rounds of a worker until nothing is failed or parked any more."""
+
+    def is_done() -> bool:
+        guard.work()
+        healths = [guard.health(name) for name in names or ("P",)]
+        return all(health.active_failures == health.parked_events == 0 for health in healths)
+
+    bed.wait_until(is_done)
+
+
+def calls_of(bed: Bed, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make calls at once, in threads or as tasks of the bed's loop; return results and errors in their order."""
+    if bed.is_async:
+
+        async def all_of_them() -> list[Any]:
+            return list(await asyncio.gather(*(call() for call in calls), return_exceptions=True))
+
+        tasks_results: list[Any] = bed.run(all_of_them())
+        return tasks_results
+    results: list[Any] = [None] * len(calls)
+    start = threading.Barrier(len(calls))
+
+    def make(place: int) -> None:
+        start.wait()
+        try:
+            results[place] = calls[place]()
+        except BaseException as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=make, args=(place,), daemon=True) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return results
+
+
+class Going:
+    """A call that is under way beside the test."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def answer(self) -> Any:
+        """Return what the call returned, or raise what it raised."""
+        assert self.is_done
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def going(bed: Bed, call: Callable[[], Any]) -> Going:
+    """Begin a call in a thread, or as a task of the bed's loop (which goes on while the test waits on a condition)."""
+    under_way = Going()
+
+    async def awaited() -> None:
+        try:
+            result = call()
+            under_way.result = await result if inspect.isawaitable(result) else result
+        except BaseException as error:
+            under_way.error = error
+        under_way.is_done = True
+
+    def in_thread() -> None:
+        try:
+            under_way.result = call()
+        except BaseException as error:
+            under_way.error = error
+        under_way.is_done = True
+
+    if bed.is_async:
+
+        async def begin() -> None:
+            _kept.add(task := asyncio.get_running_loop().create_task(awaited()))
+            task.add_done_callback(_kept.discard)
+
+        bed.run(begin())
+    else:
+        threading.Thread(target=in_thread, daemon=True).start()
+    return under_way
+
+
+_kept: set[asyncio.Task[None]] = set()
+
+
+class Valve:
+    """Stops a handler in the middle, until the test opens it. Wait with `bed.wait_until(lambda: valve.reached)`."""
+
+    def __init__(self, bed: Bed) -> None:
+        self.reached = 0
+        self._is_async = bed.is_async
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        """Let everybody through."""
+        self._opened.set()
+
+    def joined(self, body: Callable[[Any, Connection], object]) -> Callable[..., Any]:
+        """Return a joined handler that does `body`, and then waits."""
+        if not self._is_async:
+
+            def handler(event: Any, connection: Connection) -> None:
+                body(event, connection)
+                self._wait()
+
+            return handler
+
+        async def async_handler(event: Any, connection: Any) -> None:
+            await connection.run_sync(lambda sync: body(event, sync))
+            await self._awaited()
+
+        return async_handler
+
+    def apart(self, body: Callable[[Any], object]) -> Callable[..., Any]:
+        """Return an apart handler that waits, and then does `body`."""
+        if not self._is_async:
+
+            def handler(event: Any) -> None:
+                self._wait()
+                body(event)
+
+            return handler
+
+        async def async_handler(event: Any) -> None:
+            await self._awaited()
+            body(event)
+
+        return async_handler
+
+    def _wait(self) -> None:
+        self.reached += 1
+        assert self._opened.wait(30), "the test never opened the valve"
+
+    def _awaited(self) -> Awaitable[None]:
+        async def wait() -> None:
+            self.reached += 1
+            end = time.monotonic() + 30
+            while not self._opened.is_set():
+                assert time.monotonic() < end, "the test never opened the valve"
+                await asyncio.sleep(0.005)
+
+        return wait()
