@@ -19,8 +19,8 @@ __all__ = ["on_postgresql"]
 
 _STORED = (0, 1_000, 100_000)
 _PROJECTION = "stored"
-_ROUNDS = 20
-_PER_ROUND = 600
+_ROUNDS = 12
+_PER_ROUND = 400
 _FAIL_PER_ROUND = 20
 _WARM_UP = 20
 _SETTLING_SECONDS = 1.2

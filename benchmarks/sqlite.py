@@ -24,5 +24,5 @@ def on_sqlite(run: Run) -> list[Row]:
     with blocking_variants(f"sqlite:///{file}") as variants:
         rows = rows_of("sqlite", "SQLite WAL, blocking", variants, run, target=2.4)
     with async_variants(f"sqlite+aiosqlite:///{file}") as variants:
-        rows += rows_of("sqlite", "SQLite WAL, aiosqlite", variants, run, target=None, per_round=200)
+        rows += rows_of("sqlite", "SQLite WAL, aiosqlite", variants, run, target=None, per_round=100)
     return rows

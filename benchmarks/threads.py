@@ -19,8 +19,8 @@ from ._report import Row
 __all__ = ["on_postgresql"]
 
 _THREADS = 8
-_PER_ROUND = 480
-_ROUNDS = 25
+_PER_ROUND = 400
+_ROUNDS = 16
 _WARM_UP = 20
 _STREAMS_PER_THREAD = 20
 Publish = Callable[[Counted], object]

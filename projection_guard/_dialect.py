@@ -30,6 +30,7 @@ __all__ = [
     "UtcDateTime",
     "later",
     "seconds_between",
+    "statement_start",
     "transaction_state",
     "trouble",
     "utc_now",
@@ -72,6 +73,17 @@ class utc_now(FunctionElement[datetime]):
     name = "utc_now"
 
 
+class statement_start(FunctionElement[datetime]):
+    """The database's clock when the statement began, for comparisons: it is stable, so an index can be searched by it.
+
+    Where a statement waits for a lock it is a little old: a lease then counts as held, an event as not yet due.
+    """
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "statement_start"
+
+
 class later(FunctionElement[datetime]):
     """The database's clock plus a number of seconds; `later(bindparam("delay"))`. NULL in, NULL out."""
 
@@ -96,8 +108,14 @@ def _now_postgresql(element: utc_now, compiler: SQLCompiler, **options: Any) -> 
     return "clock_timestamp()"
 
 
+@compiles(statement_start)
+def _start_postgresql(element: statement_start, compiler: SQLCompiler, **options: Any) -> str:
+    return "statement_timestamp()"
+
+
+@compiles(statement_start, "sqlite")
 @compiles(utc_now, "sqlite")
-def _now_sqlite(element: utc_now, compiler: SQLCompiler, **options: Any) -> str:
+def _now_sqlite(element: utc_now | statement_start, compiler: SQLCompiler, **options: Any) -> str:
     return f"strftime({_percent(compiler, _SQLITE_FORMAT)}, 'now')"
 
 

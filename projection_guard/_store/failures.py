@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import later, utc_now
+from .._dialect import later, statement_start, utc_now
 from .._model import Failure, Json, ResolutionMethod
 from .._policy import Verdict
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionState
@@ -133,10 +133,10 @@ _due = (
         F.projection_name == bindparam("projection"),
         F.resolved_at.is_(None),
         F.next_retry_at.is_not(None),
-        F.next_retry_at <= utc_now(),
+        F.next_retry_at <= statement_start(),
         or_(
             F.lease_expires_at.is_(None),
-            F.lease_expires_at <= utc_now(),
+            F.lease_expires_at <= statement_start(),
             F.lease_owner == bindparam("process"),
         ),
         _ACTIVE,
@@ -166,7 +166,7 @@ _claim_one = (
     .where(
         F.id == bindparam("failure"),
         F.resolved_at.is_(None),
-        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= utc_now(), is_reserved(F.lease_owner)),
+        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= statement_start(), is_reserved(F.lease_owner)),
     )
     .values(_TAKE)
     .returning(*_ROW)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import PerDialect, later, utc_now
+from .._dialect import PerDialect, later, statement_start, utc_now
 from .._model import EventRecord, Order
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionState, ProjectionStream
 from .claims import Ticket
@@ -50,7 +50,7 @@ __all__ = [
 
 S, F, P, A = ProjectionStream, ProjectionFailure, ParkedEvent, ProjectionAppliedEvent
 _KEY = and_(S.projection_name == bindparam("projection"), S.stream_id == bindparam("gate"))
-_LEASE_FREE = or_(S.lease_expires_at.is_(None), S.lease_expires_at <= utc_now())
+_LEASE_FREE = or_(S.lease_expires_at.is_(None), S.lease_expires_at <= statement_start())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +289,7 @@ _drainable = (
     .where(
         S.projection_name == bindparam("projection"),
         S.drain_after.is_not(None),
-        S.drain_after <= utc_now(),
+        S.drain_after <= statement_start(),
         _LEASE_FREE,
         exists(
             select(literal(1)).where(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
 
-from .._dialect import seconds_between, utc_now
+from .._dialect import seconds_between, statement_start, utc_now
 from .._health import HealthPolicy, Signs, judge
 from .._model import Failure, Health, HealthStatus, Page, StreamState
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState, ProjectionStream
@@ -31,7 +31,7 @@ _failed = (
         func.max(
             case(
                 (
-                    or_(F.lease_expires_at.is_(None), F.lease_expires_at < utc_now()),
+                    or_(F.lease_expires_at.is_(None), F.lease_expires_at < statement_start()),
                     seconds_between(F.next_retry_at, utc_now()),
                 ),
                 else_=0.0,

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import PerDialect, later, utc_now
+from .._dialect import PerDialect, later, statement_start, utc_now
 from .._model import Json, Order
 from .._tables import (
     ParkedEvent,
@@ -128,7 +128,7 @@ _transactions = text(
 _leases = (
     select(func.count())
     .select_from(S)
-    .where(S.projection_name == _NAME, S.lease_owner.is_not(None), S.lease_expires_at > utc_now())
+    .where(S.projection_name == _NAME, S.lease_owner.is_not(None), S.lease_expires_at > statement_start())
 )
 _failure_leases = (
     select(func.count())
@@ -136,7 +136,7 @@ _failure_leases = (
     .where(
         F.projection_name == _NAME,
         F.resolved_at.is_(None),
-        F.lease_expires_at > utc_now(),
+        F.lease_expires_at > statement_start(),
         ~is_reserved(F.lease_owner),
     )
 )
@@ -165,7 +165,7 @@ def is_leased_now(connection: Connection, failure_id: UUID) -> bool:
     """Return whether an attempt of this failure is under way; a retry that is only reserved does not count."""
     statement = select(F.id).where(
         F.id == failure_id,
-        F.lease_expires_at > utc_now(),
+        F.lease_expires_at > statement_start(),
         ~is_reserved(F.lease_owner),
     )
     return connection.execute(statement).first() is not None
@@ -188,7 +188,7 @@ _let_go = (
 )
 _take_probe = (
     update(T)
-    .where(T.projection_name == _NAME, T.held_since.is_not(None), T.state == "active", T.probe_at <= utc_now())
+    .where(T.projection_name == _NAME, T.held_since.is_not(None), T.state == "active", T.probe_at <= statement_start())
     .values(probe_at=later(bindparam("pause")), failed_probes=T.failed_probes + 1)
     .returning(T.failed_probes)
 )
@@ -294,13 +294,15 @@ _with_retries = (
     select(F.projection_name)
     .where(
         F.resolved_at.is_(None),
-        F.next_retry_at <= utc_now(),
-        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= utc_now(), F.lease_owner == bindparam("process")),
+        F.next_retry_at <= statement_start(),
+        or_(
+            F.lease_expires_at.is_(None), F.lease_expires_at <= statement_start(), F.lease_owner == bindparam("process")
+        ),
     )
     .distinct()
 )
-_with_streams = select(S.projection_name).where(S.drain_after <= utc_now()).distinct()
-_with_probes = select(T.projection_name).where(T.held_since.is_not(None), T.probe_at <= utc_now())
+_with_streams = select(S.projection_name).where(S.drain_after <= statement_start()).distinct()
+_with_probes = select(T.projection_name).where(T.held_since.is_not(None), T.probe_at <= statement_start())
 _names_with_work = union(_with_retries, _with_streams, _with_probes)
 
 

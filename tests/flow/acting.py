@@ -31,6 +31,8 @@ __all__ = [
     "going",
     "make_due",
     "one_failure",
+    "shift",
+    "snapshot",
     "states_of",
     "statuses",
     "work_until_done",
@@ -114,6 +116,35 @@ def make_due(bed: Bed) -> None:
     bed.change("UPDATE projection_failures SET next_retry_at = :past WHERE next_retry_at IS NOT NULL", **past)
     bed.change("UPDATE projection_failures SET lease_expires_at = :past WHERE lease_expires_at IS NOT NULL", **past)
     bed.change("UPDATE projection_states SET probe_at = :past WHERE probe_at IS NOT NULL", **past)
+
+
+def shift(bed: Bed, table: str, column: str, seconds: float) -> None:
+    """Move a time in every row of a table."""
+    if bed.database == "sqlite":
+        moved = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '{seconds:+.3f} seconds')"
+    else:
+        moved = f"{column} + make_interval(secs => {seconds})"
+    bed.change(f"UPDATE {table} SET {column} = {moved} WHERE {column} IS NOT NULL")
+
+
+_TABLES = (
+    "effects",
+    "counted",
+    "projection_failures",
+    "projection_parked_events",
+    "projection_applied_events",
+    "projection_streams",
+    "projection_checkpoints",
+    "projection_health_metrics",
+    "projection_states",
+    "projection_attempts",
+    "projection_audit_log",
+)
+
+
+def snapshot(bed: Bed) -> dict[str, list[str]]:
+    """Return every row of every table, to say later that nothing has changed."""
+    return {table: sorted(repr(row) for row in bed.rows(f"SELECT * FROM {table}")) for table in _TABLES}
 
 
 def work_until_done(bed: Bed, guard: GuardOnBed, *names: str) -> None:

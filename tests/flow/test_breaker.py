@@ -1,0 +1,315 @@
+"""An outage is not a poison event: a projection in which everything fails is held, probed, and goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from tenacity import stop_after_attempt, stop_never, wait_fixed
+
+from projection_guard import Breaker, PermanentFailure, RetryPolicy
+from tests.bed import Bed, GuardOnBed, Happened, happened, noted
+from tests.flow.acting import Planned, active_equals_open_rows, make_due, states_of, work_until_done
+
+STREAMS = [f"S{number}" for number in range(6)]
+SMALL = Breaker(failures=6, streams=4)
+
+
+class Outage(Planned):
+    """A read model that is away while `is_on`."""
+
+    def __init__(self, name: str = "P", error: Callable[[], BaseException] | None = None) -> None:
+        super().__init__(name, error=error or (lambda: ValueError("the read model is away")))
+        self.is_on = True
+
+    def _fail(self, event: Happened) -> None:
+        if self.is_on or event.event_id in self.failing:
+            raise self._error()
+
+
+def guard_of(bed: Bed, outage: Outage, breaker: Breaker | None = SMALL, **policy: Any) -> GuardOnBed:
+    """Return a guard on which retries are an hour away, under this breaker."""
+    policy.setdefault("wait", wait_fixed(3600))
+    guard = bed.guard(retry=RetryPolicy(breaker=breaker, **policy))
+    bed.joined(guard, "P", outage.joined)
+    return guard
+
+
+def begin(guard: GuardOnBed, n: int = 1) -> None:
+    """Let the n-th event of each stream arrive."""
+    for stream in STREAMS:
+        guard.publish(happened(stream, n))
+
+
+def probe_now(bed: Bed) -> None:
+    """Let the next probe come due, and nothing else."""
+    past = datetime(2020, 1, 1, tzinfo=UTC) if bed.database != "sqlite" else "2020-01-01 00:00:00.000000"
+    bed.change("UPDATE projection_states SET probe_at = :past WHERE probe_at IS NOT NULL", past=past)
+
+
+def is_held(guard: GuardOnBed) -> bool:
+    """Return whether the breaker holds the projection."""
+    return guard.health("P").held_since is not None
+
+
+def test_a_row_of_failures_over_enough_streams_holds_the_projection(bed: Bed) -> None:
+    """Six in a row over six streams: the projection is offline, says why, and what arrives is kept unattempted."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    for stream in STREAMS[:5]:
+        guard.publish(happened(stream, 1))
+    assert not is_held(guard)
+    guard.publish(happened(STREAMS[5], 1))
+    health = guard.health("P")
+    assert health.held_since is not None
+    assert health.status == "offline"
+    assert any(reason.startswith("held: ") for reason in health.reasons)
+    assert guard.publish(happened("new", 1))[0].status == "parked"
+    assert guard.publish(happened(STREAMS[0], 2))[0].status == "parked"
+    make_due(bed)
+    bed.change("UPDATE projection_states SET probe_at = NULL")
+    guard.work()
+    assert outage.calls == [f"{stream}#1" for stream in STREAMS]
+    assert active_equals_open_rows(bed)
+
+
+def test_the_default_is_100_failures_over_10_streams() -> None:
+    """As the design says; the tests use a smaller one."""
+    assert RetryPolicy().breaker == Breaker(failures=100, streams=10)
+
+
+def test_failures_of_few_streams_are_no_outage(bed: Bed) -> None:
+    """Three poison events with many attempts do not stop the others."""
+    outage = Outage()
+    guard = guard_of(bed, outage, stop=stop_never)
+    for stream in STREAMS[:3]:
+        guard.publish(happened(stream, 1))
+    for _ in range(3):
+        make_due(bed)
+        guard.work()
+    assert len(outage.calls) == 12
+    assert not is_held(guard)
+    outage.is_on = False
+    assert guard.publish(happened("new", 1))[0].status == "applied"
+
+
+def test_a_success_in_between_says_that_it_is_no_outage(bed: Bed) -> None:
+    """Only failures with no success between them count as a row."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    for stream in STREAMS[:3]:
+        guard.publish(happened(stream, 1))
+    outage.is_on = False
+    guard.publish(happened("fine", 1))
+    outage.is_on = True
+    for number in range(5):
+        guard.publish(happened(f"T{number}", 1))
+    assert not is_held(guard)
+    guard.publish(happened("T5", 1))
+    assert is_held(guard)
+
+
+def test_a_success_that_is_counted_already_is_seen_too(bed: Bed) -> None:
+    """The roll-up of counters does not hide a success from the breaker."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    for stream in STREAMS[:3]:
+        guard.publish(happened(stream, 1))
+    outage.is_on = False
+    guard.publish(happened("fine", 1))
+    guard.health()
+    assert bed.value("SELECT count(*) FROM projection_applied_events WHERE NOT rolled_up") == 0
+    outage.is_on = True
+    for number in range(5):
+        guard.publish(happened(f"T{number}", 1))
+    assert not is_held(guard)
+
+
+def test_one_probe_at_a_time_goes_from_stream_to_stream_with_growing_pauses(bed: Bed) -> None:
+    """A round makes one call when a probe is due, and none before; each failed one doubles the pause."""
+    outage = Outage()
+    guard = guard_of(bed, outage, Breaker(failures=6, streams=4, first_pause_seconds=100, longest_pause_seconds=350))
+    begin(guard)
+    del outage.calls[:]
+    guard.work()
+    assert outage.calls == []
+    pauses = []
+    for _ in range(4):
+        probe_now(bed)
+        guard.work()
+        guard.work()
+        row = bed.rows("SELECT probe_at, held_since FROM projection_states WHERE projection_name = 'P'")[0]
+        pauses.append(_seconds_from_now(bed, row.probe_at))
+    assert outage.calls == ["S0#1", "S1#1", "S2#1", "S3#1"]
+    assert all(low <= seconds <= high for seconds, (low, high) in zip(
+        pauses, [(170, 200), (320, 350), (320, 350), (320, 350)], strict=True
+    )), pauses
+    assert is_held(guard)
+
+
+def _seconds_from_now(bed: Bed, moment: Any) -> float:
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    return float((moment - datetime.now(UTC)).total_seconds())
+
+
+def test_failed_probes_use_no_retries(bed: Bed) -> None:
+    """An outage exhausts nothing, however long it takes."""
+    outage = Outage()
+    guard = guard_of(bed, outage, stop=stop_after_attempt(2))
+    begin(guard)
+    for _ in range(14):
+        probe_now(bed)
+        guard.work()
+    assert len(outage.calls) == 20
+    assert {failure.retry_count for failure in guard.failures("P").items} == {0}
+    assert not any(failure.is_exhausted for failure in guard.failures("P").items)
+
+
+def test_the_first_success_ends_the_hold_and_everything_is_applied_in_order(bed: Bed) -> None:
+    """The probe that succeeds lets the others go on: failed ones first, then what was parked meanwhile."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    begin(guard)
+    begin(guard, 2)
+    guard.publish(happened("new", 1))
+    outage.is_on = False
+    probe_now(bed)
+    work_until_done(bed, guard)
+    assert not is_held(guard)
+    assert guard.health("P").status == "healthy"
+    for stream in STREAMS:
+        assert bed.effects("P", stream) == [(stream, 1), (stream, 2)]
+    assert bed.effects("P", "new") == [("new", 1)]
+    assert guard.health("P").total_failures == len(STREAMS)
+
+
+def test_retries_used_in_the_outage_are_given_back(bed: Bed) -> None:
+    """Two rounds of retries were used before it was seen as one; afterwards each event has all of its own again."""
+    outage = Outage()
+    guard = guard_of(bed, outage, Breaker(failures=18, streams=4))
+    begin(guard)
+    for _ in range(2):
+        make_due(bed)
+        guard.work()
+    assert is_held(guard)
+    assert {failure.retry_count for failure in guard.failures("P").items} == {2}
+    outage.is_on = False
+    outage.failing = {"S5#1"}
+    probe_now(bed)
+    guard.work()
+    assert not is_held(guard)
+    left = guard.failures("P").items
+    assert len(left) == 5
+    assert {failure.retry_count for failure in left} == {0}
+    guard.work()
+    (poison,) = guard.failures("P").items
+    assert (poison.event_id, poison.retry_count) == ("S5#1", 1)
+
+
+def test_what_the_outage_exhausted_is_revived_and_what_is_permanent_or_older_is_not(bed: Bed) -> None:
+    """Rows that had used up their retries before it began, and those that no retry would help, wait for a person."""
+    outage = Outage()
+    guard = guard_of(bed, outage, Breaker(failures=12, streams=4), stop=stop_after_attempt(2))
+    guard.publish(happened("old", 1))
+    make_due(bed)
+    guard.work()
+    outage.is_on = False
+    guard.publish(happened("fine", 1))
+    outage.is_on = True
+    outage._error = lambda: PermanentFailure("no use")
+    guard.publish(happened("permanent", 1))
+    outage._error = lambda: ValueError("the read model is away")
+    begin(guard)
+    make_due(bed)
+    guard.work()
+    assert is_held(guard)
+    exhausted = {failure.event_id for failure in guard.failures("P").items if failure.is_exhausted}
+    assert {"old#1", "permanent#1"} < exhausted
+    outage.is_on = False
+    probe_now(bed)
+    for _ in range(3):
+        guard.work()
+    assert not is_held(guard)
+    assert {failure.event_id for failure in guard.failures("P").items} == {"old#1", "permanent#1"}
+    assert all(failure.is_exhausted for failure in guard.failures("P").items)
+    assert all(bed.effects("P", stream) == [(stream, 1)] for stream in STREAMS)
+    assert active_equals_open_rows(bed)
+
+
+def test_an_outage_that_goes_on_after_a_lucky_probe_holds_again(bed: Bed) -> None:
+    """The success breaks the row; it takes as many failures anew."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    begin(guard)
+    outage.is_on = False
+    outage.failing = {f"{stream}#1" for stream in STREAMS[1:]}
+    probe_now(bed)
+    guard.work()
+    assert not is_held(guard)
+    guard.work()
+    assert not is_held(guard)
+    outage.is_on = True
+    guard.publish(happened("new", 1))
+    assert is_held(guard)
+
+
+def test_a_person_may_retry_while_the_projection_is_held(bed: Bed) -> None:
+    """The breaker does not stand in the way of somebody who knows better."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    begin(guard)
+    outage.is_on = False
+    failure = guard.failures("P").items[0]
+    assert guard.resolve(failure.id, "retry", actor="alice").status == "applied"
+    assert states_of(bed, "P")[failure.event_id] == "applied"
+
+
+def test_breaker_none_never_holds(sqlite_bed: Bed) -> None:
+    """A hundred failures and more in a row over ten streams, and it still tries."""
+    outage = Outage()
+    guard = guard_of(sqlite_bed, outage, None, wait=wait_fixed(0), stop=stop_never)
+    for number in range(10):
+        guard.publish(happened(f"S{number}", 1))
+    guard.work()
+    assert len(outage.calls) == 110
+    assert not is_held(guard)
+
+
+def test_a_hundred_failures_hold_by_default(sqlite_bed: Bed) -> None:
+    """The same with the default breaker: the hundredth is the last."""
+    outage = Outage()
+    guard = guard_of(sqlite_bed, outage, Breaker(), wait=wait_fixed(0), stop=stop_never)
+    for number in range(10):
+        guard.publish(happened(f"S{number}", 1))
+    guard.work()
+    assert len(outage.calls) == 100
+    assert is_held(guard)
+
+
+def test_other_projections_go_on(bed: Bed) -> None:
+    """The hold is one projection's."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    bed.joined(guard, "Q", noted("Q"))
+    begin(guard)
+    begin(guard, 2)
+    assert is_held(guard)
+    assert guard.health("Q").status == "healthy"
+    assert len(bed.effects("Q")) == 12
+
+
+def test_a_worker_in_the_background_resumes_by_itself(bed: Bed) -> None:
+    """Nobody does anything: when the read model is back, the probes notice."""
+    outage = Outage()
+    breaker = Breaker(failures=6, streams=4, first_pause_seconds=0.05, longest_pause_seconds=0.1)
+    guard = bed.guard(worker="auto", retry=RetryPolicy(wait=wait_fixed(3600), breaker=breaker))
+    bed.joined(guard, "P", outage.joined)
+    begin(guard)
+    begin(guard, 2)
+    bed.wait_until(lambda: len(outage.calls) >= 8)
+    assert bed.effects("P") == []
+    outage.is_on = False
+    bed.wait_until(lambda: len(bed.effects("P")) == 12)
+    assert all(bed.effects("P", stream) == [(stream, 1), (stream, 2)] for stream in STREAMS)
