@@ -3,6 +3,8 @@
 `ProjectionGuard` (blocking) and `AsyncProjectionGuard` (asyncio) are where to start.
 """
 
+import logging
+
 from ._async_guard import AsyncGuarded, AsyncProjectionGuard
 from ._codec import JsonCodec
 from ._core.context import EventCodec
@@ -92,3 +94,5 @@ __all__ = [
     "UnknownProjection",
     "Worker",
 ]
+
+logging.getLogger("projection_guard").addHandler(logging.NullHandler())  # quiet unless the application listens

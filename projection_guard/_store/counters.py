@@ -14,7 +14,13 @@ from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete,
 from .._dialect import PerDialect, later, utc_now
 from .._health import HealthPolicy, Signs, judge
 from .._model import Checkpoint, EventRecord
-from .._tables import ProjectionAppliedEvent, ProjectionCheckpoint, ProjectionHealthMetrics, ProjectionStream
+from .._tables import (
+    ProjectionAppliedEvent,
+    ProjectionCheckpoint,
+    ProjectionHealthMetrics,
+    ProjectionState,
+    ProjectionStream,
+)
 
 __all__ = [
     "bump_checkpoint",
@@ -28,7 +34,13 @@ __all__ = [
     "roll_up",
 ]
 
-C, M, A, S = ProjectionCheckpoint, ProjectionHealthMetrics, ProjectionAppliedEvent, ProjectionStream
+C, M, A, S, T = (
+    ProjectionCheckpoint,
+    ProjectionHealthMetrics,
+    ProjectionAppliedEvent,
+    ProjectionStream,
+    ProjectionState,
+)
 
 _NAME: BindParameter[str] = bindparam("projection")
 _ensure_checkpoint = PerDialect(
@@ -140,6 +152,9 @@ _count = (
 _set_status = update(M).where(M.projection_name == _NAME).values(health_status=bindparam("status"))
 
 
+_held = select(T.projection_name).where(T.projection_name == _NAME, T.held_since.is_not(None))
+
+
 def count_failures(
     connection: Connection,
     policy: HealthPolicy,
@@ -154,7 +169,8 @@ def count_failures(
     `failed` says that an attempt failed just now, also where the number of failures stays.
     """
     row = connection.execute(_count, {"projection": projection, "new": new, "change": change, "failed": failed}).one()
-    status, _ = judge(policy, Signs(active_failures=row.active_failures))
+    held = connection.execute(_held, {"projection": projection}).first() is not None
+    status, _ = judge(policy, Signs(active_failures=row.active_failures, held=held))
     if status != row.health_status:
         connection.execute(_set_status, {"projection": projection, "status": status})
     return row.health_status, status

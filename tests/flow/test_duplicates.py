@@ -7,10 +7,12 @@ from datetime import timedelta
 import pytest
 
 from projection_guard import RetryPolicy
-from tests.bed import Bed, GuardOnBed, happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, happened, noted
 from tests.flow.acting import (
     Planned,
+    Valve,
     calls_of,
+    going,
     make_due,
     one_failure,
     shift,
@@ -135,6 +137,27 @@ def test_twenty_deliveries_of_one_failing_event_at_once_leave_one_failure(bed: B
     make_due(bed)
     work_until_done(bed, guard)
     assert (bed.effects("P") if kind == "joined" else planned.done) == [("A", 1)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_event_delivered_again_while_its_apart_call_runs_is_tried_once(bed: Bed, fails: bool) -> None:
+    """Whatever the second delivery is told, the call's own end is on record at once, and the stream is free."""
+    guard, valve, planned = bed.guard(retry=RetryPolicy(wait=lambda _: 3600.0)), Valve(bed), Planned("P")
+    planned.failing = {"A#1"} if fails else set()
+    guard.real.projection("P", handles=[Happened])(valve.apart(planned.apart))
+    first = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
+    bed.wait_until(lambda: valve.reached == 1)
+    assert guard.publish(happened("A", 1))[0].status in ("parked", "duplicate")
+    valve.open()
+    bed.wait_until(lambda: first.is_done)
+    assert statuses(first.answer()) == ["failed" if fails else "applied"]
+    assert bed.value("SELECT count(*) FROM projection_failures") == int(fails)
+    assert bed.value("SELECT count(*) FROM projection_streams WHERE lease_owner IS NOT NULL") == 0
+    planned.heal()
+    make_due(bed)
+    work_until_done(bed, guard)
+    assert planned.done == [("A", 1)]
+    assert planned.calls == ["A#1"] * (2 if fails else 1)
 
 
 def test_a_batch_with_the_same_event_twice_applies_it_once(bed: Bed) -> None:

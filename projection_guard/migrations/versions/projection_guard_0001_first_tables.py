@@ -205,8 +205,10 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("touched_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("projection_name", "stream_id"),
-        postgresql_with={"fillfactor": "70"},
     )
+    if op.get_context().dialect.name == "postgresql":
+        # room for HOT updates; `postgresql_with` of a table is unknown to SQLAlchemy 2.0
+        op.execute("ALTER TABLE projection_streams SET (fillfactor = 70)")
     op.create_index(
         "ix_projection_streams_blocked",
         "projection_streams",

@@ -1,0 +1,186 @@
+"""See projections fail, park, heal and drain: `make demo`, or `python examples/demo.py --help`.
+
+A document service is fed with the history of a git repository. Meanwhile a read model is away for a while, one event
+is poison, and a handler has a bug that is fixed halfway. At the end every read model has to equal one computed straight
+from the log, and all four health states have to have been seen; otherwise the demo exits with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sqlalchemy import create_engine
+from tenacity import stop_after_attempt, wait_exponential
+
+from examples.documents import read_models as rm
+from examples.documents.faults import Faults
+from examples.documents.history import Change, changes
+from examples.documents.screen import Screen
+from examples.documents.store import DocumentChanged, EventStore
+from projection_guard import Breaker, Failure, HealthStatus, Notice, ProjectionGuard, RetryPolicy
+
+QUICK = RetryPolicy(
+    wait=wait_exponential(multiplier=0.05, max=0.4),
+    stop=stop_after_attempt(4),
+    breaker=Breaker(failures=60, streams=10, first_pause_seconds=0.2, longest_pause_seconds=0.5),
+)
+
+
+@dataclass
+class Demo:
+    """The service, its guard, and the script of what goes wrong."""
+
+    guard: ProjectionGuard
+    store: EventStore
+    faults: Faults
+    screen: Screen
+    events: int = 0
+    seen: set[HealthStatus] = field(default_factory=set[HealthStatus])
+    mended: int = 0
+
+    def look(self) -> None:
+        """Show how things are, and remember which states were reached."""
+        healths = self.guard.health()
+        self.seen |= {health.status for health in healths}
+        self.screen.show(healths, self.events)
+
+    def script(self, done: float) -> None:
+        """Break and mend, by how much of the history has been published."""
+        plan = [
+            (0.05, "a bug is deployed in Documents", self._break_documents),
+            (0.25, "the read model of Folders is away", self._take_folders_away),
+            (0.60, "the bug in Documents is fixed and deployed; an operator retries what was exhausted", self._fix),
+            (0.70, "Folders is back: nobody does anything", self._bring_folders_back),
+        ]
+        for when, what, act in plan:
+            if done >= when and what not in self.screen.happened:
+                self.screen.announce(what)
+                act()
+
+    def _break_documents(self) -> None:
+        self.faults.bug_in_documents = True
+
+    def _take_folders_away(self) -> None:
+        self.faults.folders_away = True
+
+    def _bring_folders_back(self) -> None:
+        self.faults.folders_away = False
+
+    def _fix(self) -> None:
+        self.faults.bug_in_documents = False
+        self.retry_exhausted("Documents")
+
+    def exhausted(self, name: str) -> list[Failure]:
+        """List the failures of a projection that wait for a person."""
+        return [failure for failure in self.guard.failures(name, limit=1000).items if failure.is_exhausted]
+
+    def retry_exhausted(self, name: str) -> None:
+        """What an operator does once a fix is deployed."""
+        for failure in self.exhausted(name):
+            self.guard.resolve(failure.id, "retry", actor="olga", note="the fix is deployed")
+            self.mended += 1
+
+    def treat_poison(self) -> None:
+        """What an operator does about an event that nobody can fix: here, the event is understood after all."""
+        waiting = self.exhausted("Authors")
+        if waiting:
+            self.screen.announce("an operator looks at the poison event: a new release understands it")
+            self.faults.poison.clear()
+            self.retry_exhausted("Authors")
+
+
+def register(guard: ProjectionGuard, faults: Faults, feed: rm.Feed) -> None:
+    """Register the four projections."""
+    takes = [DocumentChanged]
+    guard.projection("Documents", handles=takes, on_reset=rm.clear_documents)(faults.bug(rm.apply_document))
+    guard.projection("Authors", handles=takes)(faults.poisoned(rm.apply_author))
+    guard.projection("Folders", handles=takes)(faults.outage(rm.apply_folder))
+    guard.projection("Feed", handles=takes)(feed.tell)
+
+
+def run(demo: Demo, history: list[Change], pace_seconds: float) -> None:
+    """Append and publish the history, then wait until everything has healed."""
+    publisher = demo.guard.publisher()
+    for number, change in enumerate(history):
+        event = demo.store.append(change)
+        if number == len(history) // 10:
+            demo.screen.announce("an event that nobody can read is published (Authors)")
+            demo.faults.poison.add(event.event_id)
+        publisher.publish(event)
+        demo.events += 1
+        demo.script(number / len(history))
+        if number % 10 == 0:
+            demo.look()
+        time.sleep(pace_seconds)
+    demo.screen.announce("everything is published; what is parked drains by itself")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        demo.look()
+        demo.treat_poison()
+        if all(health.parked_events == 0 and health.active_failures == 0 for health in demo.guard.health()):
+            break
+        demo.retry_exhausted("Documents")
+        demo.retry_exhausted("Folders")
+        time.sleep(0.1)
+    demo.look()
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repo", type=Path, default=Path(__file__).parents[1], help="a git repository (default: this)")
+    parser.add_argument("--events", type=int, default=400, help="at most that many (default: 400, at least 150)")
+    parser.add_argument("--database", help="a SQLAlchemy URL (default: a SQLite file in a temporary folder)")
+    parser.add_argument("--fast", action="store_true", help="do not pace it for human eyes")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the demo; return its exit code."""
+    wanted = options()
+    folder = Path(tempfile.mkdtemp(prefix="projection-guard-demo-"))
+    url = wanted.database or f"sqlite:///{folder / 'documents.db'}"
+    source, history = changes(wanted.repo, max(wanted.events, 150))
+    engine = create_engine(url)
+    rm.metadata.create_all(engine)
+    store, feed, faults = EventStore(engine), rm.Feed(folder / "feed.db"), Faults()
+    with Screen(source) as screen:
+
+        def watch(notice: Notice) -> None:
+            screen.tell(notice)
+
+        with ProjectionGuard(engine, retry=QUICK, observers=[watch]) as guard:
+            guard.migrate()
+            register(guard, faults, feed)
+            demo = Demo(guard=guard, store=store, faults=faults, screen=screen)
+            started = time.monotonic()
+            run(demo, history, 0.0 if wanted.fast else 0.03)
+            failures = guard.failures(include_resolved=True, limit=1000).items
+    wrong = rm.differences(engine, feed, store.read_all())
+    unseen = [status.value for status in HealthStatus if status not in demo.seen]
+    by_itself = sum(failure.resolution_method == "auto_retry" for failure in failures)
+    print(f"\n{demo.events} events from {source} in {time.monotonic() - started:.1f} s")
+    print(f"{len(failures)} failures: {by_itself} healed by themselves, {demo.mended} retried by olga after a fix")
+    print(f"look at it: {engine.url.render_as_string(hide_password=True)} (the feed: {folder / 'feed.db'})")
+    print("    SELECT * FROM projection_health_metrics ORDER BY health_status DESC;")
+    print("    SELECT projection_name, resolution_method, count(*) FROM projection_failures GROUP BY 1, 2;")
+    engine.dispose()
+    for line in wrong[:20]:
+        print(f"DIFFERS  {line}")
+    if unseen:
+        print(f"NOT SEEN  these health states were never reached: {', '.join(unseen)}")
+    if wrong or unseen:
+        return 1
+    print("Every read model equals the one computed straight from the log. All four health states were seen.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
