@@ -22,8 +22,8 @@ from ._notices import Observer, log_notice, tell
 from ._policy import RetryPolicy
 from ._registration import EventType, Registration, make_projection, order_of
 from ._service import Service
+from ._store.attempts import PROCESS
 from ._store.claims import HotStatements
-from ._store.failures import PROCESS
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 

@@ -28,6 +28,7 @@ __all__ = [
     "TransactionState",
     "Trouble",
     "UtcDateTime",
+    "is_no_savepoint",
     "later",
     "seconds_between",
     "statement_start",
@@ -217,6 +218,13 @@ def _trouble_of(error: BaseException) -> Trouble:
         return Trouble.WAITED if state == "55P03" else Trouble.OTHER
     code = getattr(original, "sqlite_errorcode", None)
     return Trouble.REDO if isinstance(code, int) and code & 0xFF in _SQLITE_BUSY else Trouble.OTHER
+
+
+def is_no_savepoint(error: BaseException) -> bool:
+    """Return whether our savepoint is gone: the transaction in which it was set was ended by somebody."""
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    state = getattr(original, "sqlstate", None)
+    return state in ("3B001", "25P01") or (state is None and "no such savepoint" in str(original))
 
 
 class TransactionState(StrEnum):

@@ -41,7 +41,8 @@ def is_lost_connection(error: BaseException) -> bool:
         if isinstance(current, DBAPIError) and (current.connection_invalidated or isinstance(current, InterfaceError)):
             return True
         if type(current).__name__ == "OperationalError" and getattr(current, "sqlstate", "none here") is None:
-            return True  # psycopg's own: the server never answered, so there is no SQLSTATE
+            # psycopg's own: the server never answered, so there is no SQLSTATE. Or the statement was never sent.
+            return "number of parameters" not in str(current)
         current = current.__cause__ or current.__context__
     return False
 
@@ -97,6 +98,9 @@ class RetryPolicy:
     max_retries: int = field(init=False)
 
     def __post_init__(self) -> None:
+        given: object = self.breaker
+        if given is not None and not isinstance(given, Breaker):
+            raise ConfigurationError(f"RetryPolicy(breaker=...) takes a Breaker or None, not {given!r}")
         if self.immediate < 0:
             raise ConfigurationError(f"RetryPolicy(immediate=...) takes 0 or more, not {self.immediate}")
         for name, part in (("wait", self.wait), ("stop", self.stop), ("retry", self.retry)):

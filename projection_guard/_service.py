@@ -158,7 +158,7 @@ class Service:
     async def _deliver(self, projection: Projection, event: object, record: EventRecord) -> Outcome:
         if not projection.retry.blocking:
             return await deliver(self.context, projection, event, record)
-        born = failures.PROCESS + new_token()
+        born = attempts.PROCESS + new_token()
         outcome = await deliver(self.context, projection, event, record, born=born)
         return await self._retry_here(projection, outcome)
 

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._model import Outcome, OutcomeStatus
-from .._store import gates
+from .._store import gates, parked
 from .._store.claims import Ticket
 from ..errors import StoreUnavailable
 from .answering import answer, known_answer, parked_or_known, refused, report
@@ -31,7 +31,13 @@ async def deliver_apart(
 ) -> Outcome:
     """Bring an event to an apart handler. Cancelled, the stream is given back and nothing is recorded."""
     token = new_token()
-    known = await _lease(context, projection, ticket, event, token)
+    try:
+        known = await _lease(context, projection, ticket, event, token)
+    except Exception:
+        raise
+    except BaseException:
+        await _give_back(context, ticket, token)
+        raise
     if known is not None:
         return known
     started = perf_counter()
@@ -45,7 +51,7 @@ async def deliver_apart(
         await _give_back(context, ticket, token)
         raise
     context.timings.add(projection.name, (perf_counter() - started) * 1000)
-    return await _settle(context, projection, ticket, token)
+    return await context.io.shielded(_settle(context, projection, ticket, token))
 
 
 async def _lease(context: Context, projection: Projection, ticket: Ticket, event: object, token: str) -> Outcome | None:
@@ -110,11 +116,11 @@ async def _settle(context: Context, projection: Projection, ticket: Ticket, toke
         gate = gates.lock(connection, ticket)
         seen = gates.look(connection, ticket.projection, ticket.event.event_id)
         known = known_answer(ticket, seen, applied_now=True)
-        if known is not None and seen.done is not None:
-            return known, False
         is_ours = gate.lease_owner == token
-        if known is not None:
-            return known, False  # the event was redelivered after our lease ran out, and is on record by that
+        if known is not None and not (is_ours and _waits_behind_itself(seen)):
+            return known, False
+        if seen.parked_id is not None:
+            parked.unpark(connection, seen.parked_id)
         gates.record_done(connection, ticket)
         if not is_ours:
             gates.taint(connection, ticket.projection, ticket.gate, _OVERRAN)
@@ -135,10 +141,13 @@ async def _keep(
 
     def write(connection: Connection) -> Outcome | Written:
         gate = gates.lock(connection, ticket)
-        known = known_answer(ticket, gates.look(connection, ticket.projection, ticket.event.event_id))
-        if known is not None:
-            return known
+        seen = gates.look(connection, ticket.projection, ticket.event.event_id)
+        known = known_answer(ticket, seen)
         is_ours = gate.lease_owner == token
+        if known is not None and not (is_ours and _waits_behind_itself(seen)):
+            return known
+        if seen.parked_id is not None:
+            parked.unpark(connection, seen.parked_id)
         return write_failure(
             connection,
             context,
@@ -152,6 +161,11 @@ async def _keep(
 
     result = await transact(context, write, what=f"{ticket.projection}: event {ticket.event.event_id!r} failed")
     return result if isinstance(result, Outcome) else report(context, ticket, result)
+
+
+def _waits_behind_itself(seen: gates.Look) -> bool:
+    """Return whether the event was delivered again during its own call, and parked behind it."""
+    return seen.parked_id is not None and seen.done is None and seen.failure_id is None
 
 
 async def _give_back(context: Context, ticket: Ticket, token: str) -> None:

@@ -13,10 +13,11 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
-from .._dialect import Bound, TransactionState, Trouble, trouble
+from .._dialect import Bound, TransactionState, Trouble, is_no_savepoint, trouble
 from .._io.protocol import Transaction
 from .._model import Outcome
 from .._notices import Notice
+from .._store.claims import Settings, read_settings, restore_settings
 from ..errors import HandlerLeftTransactionAborted
 from .context import Context, Tries, is_store_error, transact
 from .delivering import handlers_own_error, undo_to_savepoint
@@ -26,6 +27,7 @@ from .projection import Projection
 __all__ = ["Done", "Job", "attempt"]
 
 _SAVEPOINT: Final = Bound("SAVEPOINT projection_guard")
+_RELEASE: Final = Bound("RELEASE SAVEPOINT projection_guard")
 
 
 class Done(Protocol):
@@ -101,7 +103,7 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
     transaction = await context.io.begin()
     try:
         try:
-            done = await _prepare(context, projection, transaction, job)
+            done, settings = await _prepare(context, projection, transaction, job)
         except Exception as refused:
             if is_store_error(refused) and tries.may_redo(refused):
                 return None
@@ -113,7 +115,7 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
         duration_ms = (perf_counter() - started) * 1000
         state = transaction.state
         if error is None and state is TransactionState.OPEN:
-            done, error = await _finish(transaction, job)
+            done, error = await _finish(transaction, job, settings)
             if done is not None:
                 context.timings.add(projection.name, duration_ms)
                 return done
@@ -129,15 +131,17 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
     return done if done is not None else await _write_anew(context, job, call)
 
 
-async def _prepare(context: Context, projection: Projection, transaction: Transaction, job: Job) -> Done | None:
+async def _prepare(
+    context: Context, projection: Projection, transaction: Transaction, job: Job
+) -> tuple[Done | None, Settings]:
     """Take the job's locks and set the savepoint; or commit and return why the handler is not to be called."""
-    await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds))
+    rows = await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds))
     done = await transaction.run(job.prepare)
     if done is not None:
         await transaction.commit()
-        return done
-    await transaction.together([_SAVEPOINT])
-    return None
+    else:
+        await transaction.together([_SAVEPOINT])
+    return done, read_settings(rows)
 
 
 async def _call(projection: Projection, transaction: Transaction, event: object) -> Exception | None:
@@ -148,12 +152,19 @@ async def _call(projection: Projection, transaction: Transaction, event: object)
     return None
 
 
-async def _finish(transaction: Transaction, job: Job) -> tuple[Done | None, Exception | None]:
+async def _finish(transaction: Transaction, job: Job, settings: Settings) -> tuple[Done | None, Exception | None]:
+    """Write that it was applied, under the role and the search path that were ours before the handler changed them."""
+
+    def write(connection: Connection) -> Done:
+        restore_settings(connection, settings)
+        return job.succeeded(connection)
+
     try:
-        done = await transaction.run(job.succeeded)
+        await transaction.together([_RELEASE])
+        done = await transaction.run(write)
         await transaction.commit()
     except Exception as error:
-        return None, error
+        return None, HandlerLeftTransactionAborted.after(is_lost=True) if is_no_savepoint(error) else error
     return done, None
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from .._dialect import TransactionState, Trouble, trouble
+from .._dialect import TransactionState, Trouble, is_no_savepoint, trouble
 from .._io.protocol import Transaction
 from .._model import EventRecord, Outcome, OutcomeStatus
 from .._store import failures, gates
@@ -109,9 +109,9 @@ async def _claim(context: Context, projection: Projection, ticket: Ticket, trans
 
 async def _commit(transaction: Transaction) -> Exception | None:
     try:
-        await transaction.commit()
+        await transaction.release_and_commit()
     except Exception as error:
-        return error
+        return HandlerLeftTransactionAborted.after(is_lost=True) if is_no_savepoint(error) else error
     return None
 
 

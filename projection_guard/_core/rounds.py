@@ -96,23 +96,24 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
     token = new_token()
     longest = projection.timeout_seconds + context.lease_seconds
 
-    def take(connection: Connection) -> tuple[int, Failure | None] | None:
+    def take(connection: Connection) -> tuple[int, bool, Failure | None] | None:
         number = states.take_probe(connection, projection.name, longest_call_seconds=longest)
         if number is None:
             return None
         candidate = states.probe_candidate(connection, projection.name)
         if candidate is None:
-            return number, None
+            return number, False, None
         claimed = failures.claim(connection, candidate, token=token, lease_seconds=context.lease_seconds)
-        return number, claimed
+        return number, True, claimed
 
     what = f"{projection.name}: a probe"
     taken = await transact(context, take, what=what)
     if taken is None:
         return
-    number, failure = taken
+    number, is_anything_open, failure = taken
     outcome = None if failure is None else await heal(context, projection, failure, token=token, is_probe=True)
-    if outcome is not None and outcome.status is OutcomeStatus.FAILED:
+    has_succeeded = outcome is not None and outcome.status in (OutcomeStatus.APPLIED, OutcomeStatus.DUPLICATE)
+    if is_anything_open and not has_succeeded:
         pause = probe_pause(breaker, number)
         await transact(
             context,

@@ -16,7 +16,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
-from .blocking import in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
+from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
 from .engines import LentConnection, begin_immediate
 from .protocol import Call, Rows, Transaction
 
@@ -76,6 +76,11 @@ class AsyncTransaction:
         """Commit."""
         assert self._lent.in_transaction(), "SQLAlchemy would take this commit for done"
         await self.connection.commit()
+
+    async def release_and_commit(self) -> None:
+        """Release the savepoint and commit."""
+        await self.together(RELEASE_AND_COMMIT if self._is_pipelined else RELEASE)
+        await self.commit()
 
     async def close(self) -> None:
         """Give the connection back, also when this task is being cancelled."""
@@ -162,7 +167,7 @@ class AsyncIO:
                 return await _exchanged(driver, pooled.info, statements, begins=False)
         finally:
             if driver.closed:
-                pooled.invalidate()
+                await greenlet_spawn(pooled.invalidate)
             if _is_idle(driver):
                 await greenlet_spawn(pooled.close)
             else:

@@ -24,6 +24,9 @@ __all__ = ["BlockingIO"]
 T = TypeVar("T")
 log = logging.getLogger("projection_guard")
 _LONGEST_BUSY_SECONDS: Final = 60.0
+_DISTURBING: Final = ("schema_translate_map", "stream_results", "yield_per")
+RELEASE: Final = (Bound("RELEASE SAVEPOINT projection_guard"),)
+RELEASE_AND_COMMIT: Final = (*RELEASE, Bound("COMMIT"))
 
 
 class BlockingTransaction:
@@ -76,6 +79,11 @@ class BlockingTransaction:
         """Commit."""
         assert self.connection.in_transaction(), "SQLAlchemy would take this commit for done"
         self.connection.commit()
+
+    async def release_and_commit(self) -> None:
+        """Release the savepoint and commit."""
+        await self.together(RELEASE_AND_COMMIT if self._is_pipelined else RELEASE)
+        await self.commit()
 
     async def close(self) -> None:
         """Give the connection back; what was not committed is rolled back."""
@@ -265,15 +273,21 @@ def in_turn(connection: Connection, statements: Sequence[Bound]) -> list[Rows]:
 
 
 def in_schema(connection: Connection, schema: str | None, work: Callable[[Connection], T]) -> T:
-    """Run a function with the guard's tables found in the guard's schema; a handler never sees that."""
-    if schema is None:
+    """Run a function with the guard's tables found in the guard's schema, whatever options a handler has set.
+
+    A handler sees nothing of that: its own options are those it set.
+    """
+    options = connection.get_execution_options()
+    if schema is None and not any(options.get(name) for name in _DISTURBING):
         return work(connection)
-    connection.execution_options(schema_translate_map={None: schema})
+    its_own = {name: options.get(name) for name in _DISTURBING}
+    ours = {None: schema} if schema is not None else None
+    connection.execution_options(schema_translate_map=ours, stream_results=False, yield_per=None)
     try:
         return work(connection)
     finally:
         if not connection.closed:
-            connection.execution_options(schema_translate_map=None)
+            connection.execution_options(**its_own)
 
 
 def cut(connection: Connection) -> None:

@@ -59,6 +59,13 @@ class Transaction(Protocol):
         """Commit. When the connection is lost meanwhile, whether it was committed is unknown."""
         ...
 
+    async def release_and_commit(self) -> None:
+        """Release the savepoint and commit, in one round trip where the driver can.
+
+        The release fails where the handler ended our transaction by itself and another one began: nothing is committed.
+        """
+        ...
+
     async def close(self) -> None:
         """Roll back what was not committed and give the connection back; never raises for a lost connection."""
         ...

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, case, exists, func, insert, literal, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 
-from .._dialect import utc_now
+from .._dialect import statement_start, utc_now
 from .._model import Attempt
 from .._policy import Verdict, VerdictKind
 from .._tables import ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionHealthMetrics
@@ -24,6 +38,9 @@ __all__ = [
     "newest_in_a_row",
     "write",
 ]
+
+PROCESS: Final = "process:"
+"""How the name of a process begins in `lease_owner`; an attempt under way has a token of its own there."""
 
 F, H, A, M = ProjectionFailure, ProjectionAttempt, ProjectionAppliedEvent, ProjectionHealthMetrics
 
@@ -90,6 +107,12 @@ def attempts_of(connection: Connection, failure_id: UUID) -> tuple[Attempt, ...]
     )
 
 
+def is_reserved(owner: Any) -> ColumnElement[bool]:
+    """Tell a retry that is only reserved for the process which saw the failure from one that is under way."""
+    reserved: ColumnElement[bool] = owner.like(f"{PROCESS}%")
+    return reserved
+
+
 _given_back = (
     select(H.failure_id, func.count().label("attempts"))
     .where(
@@ -114,6 +137,7 @@ _give_back = (
             )
         ),
         ~_permanently,
+        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= statement_start(), is_reserved(F.lease_owner)),
     )
     .values(
         retry_count=case(

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Dialect, text
+from sqlalchemy import Connection, Dialect, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from .._dialect import Bound
 from .._model import EventRecord
 
-__all__ = ["Claim", "HotStatements", "Ticket", "read_claim"]
+__all__ = ["Claim", "HotStatements", "Settings", "Ticket", "read_claim", "read_settings", "restore_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,21 @@ _LIMITS = """
            set_config('statement_timeout', :limit_ms, true),
            set_config('idle_in_transaction_session_timeout', :limit_ms, true)
 """
+_LIMITS_AND_SETTINGS = f"{_LIMITS}, current_setting('search_path'), current_setting('role')"
+_restore = text("SELECT set_config('search_path', :path, true), set_config('role', :role, true)")
+Settings = tuple[str, str] | None
+
+
+def read_settings(rows: Sequence[Sequence[Sequence[object]]]) -> Settings:
+    """Read search path and role off what the preamble returned; None where the database has none (SQLite)."""
+    return (str(rows[0][0][3]), str(rows[0][0][4])) if rows else None
+
+
+def restore_settings(connection: Connection, settings: Settings) -> None:
+    """Undo what a handler set for its transaction (many tenants, one database): our tables are found as before."""
+    if settings is not None:
+        connection.execute(_restore, {"path": settings[0], "role": settings[1]})
+
 
 _FREE = "NOT g.blocked AND (g.lease_expires_at IS NULL OR g.lease_expires_at <= {now})"
 _ACTIVE = "st.projection_name = :projection AND st.state = 'active' AND st.held_since IS NULL"
@@ -217,7 +232,7 @@ class HotStatements:
         self._lease = compiled(_LEASE)
         self._settle = compiled(*_SETTLE_SQLITE) if sqlite else compiled(_SETTLE_POSTGRESQL)
         lock = f"LOCK TABLE {words['p']}projection_applied_events IN ROW EXCLUSIVE MODE"
-        self._preamble = () if sqlite else compiled(_LIMITS, lock)
+        self._preamble = () if sqlite else compiled(_LIMITS_AND_SETTINGS, lock)
         self._savepoint = Bound("SAVEPOINT projection_guard")
 
     def claim(self, ticket: Ticket, *, limit_seconds: float) -> list[Bound]:

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     bindparam,
     delete,
@@ -29,7 +28,7 @@ from .._model import Failure, Json, ResolutionMethod
 from .._policy import Verdict
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionState
 from . import attempts
-from .attempts import DescribedError
+from .attempts import DescribedError, is_reserved
 from .claims import Ticket
 
 __all__ = [
@@ -47,9 +46,6 @@ __all__ = [
     "resolve_all",
     "undo_claim",
 ]
-
-PROCESS = "process:"
-"""How the name of a process begins in `lease_owner`; an attempt under way has a token of its own there."""
 
 F, P, A, H = ProjectionFailure, ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt
 
@@ -145,12 +141,6 @@ _due = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True, of=F)
 )
-
-
-def is_reserved(owner: Any) -> ColumnElement[bool]:
-    """Tell a retry that is only reserved for the process which saw the failure from one that is under way."""
-    reserved: ColumnElement[bool] = owner.like(f"{PROCESS}%")
-    return reserved
 
 
 _TAKE: dict[str, Any] = {

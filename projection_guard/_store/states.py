@@ -32,7 +32,7 @@ from .._tables import (
     ProjectionState,
     ProjectionStream,
 )
-from .failures import is_reserved
+from .attempts import is_reserved
 
 __all__ = [
     "StateRow",
@@ -120,7 +120,8 @@ def is_reset_of(connection: Connection, projection: str, reason: str) -> bool:
 _transactions = text(
     """
     SELECT l.virtualtransaction FROM pg_locks l
-    WHERE l.locktype = 'relation' AND l.relation = CAST(:table AS regclass) AND l.mode = 'RowExclusiveLock'
+    WHERE l.locktype = 'relation' AND l.relation IN (CAST(:applied AS regclass), CAST(:gates AS regclass))
+      AND l.mode = 'RowExclusiveLock'
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND l.granted AND l.pid <> pg_backend_pid()
     """
@@ -143,15 +144,16 @@ _failure_leases = (
 
 
 def in_flight(connection: Connection, schema: str | None) -> frozenset[str]:
-    """Name the transactions that may still land under an old state: all that hold the applied events' table.
+    """Name the transactions that may still land under an old state: all that hold the applied events or the gates.
 
     Every delivery takes that lock before the snapshot with which it reads the state, so that a transaction which is
     not in this set reads the state as it is now. SQLite has one writer: there is never another one.
     """
     if connection.dialect.name == "sqlite":
         return frozenset()
-    table = f"{schema}.{A.__tablename__}" if schema else A.__tablename__
-    return frozenset(connection.execute(_transactions, {"table": table}).scalars())
+    prefix = f'"{schema}".' if schema else ""
+    tables = {"applied": prefix + A.__tablename__, "gates": prefix + S.__tablename__}
+    return frozenset(connection.execute(_transactions, tables).scalars())
 
 
 def leased(connection: Connection, projection: str) -> int:
