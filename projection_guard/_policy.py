@@ -98,9 +98,8 @@ class RetryPolicy:
     max_retries: int = field(init=False)
 
     def __post_init__(self) -> None:
-        given: object = self.breaker
-        if given is not None and not isinstance(given, Breaker):
-            raise ConfigurationError(f"RetryPolicy(breaker=...) takes a Breaker or None, not {given!r}")
+        if self.breaker is not None and type(self.breaker) is not Breaker:
+            raise ConfigurationError(f"RetryPolicy(breaker=...) takes a Breaker or None, not {self.breaker!r}")
         if self.immediate < 0:
             raise ConfigurationError(f"RetryPolicy(immediate=...) takes 0 or more, not {self.immediate}")
         for name, part in (("wait", self.wait), ("stop", self.stop), ("retry", self.retry)):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, MetaData, String, Text, Uuid, false, text
+from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, MetaData, String, Text, Uuid, false, text, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ._dialect import BigIdentity, UtcDateTime
@@ -138,8 +138,6 @@ class ProjectionStream(_Model):
     """
 
     __tablename__ = "projection_streams"
-    __table_args__ = ({"postgresql_with": {"fillfactor": "70"}},)
-
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
     stream_id: Mapped[str] = mapped_column(String(255), primary_key=True)
     epoch: Mapped[int] = mapped_column(BigInteger)
@@ -157,14 +155,14 @@ Index(
     ProjectionStream.projection_name,
     ProjectionStream.stream_id,
     postgresql_where=ProjectionStream.blocked,
-    sqlite_where=ProjectionStream.blocked,
+    sqlite_where=ProjectionStream.blocked == true(),
 )
 Index(
     "ix_projection_streams_tainted",
     ProjectionStream.projection_name,
     ProjectionStream.stream_id,
     postgresql_where=ProjectionStream.tainted,
-    sqlite_where=ProjectionStream.tainted,
+    sqlite_where=ProjectionStream.tainted == true(),
 )
 Index(
     "ix_projection_streams_drain",
@@ -202,7 +200,7 @@ Index(
     "ix_projection_applied_events_old",
     ProjectionAppliedEvent.applied_at,
     postgresql_where=_ROLLED_UP,
-    sqlite_where=_ROLLED_UP,
+    sqlite_where=true() == _ROLLED_UP,
 )
 
 

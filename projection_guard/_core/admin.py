@@ -143,7 +143,12 @@ async def _set_state(
                 "(if the process that reset it died, reset it again)"
             )
         states.audit(
-            connection, actor=actor, action=action, projection=projection.name, note=reason, details={"before": before}
+            connection,
+            actor=actor,
+            action=action,
+            projection=projection.name,
+            note=None if action == "reset" else reason,  # a reset's reason only tells it from another
+            details={"before": before},
         )
         return before
 

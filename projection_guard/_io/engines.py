@@ -125,23 +125,46 @@ class LentConnection(Connection):
     refusal: ConnectionRefusedToHandler | None = None
     """What the handler was refused; it may have swallowed that. SQLAlchemy takes the transaction for ended then."""
 
+    def commit(self) -> None:
+        """Commit; refused to a handler."""
+        self._refuse_commit()
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back; refused to a handler."""
+        self._refuse_rollback()
+        super().rollback()
+
+    def close(self) -> None:
+        """Give the connection back; refused to a handler. What is open is rolled back, whatever SQLAlchemy thinks."""
+        self._refuse_rollback()
+        if self.refusal is not None and not self.closed and not self.invalidated:
+            self.connection.rollback()
+        super().close()
+
     def _commit_impl(self) -> None:
+        self._refuse_commit()
+        super()._commit_impl()
+
+    def _rollback_impl(self) -> None:
+        self._refuse_rollback()
+        super()._rollback_impl()
+
+    def _refuse_commit(self) -> None:
         if self.is_lent:
             self.refusal = ConnectionRefusedToHandler(
                 "A handler must not commit the guard's transaction: its writes are committed together with the record "
                 "that the event was applied. Leave the commit out; for steps of your own use connection.begin_nested()"
             )
             raise self.refusal
-        super()._commit_impl()
 
-    def _rollback_impl(self) -> None:
+    def _refuse_rollback(self) -> None:
         if self.is_lent and not self.invalidated:
             self.refusal = ConnectionRefusedToHandler(
                 "A handler must not roll back or close the guard's connection. Raise an exception and everything it "
                 "wrote is undone; for steps of your own use connection.begin_nested()"
             )
             raise self.refusal
-        super()._rollback_impl()
 
 
 def view(engine: Engine) -> Engine:

@@ -212,7 +212,7 @@ class HotStatements:
     def __init__(self, dialect: Dialect, schema: str | None) -> None:
         sqlite = dialect.name == "sqlite"
         words = {
-            "p": f"{schema}." if schema else "",
+            "p": f'"{schema}".' if schema else "",
             "now": _NOW_SQLITE if sqlite else "clock_timestamp()",
             "expired": _EXPIRED,
             "limits": ""

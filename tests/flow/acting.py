@@ -1,9 +1,9 @@
 """What the tests of the flow are told with: handlers whose failures are planned, two things at once, looks at the rows.
 
-    planned = Planned("P", "A#1")              # fails on A#1 as long as `planned.failing` says so
-    bed.joined(guard, "P", planned.joined)
-    calls_of(bed, [lambda: publish(event)] * 20)     # threads, or tasks of the bed's loop
-    states_of(bed, "P")["A#1"]                 # "failed"; fails where an event is in two states or in none
+planned = Planned("P", "A#1")              # fails on A#1 as long as `planned.failing` says so
+bed.joined(guard, "P", planned.joined)
+calls_of(bed, [lambda: publish(event)] * 20)     # threads, or tasks of the bed's loop
+states_of(bed, "P")["A#1"]                 # "failed"; fails where an event is in two states or in none
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from projection_guard import Failure
-from tests.bed import Bed, GuardOnBed, Happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, effects
 
 __all__ = [
     "Going",
@@ -29,6 +29,7 @@ __all__ = [
     "active_equals_open_rows",
     "calls_of",
     "going",
+    "listed",
     "make_due",
     "one_failure",
     "shift",
@@ -39,15 +40,37 @@ __all__ = [
 ]
 
 
+def listed(name: str) -> Callable[[Happened, Connection], None]:
+    """Return a joined handler that notes each event in `effects`; several projections may do so side by side."""
+
+    def body(event: Happened, connection: Connection) -> None:
+        connection.execute(insert(effects).values(projection=name, stream=event.stream_id, n=event.n))
+
+    return body
+
+
 class Planned:
     """A handler that notes each event and then fails on those in `failing`: what it noted has to be undone then."""
 
-    def __init__(self, name: str, *failing: str, error: Callable[[], BaseException] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *failing: str,
+        error: Callable[[], BaseException] | None = None,
+        note: Callable[[Happened, Connection], None] | None = None,
+    ) -> None:
+        self.name = name
         self.failing = set(failing)
         self.calls: list[str] = []
         self.done: list[tuple[str, int]] = []
         self._error = error or (lambda: ValueError("planned"))
-        self._note = noted(name)
+        self._note = note or listed(name)
+
+    def register(self, bed: Bed, guard: GuardOnBed, kind: str, **options: Any) -> Any:
+        """Register this handler, "joined" or "apart", under its name."""
+        if kind == "joined":
+            return bed.joined(guard, self.name, self.joined, **options)
+        return bed.apart(guard, self.name, self.apart, **options)
 
     def joined(self, event: Happened, connection: Connection) -> None:
         """Write through the guard's transaction."""

@@ -9,8 +9,8 @@ from typing import Any
 from tenacity import stop_after_attempt, stop_never, wait_fixed
 
 from projection_guard import Breaker, PermanentFailure, RetryPolicy
-from tests.bed import Bed, GuardOnBed, Happened, happened, noted
-from tests.flow.acting import Planned, active_equals_open_rows, make_due, states_of, work_until_done
+from tests.bed import Bed, GuardOnBed, Happened, happened
+from tests.flow.acting import Planned, active_equals_open_rows, listed, make_due, states_of, work_until_done
 
 STREAMS = [f"S{number}" for number in range(6)]
 SMALL = Breaker(failures=6, streams=4)
@@ -142,9 +142,10 @@ def test_one_probe_at_a_time_goes_from_stream_to_stream_with_growing_pauses(bed:
         row = bed.rows("SELECT probe_at, held_since FROM projection_states WHERE projection_name = 'P'")[0]
         pauses.append(_seconds_from_now(bed, row.probe_at))
     assert outage.calls == ["S0#1", "S1#1", "S2#1", "S3#1"]
-    assert all(low <= seconds <= high for seconds, (low, high) in zip(
-        pauses, [(170, 200), (320, 350), (320, 350), (320, 350)], strict=True
-    )), pauses
+    assert all(
+        low <= seconds <= high
+        for seconds, (low, high) in zip(pauses, [(170, 200), (320, 350), (320, 350), (320, 350)], strict=True)
+    ), pauses
     assert is_held(guard)
 
 
@@ -292,7 +293,7 @@ def test_other_projections_go_on(bed: Bed) -> None:
     """The hold is one projection's."""
     outage = Outage()
     guard = guard_of(bed, outage)
-    bed.joined(guard, "Q", noted("Q"))
+    bed.joined(guard, "Q", listed("Q"))
     begin(guard)
     begin(guard, 2)
     assert is_held(guard)

@@ -1,4 +1,4 @@
-"""P3: an event that is delivered again, whatever has become of it, changes nothing; deliveries at once apply it once."""
+"""P3: an event that is delivered again changes nothing, whatever became of it; two deliveries at once apply it once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.flow.acting import (
     Valve,
     calls_of,
     going,
+    listed,
     make_due,
     one_failure,
     shift,
@@ -28,7 +29,7 @@ def in_every_state(bed: Bed, kind: str) -> tuple[GuardOnBed, Planned]:
     guard = bed.guard()
     planned = Planned("P", "A#2", "B#1", "C#1", "D#1")
     policy = RetryPolicy(wait=lambda _: 3600.0, permanent=(KeyError,))
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind), retry=policy)
+    planned.register(bed, guard, kind, retry=policy)
     for stream, n in (("A", 1), ("A", 2), ("A", 3), ("B", 1), ("C", 1)):
         guard.publish(happened(stream, n))
     failed = {failure.event_id: failure.id for failure in guard.failures("P").items}
@@ -87,7 +88,7 @@ def test_a_failed_event_delivered_again_tells_how_often_it_was_tried(bed: Bed) -
 def test_an_event_that_healed_is_a_duplicate(bed: Bed, kind: str) -> None:
     """Also when it was applied by a retry or by the drain, and after a failure was resolved."""
     guard, planned = bed.guard(), Planned("P", "A#1")
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+    planned.register(bed, guard, kind)
     events = [happened("A", n) for n in (1, 2, 3)]
     for event in events:
         guard.publish(event)
@@ -101,8 +102,8 @@ def test_an_event_that_healed_is_a_duplicate(bed: Bed, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["joined", "apart"])
 def test_twenty_deliveries_of_one_event_at_once_apply_it_once(bed: Bed, kind: str) -> None:
     """Threads or tasks: one has applied it, the others see that, or are parked and find it done."""
-    guard, planned = bed.guard(), Planned("P")
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+    guard, planned = bed.guard(), Planned("P", note=noted("P"))
+    planned.register(bed, guard, kind)
     guard.health()
     event = happened("A", 1)
     outcomes = calls_of(bed, [lambda: guard.publisher.publish(event)] * 20)
@@ -122,7 +123,7 @@ def test_twenty_deliveries_of_one_failing_event_at_once_leave_one_failure(bed: B
     """It is tried once; the other deliveries are told of that failure."""
     guard = bed.guard(retry=RetryPolicy(wait=lambda _: 3600.0))
     planned = Planned("P", "A#1")
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+    planned.register(bed, guard, kind)
     guard.health()
     event = happened("A", 1)
     outcomes = calls_of(bed, [lambda: guard.publisher.publish(event)] * 20)
@@ -173,7 +174,7 @@ def test_two_projections_tell_duplicates_apart(bed: Bed) -> None:
     """An event applied by one projection is new to another."""
     guard, planned = bed.guard(), Planned("P", "A#1")
     bed.joined(guard, "P", planned.joined)
-    bed.joined(guard, "Q", noted("Q"))
+    bed.joined(guard, "Q", listed("Q"))
     assert statuses(guard.publish(happened("A", 1))) == ["failed", "applied"]
     assert statuses(guard.publish(happened("A", 1))) == ["failed", "duplicate"]
     planned.heal()
@@ -183,7 +184,7 @@ def test_two_projections_tell_duplicates_apart(bed: Bed) -> None:
 
 
 def test_what_is_older_than_the_dedupe_window_is_forgotten(bed: Bed) -> None:
-    """A round prunes applied events and the rows of idle streams; an event delivered again after that is applied anew."""
+    """A round prunes applied events and the rows of idle streams; after that an event is new again."""
     guard = bed.guard(dedupe_window=timedelta(hours=1))
     bed.joined(guard, "P", noted("P"))
     guard.publish(happened("A", 1))

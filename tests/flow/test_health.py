@@ -16,7 +16,7 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import HealthPolicy, RetryPolicy
 from tests.bed import AT_ONCE, Bed, GuardOnBed, happened, noted
-from tests.flow.acting import Planned, active_equals_open_rows, make_due, one_failure, shift, work_until_done
+from tests.flow.acting import Planned, active_equals_open_rows, listed, make_due, one_failure, shift, work_until_done
 
 HOURS = RetryPolicy(wait=wait_fixed(3600), breaker=None)
 
@@ -51,9 +51,8 @@ def test_the_four_states_follow_the_number_of_unresolved_failures(bed: Bed) -> N
             seen[number] = stored_and_judged(bed, guard)
     assert seen == {0: "healthy", 1: "degraded", 9: "degraded", 10: "critical", 49: "critical", 50: "offline"}
     for left in (49, 10, 9, 1, 0):
-        planned.failing = {f"S{number}#1" for number in range(1, left + 1)}
-        make_due(bed)
-        guard.work()
+        for failure in guard.failures("P").items[left:]:
+            guard.resolve(failure.id, "manual_fix", actor="alice")
         assert (left, stored_and_judged(bed, guard)) == (left, seen[left])
 
 
@@ -189,14 +188,15 @@ def test_the_average_processing_time_is_that_of_the_handler(bed: Bed, kind: str)
     """None before the first call; then milliseconds, written by a round of the worker."""
     guard = bed.guard()
 
-    def body(event: Any, connection: Any = None) -> None:
+    def body(event: Any) -> None:
         end = time.perf_counter() + 0.02
         while time.perf_counter() < end:
             pass
 
-    (bed.joined if kind == "joined" else bed.apart)(
-        guard, "P", (lambda event, connection: body(event)) if kind == "joined" else (lambda event: body(event))
-    )
+    if kind == "joined":
+        bed.joined(guard, "P", lambda event, connection: body(event))
+    else:
+        bed.apart(guard, "P", body)
     assert guard.health("P").avg_processing_time_ms is None
     guard.publish(happened("A", 1))
     guard.work()
@@ -297,7 +297,7 @@ def test_the_runbooks_queries_work_as_they_stand(postgres_bed: Bed) -> None:
     """The four of the design, section 5, word for word as operators paste them."""
     guard = postgres_bed.guard(retry=HOURS)
     postgres_bed.joined(guard, "P", Planned("P", "A#1").joined)
-    postgres_bed.joined(guard, "Q", noted("Q"))
+    postgres_bed.joined(guard, "Q", listed("Q"))
     guard.publish(happened("A", 1, 1))
     guard.publish(happened("B", 1, 2))
     guard.work()

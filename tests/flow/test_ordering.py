@@ -21,6 +21,7 @@ from tests.flow.acting import (
     active_equals_open_rows,
     calls_of,
     going,
+    listed,
     make_due,
     one_failure,
     states_of,
@@ -67,7 +68,7 @@ def test_later_events_of_a_failed_stream_wait_and_are_visible_as_such(bed: Bed) 
 
 def test_after_the_repair_the_stream_is_applied_in_order_with_no_operator(bed: Bed) -> None:
     """Rounds of a worker are all it takes; every later event waits behind the first until then."""
-    guard, planned = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600))), Planned("P", "A#1")
+    guard, planned = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600))), Planned("P", "A#1", note=noted("P"))
     bed.joined(guard, "P", planned.joined)
     for event in A123_B1:
         guard.publish(event)
@@ -114,7 +115,7 @@ def test_publish_does_not_sleep_through_a_backoff(bed: Bed) -> None:
 def test_a_worker_in_the_background_heals_in_order(bed: Bed, kind: str) -> None:
     """`with guard.worker():` retries, and drains what waited, while the application goes on."""
     guard, planned = bed.guard(retry=RetryPolicy(wait=wait_fixed(0.05), stop=stop_never)), Planned("P", "A#1")
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+    planned.register(bed, guard, kind)
     with worker_of(bed, guard, poll_seconds=0.05):
         for n in (1, 2, 3):
             guard.publish(happened("A", n))
@@ -163,7 +164,7 @@ def test_workers_of_two_guards_that_race_keep_the_order_and_apply_once(bed: Bed,
     planned = Planned("P", *(f"{stream}#1" for stream in "ABC"))
     guards = [bed.guard() for _ in range(2)]
     for guard in guards:
-        (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+        planned.register(bed, guard, kind)
     for n in range(1, 9):
         for stream in "ABC":
             guards[n % 2].publish(happened(stream, n))
@@ -196,7 +197,8 @@ def test_publishers_of_two_guards_that_race_on_one_stream_lose_nothing(bed: Bed)
         guard.health()
     events = [happened("A", n) for n in range(20)]
     outcomes = calls_of(
-        bed, [lambda e=event: guards[e.n % 2].publisher.publish(e) for event in events]  # type: ignore[misc]
+        bed,
+        [lambda e=event: guards[e.n % 2].publisher.publish(e) for event in events],  # type: ignore[misc]
     )
     assert {outcome[0].status.value for outcome in outcomes} == {"applied"}
     assert sorted(bed.effects("P")) == [("A", n) for n in range(20)]
@@ -219,7 +221,7 @@ def test_order_global_holds_the_whole_projection(bed: Bed) -> None:
     """With `order="global"` a failure of A holds B too; other projections go on."""
     guard, planned = bed.guard(), Planned("P", "A#1")
     bed.joined(guard, "P", planned.joined, order="global")
-    bed.joined(guard, "Q", noted("Q"))
+    bed.joined(guard, "Q", listed("Q"))
     results = [statuses(guard.publish(event)) for event in A123_B1]
     assert results == [["failed", "applied"], ["parked", "applied"], ["parked", "applied"], ["parked", "applied"]]
     (stream,) = guard.streams("P").items
@@ -314,7 +316,7 @@ def test_many_streams_interleaved_with_random_failures_end_in_order_exactly_once
     else:
         bed.apart(guard, "P", apart)
     streams = [f"S{number}" for number in range(5)]
-    left = {stream: 0 for stream in streams}
+    left = dict.fromkeys(streams, 0)
     while left:
         stream = chance.choice(list(left))
         left[stream] += 1

@@ -1,4 +1,4 @@
-"""When a failed event is tried again, by whom and how often: seen in the rows, with the library's own policy objects."""
+"""When a failed event is tried again, by whom and how often, as the rows say it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_an_error_that_retry_does_not_name_goes_to_a_person_at_once(bed: Bed) ->
 def test_exactly_max_retries_retries_are_made(bed: Bed, kind: str) -> None:
     """`stop_after_attempt(4)` is the first delivery and three retries; then it stays where it is."""
     guard, planned = bed.guard(retry=RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(4))), Planned("P", "A#1")
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+    planned.register(bed, guard, kind)
     guard.publish(happened("A", 1))
     guard.publish(happened("A", 2))
     for _ in range(3):
@@ -230,7 +230,7 @@ def test_blocking_makes_publish_wait_for_the_immediate_retries_only(bed: Bed, ki
     """`immediate=2`: `publish` has seen three calls when it returns; the worker makes the rest."""
     guard = bed.guard(retry=RetryPolicy(wait=wait_fixed(0), immediate=2, blocking=True))
     planned = Planned("P", "A#1")
-    (bed.joined if kind == "joined" else bed.apart)(guard, "P", getattr(planned, kind))
+    planned.register(bed, guard, kind)
     (outcome,) = guard.publish(happened("A", 1))
     assert (outcome.status, outcome.attempts, len(planned.calls)) == ("failed", 3, 3)
     assert one_failure(guard).retry_count == 2

@@ -8,19 +8,20 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier
 from typing import Any, Literal
-from uuid import uuid4
 
 import alembic.op
 import pytest
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from projection_guard import AsyncProjectionGuard, ConfigurationError, ProjectionGuard, SchemaError
+from projection_guard import AsyncProjectionGuard, ProjectionGuard, SchemaError, _schema
 from projection_guard._tables import table_names
 from projection_guard.migrations import VERSION_TABLE, _place
 from tests.migrations.conftest import ours_in
@@ -171,34 +172,57 @@ class _Nothing:
         """Do nothing."""
 
 
-@pytest.mark.parametrize("level", ["AUTOCOMMIT", "REPEATABLE READ", "SERIALIZABLE"])
+LEVELS = ["READ COMMITTED", "AUTOCOMMIT", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_the_hosts_isolation_level_is_of_no_consequence(empty_postgres_url: str, level: str) -> None:
     """Half a migration is never to be seen, and one who waited for the lock sees what was done meanwhile."""
     engine = create_engine(empty_postgres_url, isolation_level=level)
-    broken = create_engine(empty_postgres_url, isolation_level=level)
-    Trap(broken, 20, _boom)
-    with ProjectionGuard(broken, worker="external") as guard, pytest.raises(Boom):
-        guard.migrate()
+    trap = Trap(engine, 20, _boom)
+    with pytest.raises(Boom), engine.begin() as connection:
+        _schema.migrate(connection)
     assert ours_in(engine) == set()
-    barrier, errors = threading.Barrier(3), list[BaseException]()
-
-    def one() -> None:
-        try:
-            with ProjectionGuard(engine, worker="external") as guard:
-                barrier.wait(30)
-                guard.migrate()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=one) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert errors == []
+    trap.at = 0
+    with engine.connect() as first, first.begin(), ThreadPoolExecutor() as pool:
+        _schema.migrate(first)
+        second = pool.submit(migrate_on, engine)
+        wait_for_a_waiter(empty_postgres_url)
+        first.commit()
+        second.result(60)
     assert ours_in(engine) == table_names
+    with ProjectionGuard(engine, worker="external") as guard:
+        guard.migrate()
+        guard.health()
     engine.dispose()
-    broken.dispose()
+
+
+def migrate_on(engine: Engine) -> None:
+    """Migrate in a transaction of the host's."""
+    with engine.begin() as connection:
+        _schema.migrate(connection)
+
+
+def wait_for_a_waiter(url: str) -> None:
+    """Return once somebody waits for an advisory lock."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    end = time.monotonic() + 30
+    with engine.connect() as connection:
+        while not connection.scalar(waiting):
+            assert time.monotonic() < end, "nobody waits"
+    engine.dispose()
+
+
+def test_a_driver_that_begins_nothing_by_itself_is_made_to(engine: Engine) -> None:
+    """SQLite's driver begins no transaction before DDL; it is all or nothing all the same."""
+    trap = Trap(engine, 20, _boom)
+    with pytest.raises(Boom):
+        migrate_on(engine)
+    assert inspect(engine).get_table_names() == []
+    trap.at = 0
+    migrate_on(engine)
+    assert ours_in(engine) == table_names
 
 
 def test_a_host_that_is_migrating_itself_is_not_disturbed(engine: Engine, empty_url: str) -> None:
@@ -220,92 +244,6 @@ def test_it_is_quiet(empty_url: str, capfd: pytest.CaptureFixture[str], caplog: 
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     after = [(name, logging.getLogger(name).level, logging.getLogger(name).handlers[:]) for name in ("", "alembic")]
     assert before == after
-
-
-@pytest.mark.parametrize("kind", ["blocking", "async"])
-@pytest.mark.parametrize("schema", ["guard", "MyGuard", "user"])
-def test_everything_lives_in_the_schema_that_was_asked_for(empty_postgres_url: str, kind: Kind, schema: str) -> None:
-    """Tables, version table and trigger function; the schema is made if it is missing."""
-    migrate(empty_postgres_url, kind, schema)
-    migrate(empty_postgres_url, kind, schema)
-    engine = create_engine(empty_postgres_url)
-    inspector = inspect(engine)
-    assert set(inspector.get_table_names(schema=schema)) == table_names | {VERSION_TABLE}
-    assert inspector.get_table_names(schema="public") == []
-    with engine.connect() as connection:
-        assert connection.scalar(text("SELECT current_schema()")) == "public"
-        where = (
-            "SELECT nspname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname LIKE 'projection%'"
-        )
-        assert connection.scalars(text(where)).all() == [schema]
-    engine.dispose()
-
-
-def test_two_guards_share_a_database_by_their_schemas(empty_postgres_url: str) -> None:
-    """Each is installed for itself."""
-    migrate(empty_postgres_url, schema="one")
-    migrate(empty_postgres_url)
-    migrate(empty_postgres_url, schema="two")
-    engine = create_engine(empty_postgres_url)
-    assert [ours_in(engine, schema) for schema in ("one", "two", "public")] == [table_names] * 3
-    engine.dispose()
-
-
-@pytest.mark.parametrize("schema", ["", "a-b", 'a"; DROP TABLE x', "pg_mine", "PG_mine", "1st", "x" * 64, "ümlaut"])
-def test_a_bad_schema_is_refused(schema: str) -> None:
-    """It is refused before any connection is made, and what is allowed is said."""
-    with pytest.raises(ConfigurationError, match="letters, digits and underscores"):
-        ProjectionGuard("postgresql+psycopg://nowhere.invalid/x", schema=schema)
-
-
-def test_sqlite_has_no_schemas(tmp_path: Any) -> None:
-    """`schema=` on SQLite is refused with a sentence."""
-    with pytest.raises(ConfigurationError, match="schema= is for PostgreSQL"):
-        ProjectionGuard(f"sqlite:///{tmp_path / 'a.db'}", schema="guard")
-
-
-@pytest.fixture
-def powerless_url(empty_postgres_url: str) -> Any:
-    """The same database, for a role that may create nothing; its password must not be shown."""
-    role = f"powerless_{uuid4().hex[:8]}"
-    engine = create_engine(empty_postgres_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'")
-        connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        yield make_url(empty_postgres_url).set(username=role, password="hunter2").render_as_string(hide_password=False)
-        connection.exec_driver_sql(f"DROP OWNED BY {role}")
-        connection.exec_driver_sql(f"DROP ROLE {role}")
-    engine.dispose()
-
-
-@pytest.mark.parametrize("schema", [None, "guard"])
-def test_a_role_that_may_not_create_gets_one_sentence(powerless_url: str, schema: str | None) -> None:
-    """The database's words and no password; the cause is kept."""
-    with ProjectionGuard(powerless_url, worker="external", schema=schema) as guard:
-        with pytest.raises(
-            SchemaError, match="could not be created or upgraded; nothing was changed: permission"
-        ) as it:
-            guard.migrate()
-        assert it.value.__cause__ is not None
-        assert "hunter2" not in str(it.value)
-        assert "\n" not in str(it.value)
-
-
-@pytest.mark.parametrize("schema", [None, "guard"])
-def test_a_role_that_may_not_create_migrates_what_is_there(
-    powerless_url: str, empty_postgres_url: str, schema: str | None
-) -> None:
-    """Where all is done it needs no right but to read: an application's own role may call `migrate` at every start."""
-    migrate(empty_postgres_url, schema=schema)
-    engine = create_engine(empty_postgres_url)
-    role = make_url(powerless_url).username
-    place = schema or "public"
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {place} TO {role}")
-        connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {place} TO {role}")
-        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)")
-    engine.dispose()
-    migrate(powerless_url, schema=schema)
 
 
 def test_a_wait_without_end_ends_with_a_sentence(empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
