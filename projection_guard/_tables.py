@@ -200,7 +200,7 @@ Index(
     "ix_projection_applied_events_old",
     ProjectionAppliedEvent.applied_at,
     postgresql_where=_ROLLED_UP,
-    sqlite_where=true() == _ROLLED_UP,
+    sqlite_where=ProjectionAppliedEvent.rolled_up == true(),
 )
 
 
