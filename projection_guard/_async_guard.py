@@ -271,6 +271,7 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
         """Stop this guard's workers, and close the engine if the guard made it."""
         for worker in list(self._workers):
             await worker.stop(timeout_seconds)
+        self._service.context.io.close()
         if self._owns_engine:
             await self._engine.dispose()
 

@@ -272,6 +272,7 @@ class ProjectionGuard(Desk[Worker]):
         """Stop this guard's workers, and close the engine if the guard made it."""
         for worker in list(self._workers):
             worker.stop(timeout_seconds)
+        self._service.context.io.close()
         if self._owns_engine:
             self._engine.dispose()
 

@@ -76,8 +76,8 @@ class EventMapping:
                 self._plans[key] = plan
         sequence = _number(event, "sequence", plan.sequence)
         return EventRecord(
-            event_id=_text(event, "event_id", plan.event_id),
-            event_type=_type(event, plan.event_type),
+            event_id=_text(event, "event_id", plan.event_id, self._given["event_id"]),
+            event_type=_type(event, plan.event_type, self._given["event_type"]),
             sequence=sequence,
             stream_id=None if plan.stream_id is None else _optional_text(event, "stream_id", plan.stream_id),
             stream_version=_number(event, "stream_version", plan.stream_version),
@@ -166,19 +166,20 @@ def _named(event: object) -> str:
     return f"An event of class {type(event).__qualname__}"
 
 
-def _text(event: object, name: str, reader: Reader | None) -> str:
+def _text(event: object, name: str, reader: Reader | None, given: object) -> str:
     value = None if reader is None else _optional_text(event, name, reader)
     if value is None:
-        raise EventError(f"{_named(event)} has no {name}; say where it is with EventMapping({name}=...)")
+        where = f"EventMapping({name}={given!r}) finds none; " if isinstance(given, str) else ""
+        raise EventError(f"{_named(event)} has no {name}; {where}say where it is with EventMapping({name}=...)")
     return value
 
 
-def _type(event: object, reader: Reader | None) -> str:
+def _type(event: object, reader: Reader | None, given: object) -> str:
     """Read an event's type; that of an object which says nothing is its class's name."""
     named = None if reader is None else _optional_text(event, "event_type", reader)
     if named is None and not _is_mapping(event):
         return type(event).__name__
-    return _text(event, "event_type", reader) if named is None else named
+    return _text(event, "event_type", reader, given) if named is None else named
 
 
 def _optional_text(event: object, name: str, reader: Reader) -> str | None:

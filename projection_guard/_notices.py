@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 __all__ = ["Notice", "NoticeKind", "Observer", "log_notice", "tell"]
@@ -58,7 +59,6 @@ _LEVELS = {
     NoticeKind.HELD: logging.ERROR,
     NoticeKind.FAILED: logging.WARNING,
     NoticeKind.TAINTED: logging.WARNING,
-    NoticeKind.STATUS_CHANGED: logging.WARNING,
     NoticeKind.HEALED: logging.INFO,
     NoticeKind.RELEASED: logging.INFO,
     NoticeKind.RESOLVED: logging.INFO,
@@ -68,9 +68,19 @@ _LEVELS = {
 }
 
 
+_WORSE: Final = ("healthy", "degraded", "critical", "offline")
+
+
+def _level(notice: Notice) -> int:
+    if notice.kind is NoticeKind.STATUS_CHANGED and notice.before in _WORSE and notice.after in _WORSE:
+        is_better = _WORSE.index(notice.after) < _WORSE.index(notice.before)
+        return logging.INFO if is_better else logging.WARNING
+    return _LEVELS.get(notice.kind, logging.DEBUG)
+
+
 def log_notice(notice: Notice) -> None:
     """Log a notice: one line, the facts also in `extra`."""
-    level = _LEVELS.get(notice.kind, logging.DEBUG)
+    level = _level(notice)
     if not log.isEnabledFor(level):
         return
     facts = {name: getattr(notice, name) for name in Notice.__slots__}

@@ -274,7 +274,10 @@ Index("ix_projection_attempts_recent", ProjectionAttempt.projection_name, Projec
 
 
 class ProjectionAuditEntry(_Model):
-    """Who did what to a projection, and when. A trigger of the database refuses to change or delete a row."""
+    """Who did what to a projection, and when. A trigger of the database refuses to change or delete a row.
+
+    `action_id` tells whoever lost the reply of a COMMIT that his action is on record.
+    """
 
     __tablename__ = "projection_audit_log"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -287,6 +290,7 @@ class ProjectionAuditEntry(_Model):
     failure_id: Mapped[UUID | None]
     note: Mapped[str | None] = mapped_column(Text)
     details: Mapped[Any | None] = mapped_column(_Payload)
+    action_id: Mapped[str | None] = mapped_column(String(32))
 
 
 Index("ix_projection_audit_log_projection", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.id)

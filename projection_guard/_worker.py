@@ -1,28 +1,26 @@
 """The worker in the process: a coordinator looks what is due, each projection is worked on in a lane of its own.
 
-The coordinator is one coroutine; `_Threads` and `_Tasks` give it lanes and a clock it can be woken from.
+The coordinator is one coroutine; `Threads` and `Tasks` of `_lanes` give it lanes and a clock it can be woken from.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Self
 
 from ._core.rounds import Round
 from ._io.protocol import drive
+from ._lanes import Hands, Tasks, Threads
 from ._service import Service
 from .errors import ConfigurationError
 
 __all__ = ["AsyncWorker", "Worker"]
 
-T = TypeVar("T")
 log = logging.getLogger("projection_guard")
 _PRUNE_EVERY_SECONDS: Final = 600.0
 _LONGEST_PAUSE_AFTER_ERRORS_SECONDS: Final = 30.0
@@ -30,132 +28,10 @@ _RAREST_JUDGEMENT_SECONDS: Final = 10.0
 """A judgement counts all open rows. Where they are very many it takes up to a twentieth of the worker's time."""
 
 
-class _Hands(Protocol):
-    """What the coordinator needs of threads or tasks."""
-
-    @property
-    def is_stopping(self) -> bool: ...
-
-    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None: ...
-
-    async def wait(self, seconds: float) -> None: ...
-
-    def ring_in(self, seconds: float) -> None: ...
-
-
-class _Alarms:
-    """The moments at which something becomes due, on the process's monotonic clock."""
-
-    def __init__(self) -> None:
-        self._moments: list[float] = []
-
-    def add(self, seconds: float) -> None:
-        if len(self._moments) < 10_000:
-            heapq.heappush(self._moments, time.monotonic() + max(seconds, 0.0))
-
-    def next_within(self, seconds: float) -> float:
-        """Return how long to wait: until the next moment, at most `seconds`."""
-        if not self._moments:
-            return seconds
-        return min(max(self._moments[0] - time.monotonic(), 0.0), seconds)
-
-    def drop_past(self) -> bool:
-        """Forget the moments that have come; return whether there were any."""
-        now, any_past = time.monotonic(), False
-        while self._moments and self._moments[0] <= now:
-            heapq.heappop(self._moments)
-            any_past = True
-        return any_past
-
-
-class _Threads:
-    """Lanes are threads."""
-
-    def __init__(self) -> None:
-        self._alarms = _Alarms()
-        self._changed = threading.Condition()
-        self._lanes: set[threading.Thread] = set()
-        self.is_stopping = False
-
-    def ring_in(self, seconds: float) -> None:
-        with self._changed:
-            self._alarms.add(seconds)
-            self._changed.notify_all()
-
-    def stop(self) -> None:
-        with self._changed:
-            self.is_stopping = True
-            self._changed.notify_all()
-
-    async def wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        with self._changed:
-            while not self.is_stopping and not self._alarms.drop_past():
-                left = self._alarms.next_within(end - time.monotonic())
-                if end <= time.monotonic():
-                    return
-                self._changed.wait(left)
-
-    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
-        def run() -> None:
-            try:
-                drive(work())
-            finally:
-                self._lanes.discard(threading.current_thread())
-
-        lane = threading.Thread(target=run, name="projection_guard-lane", daemon=True)
-        self._lanes.add(lane)
-        lane.start()
-
-    def join(self, seconds: float | None) -> bool:
-        end = None if seconds is None else time.monotonic() + seconds
-        for lane in list(self._lanes):
-            lane.join(None if end is None else max(end - time.monotonic(), 0.0))
-        return not self._lanes
-
-
-class _Tasks:
-    """Lanes are tasks of the loop on which the worker runs."""
-
-    def __init__(self) -> None:
-        self._alarms = _Alarms()
-        self._changed = asyncio.Event()
-        self.lanes: set[asyncio.Task[None]] = set()
-        self.is_stopping = False
-
-    def ring_in(self, seconds: float) -> None:
-        self._alarms.add(seconds)
-        self._changed.set()
-
-    def stop(self) -> None:
-        self.is_stopping = True
-        self._changed.set()
-
-    async def wait(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while not self.is_stopping and not self._alarms.drop_past() and loop.time() < end:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(self._alarms.next_within(end - loop.time())):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-
-    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
-        task = asyncio.get_running_loop().create_task(_as_coroutine(work), name="projection_guard-lane")
-        self.lanes.add(task)
-        task.add_done_callback(self.lanes.discard)
-
-
-async def _as_coroutine(work: Callable[[], Coroutine[object, None, None]]) -> None:
-    await work()
-
-
 class _Shift:
     """The coordinator: looks what is due, hands each projection to a lane, keeps the books."""
 
-    def __init__(self, service: Service, hands: _Hands, *, poll_seconds: float, batch: int) -> None:
+    def __init__(self, service: Service, hands: Hands, *, poll_seconds: float, batch: int) -> None:
         self._service = service
         self._hands = hands
         self._poll_seconds = poll_seconds
@@ -230,7 +106,7 @@ class Worker:
         self._service = service
         self._poll_seconds = poll_seconds
         self._batch = batch
-        self._hands = _Threads()
+        self._hands = Threads()
         self._thread: threading.Thread | None = None
 
     def run_once(self) -> Round:
@@ -238,20 +114,31 @@ class Worker:
         return drive(self._service.run_once(batch=self._batch))
 
     def run(self) -> None:
-        """Work until `stop()` is called from another thread or a signal handler."""
+        """Work until `stop()` is called from another thread or a signal handler.
+
+        Interrupted (Ctrl-C), it settles the events in hand first; interrupted again, it leaves them to the next worker.
+        """
+        thread = self.start()._thread
+        assert thread is not None
+        try:
+            thread.join()
+        finally:
+            self.stop()
+
+    def start(self) -> Self:
+        """Work in a background thread, which ends with the program."""
+        if not self.is_running:
+            self._hands.is_stopping = False
+            self._thread = threading.Thread(target=self._work, name="projection_guard-worker", daemon=True)
+            self._thread.start()
+        return self
+
+    def _work(self) -> None:
         shift = _Shift(self._service, self._hands, poll_seconds=self._poll_seconds, batch=self._batch)
         try:
             drive(shift.run())
         finally:
             self._hands.join(None)
-
-    def start(self) -> Self:
-        """Work in a background thread, which ends with the program."""
-        if self._thread is None or not self._thread.is_alive():
-            self._hands.is_stopping = False
-            self._thread = threading.Thread(target=self.run, name="projection_guard-worker", daemon=True)
-            self._thread.start()
-        return self
 
     def stop(self, timeout_seconds: float | None = None) -> bool:
         """Ask it to stop and wait until the event in hand is settled; False where that took longer than the timeout.
@@ -266,7 +153,7 @@ class Worker:
 
     @property
     def is_running(self) -> bool:
-        """True while it works in the background."""
+        """True while it works."""
         return self._thread is not None and self._thread.is_alive()
 
     def ring_in(self, seconds: float) -> None:
@@ -294,7 +181,7 @@ class AsyncWorker:
         self._service = service
         self._poll_seconds = poll_seconds
         self._batch = batch
-        self._hands: _Tasks | None = None
+        self._hands: Tasks | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -304,7 +191,11 @@ class AsyncWorker:
 
     async def run(self) -> None:
         """Work until `stop()` is called or this is cancelled."""
-        hands = self._hands = self._hands or _Tasks()
+        task = self.start()._task
+        assert task is not None
+        await task
+
+    async def _work(self, hands: Tasks) -> None:
         shift = _Shift(self._service, hands, poll_seconds=self._poll_seconds, batch=self._batch)
         try:
             await shift.run()
@@ -317,9 +208,9 @@ class AsyncWorker:
     def start(self) -> Self:
         """Work in a task of the running loop."""
         if not self.is_running:
-            self._hands = _Tasks()
+            hands = self._hands = Tasks()
             self._loop = asyncio.get_running_loop()
-            self._task = self._loop.create_task(self.run(), name="projection_guard-worker")
+            self._task = self._loop.create_task(self._work(hands), name="projection_guard-worker")
         return self
 
     async def stop(self, timeout_seconds: float | None = None) -> bool:

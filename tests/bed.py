@@ -194,6 +194,17 @@ class Bed:
                 pytest.fail(f"waited {within:.0f} s in vain")
             self.run(asyncio.sleep(0.02)) if self.is_async else time.sleep(0.02)
 
+    def end_loop(self) -> None:
+        """End the loop, as `asyncio.run` does, and go on with another one."""
+        self._runner.close()
+        self._runner = asyncio.Runner()
+
+    def begin_anew(self) -> None:
+        """In a child of fork: use a loop and connections of its own; the parent's are kept, unused."""
+        self._of_the_parent = (self._runner, self.engine.pool)
+        self._runner = asyncio.Runner()
+        self.engine.dispose(close=False)
+
     def close(self) -> None:
         """Stop everything."""
         for guard in self._guards:
@@ -231,5 +242,37 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def bed(request: pytest.FixtureRequest, database_url: str) -> Iterator[Bed]:
     """The four ways of running the library, one after the other."""
     made = Bed(request.param, "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["blocking", "async"])
+def postgres_bed(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Bed]:
+    """Both ways of running the library, on PostgreSQL."""
+    made = Bed(request.param, "postgresql", postgres_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def blocking_bed(database_url: str) -> Iterator[Bed]:
+    """The blocking guard, on both databases."""
+    made = Bed("blocking", "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def async_bed(database_url: str) -> Iterator[Bed]:
+    """The async guard, on both databases."""
+    made = Bed("async", "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["blocking", "async"])
+def sqlite_bed(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Bed]:
+    """Both ways of running the library, on SQLite: for rules in which no database takes part."""
+    made = Bed(request.param, "sqlite", sqlite_url)
     yield made
     made.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from .._io.protocol import Call
 from .._model import Failure, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import counters, failures, gates, parked, states
+from .._store import audits, counters, failures, gates, parked, states
 from ..errors import FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
 from .answering import answer
 from .context import Context, Tries, is_store_error, new_token, transact, unavailable
@@ -48,7 +48,9 @@ async def resolve(
 async def _retry(context: Context, projection: Projection, failure: Failure, actor: str, note: str | None) -> Outcome:
     token = new_token()
 
-    def claim(connection: Connection) -> Failure:
+    def claim(connection: Connection) -> Failure | None:
+        if audits.details_of(connection, projection.name, token) is not None:
+            return failures.one(connection, failure.id)
         state = states.read(connection, projection.name)
         if state is None or state.state != "active":
             raise FailureBusy(
@@ -57,8 +59,9 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
         claimed = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
         if claimed is None:
             raise FailureBusy(f"Failure {failure.id} is being worked on, or was resolved just now; look again shortly")
-        states.audit(
+        audits.write(
             connection,
+            action_id=token,
             actor=actor,
             action="retry",
             projection=projection.name,
@@ -69,6 +72,8 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
         return claimed
 
     claimed = await transact(context, claim, what=f"{projection.name}: failure {failure.id} was not retried")
+    if claimed is None:
+        raise UnknownFailure(f"There is no failure {failure.id}")
     return await heal(context, projection, claimed, token=token, by=actor)
 
 
@@ -84,10 +89,12 @@ async def _end(
 ) -> Outcome:
     """Leave an applied row that says how the event came to its end; a skip taints the stream."""
     ticket = projection.ticket(record_of(failure))
-    is_skip = strategy == "skip"
+    is_skip, action_id = strategy == "skip", new_token()
 
     def write(connection: Connection) -> _Ended:
         gates.lock(connection, ticket)
+        if audits.details_of(connection, projection.name, action_id) is not None:
+            return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=(), can_drain=True)
         row = failures.locked(connection, failure.id)
         if row is None:
             raise UnknownFailure(f"There is no failure {failure.id}")
@@ -100,8 +107,9 @@ async def _end(
             gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {actor}")
         method = ResolutionMethod.MANUAL_SKIP if is_skip else ResolutionMethod.MANUAL_FIX
         notices, can_drain = resolved(connection, context, projection, ticket, failure.id, method, actor)
-        states.audit(
+        audits.write(
             connection,
+            action_id=action_id,
             actor=actor,
             action=strategy,
             projection=projection.name,
@@ -135,15 +143,21 @@ async def resume(context: Context, projection: Projection, *, actor: str) -> Non
 async def _set_state(
     context: Context, projection: Projection, state: str, action: str, actor: str, reason: str | None
 ) -> str:
+    action_id = new_token()
+
     def write(connection: Connection) -> str:
+        done = audits.details_of(connection, projection.name, action_id)
+        if done is not None:
+            return str(done["before"])
         before = states.set_state(connection, projection.name, state, actor=actor, reason=reason)
         if before == "resetting" and action != "reset":
             raise FailureBusy(
                 f"Projection {projection.name!r} is being reset; wait until that has ended "
                 "(if the process that reset it died, reset it again)"
             )
-        states.audit(
+        audits.write(
             connection,
+            action_id=action_id,
             actor=actor,
             action=action,
             projection=projection.name,
@@ -184,30 +198,44 @@ async def pass_barrier(context: Context, projection: Projection) -> None:
         pause_seconds = min(pause_seconds * 2, 0.25)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reset:
+    """A reset under way. `wanted` is the state that it ends in."""
+
+    token: str
+    actor: str
+    wanted: str
+
+    @property
+    def reason(self) -> str:
+        """Stands in the projection's state while it lasts, and tells it from another one."""
+        return f"reset {self.token}"
+
+
 async def reset(context: Context, projection: Projection, *, actor: str) -> None:
     """Set a projection back to the beginning: `on_reset` clears the read model in the transaction that clears the rest.
 
     Events that arrive meanwhile are parked and applied afterwards. A paused projection stays paused. What `on_reset`
     raises is raised, and everything is as it was. Of two resets at once the later one wins; the other is refused.
     """
-    mine = f"reset {new_token()}"
-    before = await _set_state(context, projection, "resetting", "reset", actor, mine)
-    wanted = "paused" if before == "paused" else "active"
+    begun = _Reset(token=new_token(), actor=actor, wanted="active")
+    before = await _set_state(context, projection, "resetting", "reset", actor, begun.reason)
+    mine = replace(begun, wanted="paused" if before == "paused" else "active")
     try:
         await pass_barrier(context, projection)
-        await _clear(context, projection, mine, wanted, actor)
+        await _clear(context, projection, mine)
     except BaseException:
-        await context.io.shielded(_restore(context, projection, mine, wanted, actor))
+        await context.io.shielded(_restore(context, projection, mine))
         raise
     context.tell([Notice(kind=NoticeKind.RESET, projection=projection.name, actor=actor)])
     context.wake(0.0)
 
 
-async def _clear(context: Context, projection: Projection, mine: str, wanted: str, actor: str) -> None:
+async def _clear(context: Context, projection: Projection, mine: _Reset) -> None:
     tries = Tries(context.io)
     while True:
         try:
-            return await _clear_once(context, projection, mine, wanted, actor)
+            return await _clear_once(context, projection, mine)
         except Exception as error:
             if not is_store_error(error):
                 raise
@@ -216,12 +244,12 @@ async def _clear(context: Context, projection: Projection, mine: str, wanted: st
         await tries.pause()
 
 
-async def _clear_once(context: Context, projection: Projection, mine: str, wanted: str, actor: str) -> None:
+async def _clear_once(context: Context, projection: Projection, mine: _Reset) -> None:
     transaction = await context.io.begin()
     try:
         await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds * 10))
-        if not await transaction.run(lambda connection: states.is_reset_of(connection, projection.name, mine)):
-            raise FailureBusy(f"Projection {projection.name!r} was reset or changed by somebody else meanwhile")
+        if not await transaction.run(lambda connection: _goes_on(connection, projection, mine)):
+            return
         if projection.on_reset is not None:
             call = Call(
                 handler=projection.on_reset,
@@ -230,37 +258,47 @@ async def _clear_once(context: Context, projection: Projection, mine: str, wante
                 abandonable=False,
             )
             await transaction.call(call)
-        await transaction.run(lambda connection: _forget(connection, context, projection, wanted, actor))
+        await transaction.run(lambda connection: _forget(connection, context, projection, mine))
         await transaction.commit()
     finally:
         await transaction.close()
 
 
-def _forget(connection: Connection, context: Context, projection: Projection, wanted: str, actor: str) -> None:
+def _goes_on(connection: Connection, projection: Projection, mine: _Reset) -> bool:
+    """Return False for a reset that is done already: only the reply of its COMMIT was lost."""
+    if states.is_reset_of(connection, projection.name, mine.reason):
+        return True
+    if audits.details_of(connection, projection.name, mine.token) is None:
+        raise FailureBusy(f"Projection {projection.name!r} was reset or changed by somebody else meanwhile")
+    return False
+
+
+def _forget(connection: Connection, context: Context, projection: Projection, mine: _Reset) -> None:
     name = projection.name
     dropped = parked.clear(connection, name, spare="resetting")
-    ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_RESET, actor)
+    ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_RESET, mine.actor)
     forgotten = states.forget_applied(connection, name)
     states.forget_gates(connection, name)
     states.let_go(connection, name)
     counters.clear_checkpoint(connection, name)
     counters.count_failures(connection, context.health, name, change=-ended)
-    states.set_state(connection, name, wanted, actor=actor, reason=None)
-    states.audit(
+    states.set_state(connection, name, mine.wanted, actor=mine.actor, reason=None)
+    audits.write(
         connection,
-        actor=actor,
+        action_id=mine.token,
+        actor=mine.actor,
         action="reset_done",
         projection=name,
         details={"failures": ended, "parked": dropped, "applied": forgotten},
     )
 
 
-async def _restore(context: Context, projection: Projection, mine: str, wanted: str, actor: str) -> None:
+async def _restore(context: Context, projection: Projection, mine: _Reset) -> None:
     """Take back a reset that did not come about, if the projection is still in it."""
 
     def write(connection: Connection) -> None:
-        if states.is_reset_of(connection, projection.name, mine):
+        if states.is_reset_of(connection, projection.name, mine.reason):
             reason = "a reset did not come about"
-            states.set_state(connection, projection.name, wanted, actor=actor, reason=reason)
+            states.set_state(connection, projection.name, mine.wanted, actor=mine.actor, reason=reason)
 
     await transact(context, write, what=f"{projection.name}: a reset that did not come about could not be taken back")

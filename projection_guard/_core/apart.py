@@ -29,7 +29,10 @@ _OVERRAN: Final = "the lease of an apart call ran out while it was made: its eve
 async def deliver_apart(
     context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None
 ) -> Outcome:
-    """Bring an event to an apart handler. Cancelled, the stream is given back and nothing is recorded."""
+    """Bring an event to an apart handler. Cancelled, the stream is given back and nothing is recorded.
+
+    Cancelled after the handler has ended, what it came to is recorded first: it is never called again for that.
+    """
     token = new_token()
     try:
         known = await _lease(context, projection, ticket, event, token)
@@ -46,7 +49,7 @@ async def deliver_apart(
             await context.io.call(projection.call(abandonable=False), event)
     except Exception as error:
         call = failed_call(context, event, error, (perf_counter() - started) * 1000)
-        return await _keep(context, projection, ticket, call, token, born)
+        return await context.io.shielded(_keep(context, projection, ticket, call, token, born))
     except BaseException:
         await _give_back(context, ticket, token)
         raise

@@ -19,7 +19,7 @@ from .._model import Outcome
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
 from ..errors import HandlerLeftTransactionAborted
-from .context import Context, Tries, is_store_error, transact
+from .context import Context, Tries, is_store_error, transact, unavailable
 from .delivering import handlers_own_error, undo_to_savepoint
 from .keeping import FailedCall, described_call
 from .projection import Projection
@@ -105,9 +105,11 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
         try:
             done, settings = await _prepare(context, projection, transaction, job)
         except Exception as refused:
-            if is_store_error(refused) and tries.may_redo(refused):
+            if not is_store_error(refused):
+                raise
+            if tries.may_redo(refused):
                 return None
-            raise
+            raise unavailable(job.what, refused) from refused
         if done is not None:
             return done
         started = perf_counter()
@@ -199,8 +201,8 @@ async def _apart(context: Context, projection: Projection, job: Job, event: obje
             await context.io.call(projection.call(abandonable=True), event)
     except Exception as error:
         call = described_call(error, (perf_counter() - started) * 1000)
-        return await _write_anew(context, job, call)
+        return await context.io.shielded(_write_anew(context, job, call))
     context.timings.add(projection.name, (perf_counter() - started) * 1000)
-    return await transact(
-        context, lambda connection: job.still_mine(connection) or job.succeeded(connection), what=job.what
+    return await context.io.shielded(
+        transact(context, lambda connection: job.still_mine(connection) or job.succeeded(connection), what=job.what)
     )

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
@@ -16,7 +16,8 @@ from sqlalchemy.util import greenlet_spawn
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
-from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, in_turn, overran, pipelines, refuse_coroutine, unreachable
+from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, in_turn, pipelines, unreachable
+from .calling import overran, refuse_coroutine
 from .engines import LentConnection, begin_immediate
 from .protocol import Call, Rows, Transaction
 
@@ -90,6 +91,21 @@ class AsyncTransaction:
             await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
 
 
+async def _to_its_end(connecting: Coroutine[Any, Any, LentConnection]) -> LentConnection:
+    """Connect, also while this task is being cancelled: aiosqlite forgets a file that it was about to open then."""
+    task = asyncio.ensure_future(connecting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.shield(asyncio.ensure_future(_close_unwanted(task)))
+        raise
+
+
+async def _close_unwanted(connecting: asyncio.Future[LentConnection]) -> None:
+    with suppress(Exception):
+        await greenlet_spawn((await connecting).close)
+
+
 def _has_nothing_to_undo(connection: Connection) -> bool:
     if connection.closed or connection.invalidated or connection.in_transaction():
         return False
@@ -132,7 +148,8 @@ class AsyncIO:
 
     async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:
-            lent = await greenlet_spawn(LentConnection, engine.sync_engine)
+            connecting = greenlet_spawn(LentConnection, engine.sync_engine)
+            lent = await (_to_its_end(connecting) if self._is_sqlite else connecting)
             return AsyncConnection(engine, lent), lent
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine.sync_engine)) from error
@@ -203,12 +220,21 @@ class AsyncIO:
         """Renew a lease in a task; none is made for a call that ends before the first renewal is due."""
         return self._renewing(renew, every_seconds)
 
+    def close(self) -> None:
+        """Nothing to end: each call has its own task."""
+
     def forget_threads(self) -> None:
         """Nothing to forget: tasks stay with their loop."""
 
     async def shielded(self, work: Coroutine[object, None, T]) -> T:
-        """Run work to its end, also while this task is being cancelled."""
-        return await asyncio.shield(asyncio.ensure_future(work))
+        """Run work to its end, also while this task is being cancelled: it is cancelled after that."""
+        task = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            _ = task.cancelled() or task.exception()  # looked at: whoever was cancelled does not ask for it
+            raise
 
     async def all(self, works: Sequence[Coroutine[object, None, T]]) -> list[T | Exception]:
         """Run works side by side; cancelled, all of them are."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextvars
-import inspect
 import logging
-import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
-from ..errors import ConfigurationError, HandlerTimeout, RegistrationError, StoreUnavailable
+from ..errors import ConfigurationError, StoreUnavailable
+from . import forking
+from .calling import LeftBehind, call_now
 from .engines import LentConnection, begin_immediate
+from .heartbeats import Heartbeats
 from .protocol import Call, Rows, Transaction, drive
 
 __all__ = ["BlockingIO"]
@@ -65,8 +65,8 @@ class BlockingTransaction:
         """Call a joined handler; one that is left behind has its transaction cut."""
         self.connection.is_lent = True
         try:
-            _call(call, *event, self.connection)
-        except _LeftBehind as late:
+            call_now(call, *event, self.connection)
+        except LeftBehind as late:
             self.connection.is_lent = False
             cut(self.connection)
             raise late.timeout from None
@@ -90,6 +90,19 @@ class BlockingTransaction:
         close(self.connection)
 
 
+class _SqliteTransaction(BlockingTransaction):
+    """One that no fork may fall into."""
+
+    __slots__ = ()
+
+    async def close(self) -> None:
+        """Give the connection back, and let forks go on."""
+        try:
+            close(self.connection)
+        finally:
+            forking.leave()
+
+
 class BlockingIO:
     """Blocking I/O over an engine."""
 
@@ -98,19 +111,34 @@ class BlockingIO:
         self._schema = schema
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._is_pipelined = not self._is_sqlite and pipelines()
-        self._heartbeats = _Heartbeats()
+        self._heartbeats = Heartbeats()
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
+        if self._is_sqlite:
+            return self._begin_on_sqlite()
         connection = self._connect(self._engine)
         try:
             connection.begin()
-            if self._is_sqlite:
-                self._wait_for_the_writer(connection)
         except BaseException:
             close(connection)
             raise
         return BlockingTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+
+    def _begin_on_sqlite(self) -> Transaction:
+        forking.enter()
+        try:
+            connection = self._connect(self._engine)
+            try:
+                connection.begin()
+                self._wait_for_the_writer(connection)
+            except BaseException:
+                close(connection)
+                raise
+        except BaseException:
+            forking.leave()
+            raise
+        return _SqliteTransaction(connection, self._schema, is_pipelined=False)
 
     def _connect(self, engine: Engine) -> LentConnection:
         try:
@@ -154,8 +182,8 @@ class BlockingIO:
     async def call(self, call: Call, *event: object) -> None:
         """Call an apart handler."""
         try:
-            _call(call, *event)
-        except _LeftBehind as late:
+            call_now(call, *event)
+        except LeftBehind as late:
             raise late.timeout from None
 
     async def sleep(self, seconds: float) -> None:
@@ -168,9 +196,13 @@ class BlockingIO:
         """Let one background thread renew all leases of this guard's calls."""
         return self._heartbeats.during(lambda: drive(_as_coroutine(renew)), every_seconds)
 
+    def close(self) -> None:
+        """End the thread that renews leases."""
+        self._heartbeats.stop()
+
     def forget_threads(self) -> None:
         """In a child of fork: the thread that renews leases is the parent's."""
-        self._heartbeats = _Heartbeats()
+        self._heartbeats = Heartbeats()
 
     async def shielded(self, work: Coroutine[object, None, T]) -> T:
         """Run work to its end: a thread cannot be cancelled."""
@@ -189,59 +221,6 @@ class BlockingIO:
 
 async def _as_coroutine(renew: Callable[[], Awaitable[object]]) -> object:
     return await renew()
-
-
-class _LeftBehind(Exception):
-    """A handler that overran its time runs on in a thread of its own."""
-
-    def __init__(self, timeout: HandlerTimeout) -> None:
-        self.timeout = timeout
-
-
-def _call(call: Call, *arguments: object) -> None:
-    if call.abandonable:
-        result = _call_in_thread(call, arguments)
-    else:
-        started = time.monotonic()
-        result = call.handler(*arguments)
-        if time.monotonic() - started > call.timeout_seconds:
-            raise HandlerTimeout(overran(call))
-    refuse_coroutine(result)
-
-
-def _call_in_thread(call: Call, arguments: tuple[object, ...]) -> object:
-    results: list[object] = []
-    errors: list[BaseException] = []
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            results.append(context.run(call.handler, *arguments))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="projection_guard-handler", daemon=True)
-    thread.start()
-    thread.join(call.timeout_seconds)
-    if thread.is_alive():
-        raise _LeftBehind(HandlerTimeout(overran(call)))
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
-def overran(call: Call) -> str:
-    """Say that a handler took too long."""
-    return f"the handler ran longer than its timeout of {call.timeout_seconds:g} s"
-
-
-def refuse_coroutine(result: object) -> None:
-    """Refuse a handler that returned a coroutine instead of doing its work."""
-    if result is not None and inspect.iscoroutine(result):
-        result.close()
-        raise RegistrationError(
-            "the handler returned a coroutine; a blocking guard cannot await it: use AsyncProjectionGuard"
-        )
 
 
 def pipelines() -> bool:
@@ -321,51 +300,3 @@ def unreachable(engine: Engine) -> str:
     """Say which database is out of reach, without its password."""
     where = engine.url.render_as_string(hide_password=True)
     return f"The guard's database {where} cannot be reached or is busy; deliver the event again once it is back"
-
-
-class _Heartbeats:
-    """One thread that renews the leases of all calls under way. It starts with the first call."""
-
-    def __init__(self) -> None:
-        self._calls: dict[int, tuple[list[float], float, Callable[[], object]]] = {}
-        self._thread: threading.Thread | None = None
-        self._next = 0
-        self._lock = threading.Lock()
-
-    @asynccontextmanager
-    async def during(self, renew: Callable[[], object], every_seconds: float) -> AsyncGenerator[None]:
-        with self._lock:
-            self._next += 1
-            key = self._next
-            self._calls[key] = ([time.monotonic() + every_seconds], every_seconds, renew)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="projection_guard-leases", daemon=True)
-                self._thread.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calls.pop(key, None)
-
-    def _run(self) -> None:
-        idle_since: float | None = None
-        while True:
-            now = time.monotonic()
-            with self._lock:
-                calls = list(self._calls.values())
-                idle_since = None if calls else (idle_since or now)
-                if idle_since is not None and now - idle_since > 5.0:
-                    self._thread = None
-                    return
-            for due, every, renew in calls:
-                if due[0] <= now:
-                    due[0] = now + every
-                    self._renew(renew)
-            shortest = min((every for _, every, _ in calls), default=1.0)
-            time.sleep(min(1.0, shortest / 4))
-
-    def _renew(self, renew: Callable[[], object]) -> None:
-        try:
-            renew()
-        except Exception as error:
-            log.warning("a lease could not be renewed: %s", type(error).__name__)

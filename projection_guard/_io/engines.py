@@ -6,6 +6,8 @@ handler's attempt to end the guard's transaction is refused.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
@@ -14,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
+from .._dialect import TransactionState, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
 
 __all__ = [
@@ -30,6 +33,7 @@ _PREPARED: Final = "projection_guard.prepared"
 SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
 _DRIVERS: Final = {"postgresql": frozenset({"psycopg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
 _BUSY_MILLISECONDS: Final = 10_000
+_PATIENCE_SECONDS: Final = 0.25
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -43,8 +47,8 @@ _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
 def _url(url: str | URL, *, asynchronous: bool) -> URL:
     try:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1) if isinstance(url, str) else url)
-    except ArgumentError as error:
-        raise ConfigurationError(f"The database URL cannot be read; write {SUPPORTED}") from error
+    except (ArgumentError, ValueError):  # theirs may quote the URL, password and all
+        raise ConfigurationError(f"The database URL cannot be read; write {SUPPORTED}") from None
     backend, _, driver = parsed.drivername.partition("+")
     if backend not in _DRIVERS or (driver and driver not in _DRIVERS[backend]):
         raise ConfigurationError(
@@ -136,11 +140,24 @@ class LentConnection(Connection):
         super().rollback()
 
     def close(self) -> None:
-        """Give the connection back; refused to a handler. What is open is rolled back, whatever SQLAlchemy thinks."""
+        """Give the connection back; refused to a handler. What is open is rolled back, whatever SQLAlchemy thinks.
+
+        After a refusal, or a COMMIT that failed and left the transaction open, it takes it for ended, and does nothing.
+        """
         self._refuse_rollback()
-        if self.refusal is not None and not self.closed and not self.invalidated:
+        if transaction_state(self) is not TransactionState.LOST:
             self.connection.rollback()
         super().close()
+
+    def invalidate(self, exception: BaseException | None = None) -> None:
+        """Throw the connection away, as SQLAlchemy does when a task is cancelled in a statement.
+
+        SQLite's lock would stay with that statement, closed or not, until somebody collects it: it is undone before.
+        """
+        if self.dialect.name == "sqlite" and not self.closed and not self.invalidated:
+            with suppress(Exception):
+                undo(self)
+        super().invalidate(exception)
 
     def _commit_impl(self) -> None:
         self._refuse_commit()
@@ -165,6 +182,27 @@ class LentConnection(Connection):
                 "wrote is undone; for steps of your own use connection.begin_nested()"
             )
             raise self.refusal
+
+
+def undo(connection: Connection) -> None:
+    """Roll back on SQLite, whatever the driver is at."""
+    run_async: Any = getattr(connection.connection.dbapi_connection, "run_async", None)
+    if run_async is None:
+        connection.connection.rollback()
+    else:
+        run_async(_undone)
+
+
+async def _undone(driver: Any) -> None:
+    """Roll back after the statement that aiosqlite's thread is at; end that one if it takes long.
+
+    Not at once: as long as any statement is half done, SQLite would take the rollback itself for interrupted.
+    """
+    rollback = asyncio.ensure_future(driver.rollback())
+    done, _ = await asyncio.wait([rollback], timeout=_PATIENCE_SECONDS)
+    if not done:
+        await driver.interrupt()
+    await rollback
 
 
 def view(engine: Engine) -> Engine:
@@ -197,4 +235,4 @@ def _end_stray_transaction(connection: Connection) -> None:
     """End the deferred transaction that a host's own `begin` hook may have opened; nothing was written in it."""
     driver = connection.connection.driver_connection
     if getattr(driver, "in_transaction", False):
-        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("ROLLBACK")

@@ -96,6 +96,10 @@ class IO(Protocol):
         """Call `renew` again and again while the block runs; its errors are logged, not raised."""
         ...
 
+    def close(self) -> None:
+        """End what runs in the background; it begins anew with the next call that needs it."""
+        ...
+
     def forget_threads(self) -> None:
         """In a child of fork: forget the parent's threads."""
         ...

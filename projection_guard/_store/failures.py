@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     Connection,
     bindparam,
+    case,
     delete,
     exists,
     insert,
@@ -134,6 +135,7 @@ _due = (
             F.lease_expires_at.is_(None),
             F.lease_expires_at <= statement_start(),
             F.lease_owner == bindparam("process"),
+            F.lease_owner == bindparam("token"),
         ),
         _ACTIVE,
     )
@@ -143,10 +145,12 @@ _due = (
 )
 
 
+# A claim whose reply was lost is made again, and is not counted twice.
+_is_mine = F.lease_owner == bindparam("token")
 _TAKE: dict[str, Any] = {
     "lease_owner": bindparam("token"),
     "lease_expires_at": later(bindparam("lease_seconds")),
-    "retry_count": F.retry_count + 1,
+    "retry_count": case((_is_mine, F.retry_count), else_=F.retry_count + 1),
     "last_retry_at": utc_now(),
     "updated_at": utc_now(),
 }
@@ -156,7 +160,9 @@ _claim_one = (
     .where(
         F.id == bindparam("failure"),
         F.resolved_at.is_(None),
-        or_(F.lease_expires_at.is_(None), F.lease_expires_at <= statement_start(), is_reserved(F.lease_owner)),
+        or_(
+            F.lease_expires_at.is_(None), F.lease_expires_at <= statement_start(), is_reserved(F.lease_owner), _is_mine
+        ),
     )
     .values(_TAKE)
     .returning(*_ROW)

@@ -1,10 +1,9 @@
-"""What a person wants of a projection, the breaker's hold, the barrier behind a change of either, and the audit log."""
+"""What a person wants of a projection, the breaker's hold, and the barrier behind a change of either."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -13,7 +12,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     null,
     or_,
     select,
@@ -23,11 +21,10 @@ from sqlalchemy import (
 )
 
 from .._dialect import PerDialect, later, statement_start, utc_now
-from .._model import Json, Order
+from .._model import Order
 from .._tables import (
     ParkedEvent,
     ProjectionAppliedEvent,
-    ProjectionAuditEntry,
     ProjectionFailure,
     ProjectionState,
     ProjectionStream,
@@ -36,7 +33,6 @@ from .attempts import is_reserved
 
 __all__ = [
     "StateRow",
-    "audit",
     "ensure",
     "forget_gates",
     "hold",
@@ -265,31 +261,6 @@ def forget_gates(connection: Connection, projection: str) -> None:
             epoch=S.epoch + 1,
         )
     )
-
-
-_audit = insert(ProjectionAuditEntry).values(at=utc_now())
-
-
-def audit(
-    connection: Connection,
-    *,
-    actor: str,
-    action: str,
-    projection: str,
-    failure_id: UUID | None = None,
-    note: str | None = None,
-    details: Json = None,
-) -> None:
-    """Write down who did what; in the transaction that does it."""
-    row: dict[str, Any] = {
-        "actor": actor,
-        "action": action,
-        "projection_name": projection,
-        "failure_id": failure_id,
-        "note": note,
-        "details": details,
-    }
-    connection.execute(_audit, row)
 
 
 _with_retries = (

@@ -271,6 +271,10 @@ class Valve:
         """Let everybody through."""
         self._opened.set()
 
+    def close(self) -> None:
+        """Stop whoever comes next."""
+        self._opened.clear()
+
     def joined(self, body: Callable[[Any, Connection], object]) -> Callable[..., Any]:
         """Return a joined handler that does `body`, and then waits."""
         if not self._is_async:
@@ -287,18 +291,20 @@ class Valve:
 
         return async_handler
 
-    def apart(self, body: Callable[[Any], object]) -> Callable[..., Any]:
-        """Return an apart handler that waits, and then does `body`."""
+    def apart(self, body: Callable[[Any], object], only: str | None = None) -> Callable[..., Any]:
+        """Return an apart handler that waits (with `only` this event), and then does `body`."""
         if not self._is_async:
 
             def handler(event: Any) -> None:
-                self._wait()
+                if only in (None, event.event_id):
+                    self._wait()
                 body(event)
 
             return handler
 
         async def async_handler(event: Any) -> None:
-            await self._awaited()
+            if only in (None, event.event_id):
+                await self._awaited()
             body(event)
 
         return async_handler

@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("failure_id", sa.Uuid(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("details", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("action_id", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
@@ -268,7 +269,7 @@ def _make_audit_log_append_only() -> None:
         )
         return
     op.execute(
-        "CREATE FUNCTION projection_audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "CREATE OR REPLACE FUNCTION projection_audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$"
     )
     for action, level in (("UPDATE", "ROW"), ("DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):

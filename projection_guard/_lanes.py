@@ -1,0 +1,136 @@
+"""What a worker works with: threads or tasks as lanes, and a clock that it can be woken from."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Protocol
+
+from ._io.protocol import drive
+
+__all__ = ["Hands", "Tasks", "Threads"]
+
+
+class Hands(Protocol):
+    """What the coordinator needs of threads or tasks."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None: ...
+
+    async def wait(self, seconds: float) -> None: ...
+
+    def ring_in(self, seconds: float) -> None: ...
+
+
+class _Alarms:
+    """The moments at which something becomes due, on the process's monotonic clock."""
+
+    def __init__(self) -> None:
+        self._moments: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        if len(self._moments) < 10_000:
+            heapq.heappush(self._moments, time.monotonic() + max(seconds, 0.0))
+
+    def next_within(self, seconds: float) -> float:
+        """Return how long to wait: until the next moment, at most `seconds`."""
+        if not self._moments:
+            return seconds
+        return min(max(self._moments[0] - time.monotonic(), 0.0), seconds)
+
+    def drop_past(self) -> bool:
+        """Forget the moments that have come; return whether there were any."""
+        now, any_past = time.monotonic(), False
+        while self._moments and self._moments[0] <= now:
+            heapq.heappop(self._moments)
+            any_past = True
+        return any_past
+
+
+class Threads:
+    """Lanes are threads."""
+
+    def __init__(self) -> None:
+        self._alarms = _Alarms()
+        self._changed = threading.Condition()
+        self._lanes: set[threading.Thread] = set()
+        self.is_stopping = False
+
+    def ring_in(self, seconds: float) -> None:
+        with self._changed:
+            self._alarms.add(seconds)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self.is_stopping = True
+            self._changed.notify_all()
+
+    async def wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with self._changed:
+            while not self.is_stopping and not self._alarms.drop_past():
+                left = self._alarms.next_within(end - time.monotonic())
+                if end <= time.monotonic():
+                    return
+                self._changed.wait(left)
+
+    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
+        def run() -> None:
+            try:
+                drive(work())
+            finally:
+                self._lanes.discard(threading.current_thread())
+
+        lane = threading.Thread(target=run, name="projection_guard-lane", daemon=True)
+        self._lanes.add(lane)
+        lane.start()
+
+    def join(self, seconds: float | None) -> bool:
+        end = None if seconds is None else time.monotonic() + seconds
+        for lane in list(self._lanes):
+            lane.join(None if end is None else max(end - time.monotonic(), 0.0))
+        return not self._lanes
+
+
+class Tasks:
+    """Lanes are tasks of the loop on which the worker runs."""
+
+    def __init__(self) -> None:
+        self._alarms = _Alarms()
+        self._changed = asyncio.Event()
+        self.lanes: set[asyncio.Task[None]] = set()
+        self.is_stopping = False
+
+    def ring_in(self, seconds: float) -> None:
+        self._alarms.add(seconds)
+        self._changed.set()
+
+    def stop(self) -> None:
+        self.is_stopping = True
+        self._changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self.is_stopping and not self._alarms.drop_past() and loop.time() < end:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self._alarms.next_within(end - loop.time())):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(_as_coroutine(work), name="projection_guard-lane")
+        self.lanes.add(task)
+        task.add_done_callback(self.lanes.discard)
+
+
+async def _as_coroutine(work: Callable[[], Coroutine[object, None, None]]) -> None:
+    await work()

@@ -1,0 +1,18 @@
+"""Fixtures of the fault tests: a proxy in front of PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bed import Bed
+from tests.faults.proxy import Proxy
+
+
+@pytest.fixture
+def proxy(postgres_bed: Bed) -> Iterator[Proxy]:
+    """A proxy in front of the PostgreSQL of `postgres_bed`: its guards go through it, its own looks do not."""
+    with Proxy(postgres_bed.url) as made:
+        postgres_bed.url = made.url
+        yield made

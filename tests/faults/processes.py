@@ -1,0 +1,87 @@
+"""Starting victims, and doing things to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["ROOT", "Victim", "script"]
+
+ROOT = Path(__file__).parents[2]
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+
+
+class Victim:
+    """A process that runs `tests.faults.victim`; killed at the end, if it still lives."""
+
+    def __init__(self, **order: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.faults.victim", json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=_ENVIRONMENT,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """Read the next thing it says; "" when it has ended."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def lines(self) -> list[str]:
+        """Wait for its end and return everything it still has said."""
+        assert self.process.stdout is not None
+        said = [line.strip() for line in self.process.stdout]
+        assert self.process.wait(60) == 0
+        return said
+
+    def go_on(self) -> None:
+        """Let it return from the handler in which it hangs."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@contextmanager
+def script(text: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
+    """Run a script of a test's own in a process of its own; killed at the end, if it still lives."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", text, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=_ENVIRONMENT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()

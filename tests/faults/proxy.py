@@ -1,0 +1,298 @@
+"""A TCP proxy between the guard and PostgreSQL that reads the protocol and breaks it at one chosen place.
+
+    proxy.cut(at=3)                 # the connection ends right before the third message from the client
+    proxy.swallow(at=2)             # the second request is answered, the answer is lost, the connection ends
+    proxy.spoil(at=4)               # the fourth statement of the guard is an error
+    ...                             # the guard does something
+    assert proxy.disarm()           # has it happened?
+
+A cut is clean: what was sent before it has reached the server, which has ended the session, before the client sees
+that its connection is gone. `stays_away` then refuses every connection until `come_back()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from sqlalchemy.engine import make_url
+
+__all__ = ["COMMIT", "EVERY", "REQUEST", "STATEMENT", "Message", "Proxy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of the frontend: P parses, B binds, D describes, E executes, S syncs, Q is a simple query."""
+
+    kind: bytes
+    body: bytes
+
+    @property
+    def sql(self) -> str:
+        """The statement in a P or Q; "" in others."""
+        match self.kind:
+            case b"P":
+                return self.body.split(b"\0")[1].decode()
+            case b"Q":
+                return self.body.rstrip(b"\0").decode()
+            case _:
+                return ""
+
+    @property
+    def raw(self) -> bytes:
+        """As it goes over the wire."""
+        return self.kind + struct.pack("!I", len(self.body) + 4) + self.body
+
+    def spoiled(self) -> Message:
+        """Return the same message with a statement that is a syntax error."""
+        if self.kind == b"Q":
+            return Message(b"Q", b"injected fault\0")
+        name, _, rest = self.body.split(b"\0", 2)
+        return Message(b"P", b"\0".join((name, b"injected fault", rest)))
+
+
+Which = Callable[[Message], bool]
+
+
+def EVERY(message: Message) -> bool:  # noqa: N802  # these four are chosen from, like constants
+    """Every message of a session that has begun."""
+    return message.kind in b"PBDEQSHCF"
+
+
+def STATEMENT(message: Message) -> bool:  # noqa: N802
+    """The statements of the guard, not those of the tests' handlers."""
+    return bool(message.sql) and not re.search(r"\b(effects|counted)\b", message.sql)
+
+
+def REQUEST(message: Message) -> bool:  # noqa: N802
+    """What the server answers as a whole: a sync or a simple query."""
+    return message.kind in b"QS"
+
+
+def COMMIT(message: Message) -> bool:  # noqa: N802
+    """A statement that commits."""
+    return message.sql.upper().startswith("COMMIT")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Fault:
+    deed: Literal["cut", "swallow", "spoil", "strand"]
+    which: Which
+    at: int
+    stays_away: bool
+    seen: int = 0
+    is_done: bool = False
+
+    def hits(self, message: Message) -> bool:
+        if self.is_done or not self.which(message):
+            return False
+        self.seen += 1
+        self.is_done = self.seen == self.at
+        return self.is_done
+
+
+class _Link:
+    """One connection through the proxy."""
+
+    def __init__(self, proxy: Proxy, streams: list[Any]) -> None:
+        self.proxy = proxy
+        self.client_reader, self.client, self.server_reader, self.server = streams
+        self.swallows = False
+        self.is_cut = False
+        self.answered = asyncio.Event()
+
+    async def run(self) -> None:
+        """Carry messages until either side ends."""
+        (length,) = struct.unpack("!I", head := await self.client_reader.readexactly(4))
+        self.server.write(head + await self.client_reader.readexactly(length - 4))
+        up, down = asyncio.ensure_future(self.carry_messages()), asyncio.ensure_future(self.carry_down())
+        try:
+            await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+            if self.is_cut:
+                await asyncio.wait([up])
+        finally:
+            up.cancel()
+            down.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+            self.end()
+
+    def end(self) -> None:
+        """Close both sides."""
+        for writer in (self.server, self.client):
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    async def carry_messages(self) -> None:
+        while True:
+            head = await self.client_reader.readexactly(5)
+            (length,) = struct.unpack("!I", head[1:])
+            message = Message(head[:1], await self.client_reader.readexactly(length - 4))
+            fault = self.proxy.fault
+            if fault is None or not fault.hits(message):
+                self.server.write(message.raw)
+                continue
+            if fault.stays_away:
+                self.proxy.stay_away(but=self)
+            match fault.deed:
+                case "spoil":
+                    self.server.write(message.spoiled().raw)
+                case "swallow":
+                    self.swallows = True
+                    self.server.write(message.raw)
+                case "cut":
+                    await self.cut()
+                    return
+                case "strand":
+                    self.client.close()
+                    await self.answered.wait()
+                    return
+
+    async def cut(self) -> None:
+        """End the server's side; only when the server is done with it, the client's."""
+        self.is_cut = self.swallows = True
+        with contextlib.suppress(OSError):
+            self.server.write_eof()
+        await self.answered.wait()
+        self.client.close()
+
+    async def carry_down(self) -> None:
+        """Carry what the server says, message by message."""
+        try:
+            while True:
+                head = await self.server_reader.readexactly(5)
+                (length,) = struct.unpack("!I", head[1:])
+                body = await self.server_reader.readexactly(length - 4)
+                if not self.swallows:
+                    self.client.write(head + body)
+                elif head[:1] == b"Z" and not self.is_cut:
+                    self.client.close()
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError, OSError):
+            pass
+        finally:
+            self.answered.set()
+
+
+class Proxy:
+    """The proxy; a context manager. `url` is where the guard finds the database through it."""
+
+    def __init__(self, url: str) -> None:
+        self._target = make_url(url)
+        self.fault: _Fault | None = None
+        self.is_away = False
+        self._links: set[_Link] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """The database's URL through the proxy."""
+        through = self._target.set(host="127.0.0.1", port=self.port)
+        return through.update_query_dict({"sslmode": "disable", "gssencmode": "disable"}).render_as_string(
+            hide_password=False
+        )
+
+    # -- what can be asked for
+
+    def cut(self, *, at: int = 1, which: Which = EVERY, stays_away: bool = False) -> None:
+        """End the connection right before the `at`-th such message."""
+        self.fault = _Fault(deed="cut", which=which, at=at, stays_away=stays_away)
+
+    def swallow(self, *, at: int = 1, which: Which = REQUEST, stays_away: bool = False) -> None:
+        """Let the `at`-th such request be done by the server, lose its answer and end the connection."""
+        self.fault = _Fault(deed="swallow", which=which, at=at, stays_away=stays_away)
+
+    def spoil(self, *, at: int = 1, which: Which = STATEMENT) -> None:
+        """Make the `at`-th such statement an error."""
+        self.fault = _Fault(deed="spoil", which=which, at=at, stays_away=False)
+
+    def strand(self, *, at: int = 1, which: Which = EVERY) -> None:
+        """End the client's side only: the server goes on waiting for it, as it does when a link goes dead."""
+        self.fault = _Fault(deed="strand", which=which, at=at, stays_away=False)
+
+    def disarm(self) -> bool:
+        """Break nothing any more, let connections in again; return whether what was asked for has happened."""
+        fault, self.fault = self.fault, None
+        self.come_back()
+        return fault is not None and fault.is_done
+
+    def go_away(self) -> None:
+        """End all connections and refuse new ones."""
+        done = threading.Event()
+
+        def leave() -> None:
+            self.stay_away(but=None)
+            done.set()
+
+        self._loop.call_soon_threadsafe(leave)
+        assert done.wait(10)
+
+    def stay_away(self, but: _Link | None) -> None:
+        """On the loop: refuse new connections, and end those there are."""
+        self.is_away = True
+        for link in list(self._links):
+            if link is not but:
+                link.end()
+
+    def come_back(self) -> None:
+        """Let connections in again."""
+        self.is_away = False
+
+    # -- running
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_away:
+            writer.close()
+            return
+        try:
+            upstream = await asyncio.open_connection(self._target.host or "127.0.0.1", self._target.port or 5432)
+        except OSError:
+            writer.close()
+            return
+        link = _Link(self, [reader, writer, *upstream])
+        self._links.add(link)
+        try:
+            await link.run()
+        except (asyncio.IncompleteReadError, ConnectionError, OSError):
+            link.end()
+        finally:
+            self._links.discard(link)
+
+    async def _start(self) -> asyncio.Server:
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = self._loop.create_task(self._serve(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return await asyncio.start_server(accepted, "127.0.0.1", 0)
+
+    async def _stop(self, server: asyncio.Server) -> None:
+        server.close()
+        for link in list(self._links):
+            link.end()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(self._server), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()

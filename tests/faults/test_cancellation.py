@@ -1,0 +1,131 @@
+"""A task is cancelled at any of its awaits: no failure, no leaked connection, all exact when delivered again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.bed import Bed, GuardOnBed
+from tests.faults.scenes import Scene, guard_with, places
+
+
+class CancelledAt:
+    """Awaits a coroutine and cancels the task at its n-th suspension: as that begins, or in the moment it has ended."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], at: int, when: str) -> None:
+        self._work = work
+        self._at = at
+        self._when = when
+        self.suspensions = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        running = self._work.__await__()
+        resume: Callable[[], Any] = partial(running.send, None)
+        try:
+            while True:
+                try:
+                    waits_for = resume()
+                except StopIteration as finished:
+                    return finished.value
+                self._suspended(task, waits_for)
+                try:
+                    resume = partial(running.send, (yield waits_for))
+                except BaseException as error:
+                    resume = partial(running.throw, error)
+        finally:
+            del resume  # an error that its own frame holds would keep cursors alive
+
+    def _suspended(self, task: asyncio.Task[Any], waits_for: Any) -> None:
+        self.suspensions += 1
+        if self.suspensions != self._at:
+            return
+        if self._when == "as it begins" or waits_for is None:
+            task.cancel()
+        else:
+            waits_for.add_done_callback(lambda _: task.cancel())
+
+
+def cancelled(bed: Bed, work: Coroutine[Any, Any, Any], at: int, when: str) -> tuple[bool, Any]:
+    """Run work as a task of the bed's loop, cancelled at this suspension; return whether it was, and its result."""
+
+    async def run() -> tuple[bool, Any]:
+        at_await = CancelledAt(work, at, when)
+
+        async def as_task() -> Any:
+            return await at_await
+
+        task = asyncio.ensure_future(as_task())
+        await asyncio.wait([task])
+        if task.cancelled():
+            return True, None
+        return at_await.suspensions >= at, task.result()
+
+    return bed.run(run())  # type: ignore[no-any-return]
+
+
+def nothing_is_checked_out(bed: Bed, guard: GuardOnBed) -> bool:
+    """Return whether every connection has come back to its pool."""
+    bed.run(asyncio.sleep(0))
+    return bool(guard.real._engine.sync_engine.pool.checkedout() == 0)
+
+
+@pytest.mark.parametrize("when", ["as it begins", "as it ends"])
+@pytest.mark.parametrize("deed", ["deliver", "fail", "park", "redeliver", "retry by hand", "drain"])
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_cancelled_at_any_await_it_is_cancelled_and_nothing_else(
+    async_bed: Bed, kind: str, deed: str, when: str
+) -> None:
+    """What comes out is `CancelledError`; no failure is written, no connection stays out, no stream stays lent."""
+    bed = async_bed
+    guard, planned = guard_with(bed, kind)
+    for place in places(bed, kind, deed):
+        scene = Scene(bed, guard, planned, kind, deed=deed, stream=f"S{place}")
+        scene.prepare()
+        is_reached, _ = cancelled(bed, act(scene), place, when)
+        scene.check()
+        bed.wait_until(lambda: nothing_is_checked_out(bed, guard))
+        check_for_traces(bed, scene)
+        scene.finish()
+        if not is_reached:
+            assert place > 2
+            return
+    pytest.fail("the scene was not survived")
+
+
+async def act(scene: Scene) -> Any:
+    """Do what the scene does, as one coroutine."""
+    guard = scene.guard.real
+    match scene.deed:
+        case "retry by hand":
+            page = await guard.failures("P")
+            (failure,) = [f for f in page.items if f.stream_id == scene.stream]
+            return await guard.resolve(failure.id, "retry", actor="the test")
+        case "drain":
+            return await guard.worker().run_once()
+        case _:
+            return await scene.guard.publisher.publish(scene.event(2 if scene.deed == "park" else 1))
+
+
+def check_for_traces(bed: Bed, scene: Scene) -> None:
+    """Only the handler's own error may be on record, and a publish that is over holds no stream."""
+    errors = bed.rows(
+        "SELECT error_type FROM projection_failures WHERE stream_id = :stream", stream=scene.stream
+    ) + bed.rows("SELECT error_type FROM projection_attempts WHERE gate = :stream", stream=scene.stream)
+    expected = "ValueError" if scene.deed in ("fail", "park", "retry by hand") else None
+    assert {row.error_type.rpartition(".")[2] for row in errors} <= {expected}, errors
+    if scene.deed in ("deliver", "fail", "park", "redeliver"):
+        lent = bed.rows(
+            "SELECT lease_owner FROM projection_streams WHERE stream_id = :stream AND lease_owner IS NOT NULL",
+            stream=scene.stream,
+        )
+        assert not lent, "a stream stays lent to a publish that was cancelled"
+        tainted = bed.rows(
+            "SELECT 1 FROM projection_streams WHERE stream_id = :stream AND tainted", stream=scene.stream
+        )
+        assert not tainted

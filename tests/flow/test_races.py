@@ -1,0 +1,192 @@
+"""Two things at once that were seen to go wrong: resets, pauses, parking, probes and retries by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tenacity import wait_fixed
+
+from projection_guard import Breaker, FailureBusy, JsonCodec, RetryPolicy
+from tests.bed import Bed, Happened, happened, noted
+from tests.flow.acting import Valve, active_equals_open_rows, going, one_failure, states_of, statuses
+
+
+def state_row(bed: Bed) -> Any:
+    """Return what stands in the state of "P"."""
+    (row,) = bed.rows("SELECT state, reason, held_since FROM projection_states WHERE projection_name = 'P'")
+    return row
+
+
+def test_of_two_resets_at_once_the_later_one_wins(bed: Bed) -> None:
+    """Both wait for an apart call; then the first is refused, and the read model is cleared once."""
+    guard, valve = bed.guard(), Valve(bed)
+    guard.real.projection("P", handles=[Happened])(valve.apart(lambda event: None))
+    delivery = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
+    bed.wait_until(lambda: valve.reached == 1)
+    first = going(bed, lambda: guard.real.reset("P", actor="alice"))
+    bed.wait_until(lambda: state_row(bed).state == "resetting")
+    reason = state_row(bed).reason
+    second = going(bed, lambda: guard.real.reset("P", actor="bob"))
+    bed.wait_until(lambda: state_row(bed).reason != reason)
+    valve.open()
+    bed.wait_until(lambda: first.is_done and second.is_done and delivery.is_done)
+    second.answer()
+    with pytest.raises(FailureBusy, match="by somebody else"):
+        first.answer()
+    assert state_row(bed).state == "active"
+    done = bed.rows("SELECT actor FROM projection_audit_log WHERE action = 'reset_done'")
+    assert [row.actor for row in done] == ["bob"]
+
+
+class SlowToEncode(JsonCodec):
+    """Stops while A#2 is being parked: that happens under the lock of the stream's gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def encode(self, event: object) -> Any:
+        """Wait, then do it."""
+        if isinstance(event, Happened) and event.event_id == "A#2":
+            self.reached.set()
+            assert self.opened.wait(30)
+        return super().encode(event)
+
+
+def test_an_event_that_is_being_parked_while_a_reset_clears_the_gates_is_applied_afterwards(postgres_url: str) -> None:
+    """The gate it waits behind is spared, though it had not been parked when the reset began to clear."""
+    bed, codec = Bed("blocking", "postgresql", postgres_url), SlowToEncode()
+    guard = bed.guard(codec=codec)
+    clearing, cleared = threading.Event(), threading.Event()
+
+    def clear(_: object) -> None:
+        clearing.set()
+        assert cleared.wait(30)
+
+    bed.joined(guard, "P", noted("P"), on_reset=clear)
+    guard.publish(happened("A", 1))
+    reset = going(bed, lambda: guard.reset("P", actor="alice"))
+    assert clearing.wait(30)
+    delivery = going(bed, lambda: guard.publish(happened("A", 2)))
+    assert codec.reached.wait(30)
+    cleared.set()
+    bed.wait_until(lambda: bed.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+    codec.opened.set()
+    bed.wait_until(lambda: reset.is_done and delivery.is_done)
+    reset.answer()
+    assert statuses(delivery.answer()) == ["parked"]
+    guard.work()
+    assert states_of(bed, "P") == {"A#2": "applied"}
+    assert bed.effects("P") == [("A", 1), ("A", 2)]
+    bed.close()
+
+
+def test_pause_waits_for_an_apart_claim_that_has_read_the_state_from_before(postgres_bed: Bed) -> None:
+    """It waits for its stream's row, and will be granted: no handler begins after pause has returned."""
+    bed, seen = postgres_bed, list[str]()
+    guard = bed.guard()
+    bed.apart(guard, "P", lambda event: seen.append(event.event_id))
+    guard.publish(happened("A", 1))
+    with bed.engine.connect() as somebody, somebody.begin():
+        somebody.execute(text("SELECT 1 FROM projection_streams WHERE stream_id = 'A' FOR UPDATE"))
+        delivery = going(bed, lambda: guard.publisher.publish(happened("A", 2)))
+        bed.wait_until(lambda: bed.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        paused = going(bed, lambda: pausing(bed, guard, seen))
+        bed.wait_until(lambda: state_row(bed).state == "paused")
+        end = time.monotonic() + 0.5  # as long as a pause that does not wait would need to return
+        bed.wait_until(lambda: paused.is_done or time.monotonic() > end)
+    bed.wait_until(lambda: paused.is_done and delivery.is_done)
+    paused.answer()
+    assert seen[-1] == "paused"
+    assert set(states_of(bed, "P").values()) <= {"applied", "parked"}
+
+
+def pausing(bed: Bed, guard: Any, seen: list[str]) -> Any:
+    """Pause, and say when that returned."""
+    if not bed.is_async:
+        guard.real.pause("P", actor="alice")
+        return seen.append("paused")
+
+    async def pause() -> None:
+        await guard.real.pause("P", actor="alice")
+        seen.append("paused")
+
+    return pause()
+
+
+def probe_is_due(bed: Bed) -> None:
+    """Let the next probe come due."""
+    past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+    bed.change(f"UPDATE projection_states SET probe_at = {past} WHERE probe_at IS NOT NULL")
+
+
+def test_a_probe_that_could_try_nothing_does_not_end_the_hold(bed: Bed) -> None:
+    """The only failure is being tried by hand: nobody knows whether the outage is over."""
+    guard = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600), breaker=Breaker(failures=1, streams=1)))
+    valve, calls = Valve(bed), list[str]()
+
+    def fails(event: Happened) -> None:
+        calls.append(event.event_id)
+        raise ValueError("away")
+
+    guard.real.projection("P", handles=[Happened])(valve.apart(fails))
+    first = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
+    valve.open()
+    bed.wait_until(lambda: first.is_done)
+    assert state_row(bed).held_since is not None
+    valve.close()
+    failure_id = one_failure(guard).id
+    by_hand = going(bed, lambda: guard.real.resolve(failure_id, "retry", actor="alice"))
+    bed.wait_until(lambda: valve.reached == 2)
+    probe_is_due(bed)
+    guard.work()
+    assert state_row(bed).held_since is not None
+    assert calls == ["A#1"]
+    valve.open()
+    bed.wait_until(lambda: by_hand.is_done)
+    assert state_row(bed).held_since is not None
+
+
+def test_the_end_of_an_outage_leaves_an_attempt_that_is_under_way_alone(bed: Bed) -> None:
+    """Its lease is not taken away with the retries that are given back: nobody else tries the event meanwhile."""
+    breaker = Breaker(failures=2, streams=2)
+    guard, valve = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600), breaker=breaker)), Valve(bed)
+    away, calls = [True], list[str]()
+
+    def body(event: Happened) -> None:
+        calls.append(event.event_id)
+        if away:
+            raise ValueError("away")
+
+    guard.real.projection("P", handles=[Happened])(valve.apart(body, only="A#1"))
+    valve.open()
+    for stream in "AB":
+        bed.run(guard.real.publisher().publish(happened(stream, 1)))
+    assert state_row(bed).held_since is not None
+    valve.close()
+    away.clear()
+    of_a = next(failure for failure in guard.failures("P").items if failure.stream_id == "A")
+    by_hand = going(bed, lambda: guard.real.resolve(of_a.id, "retry", actor="alice"))
+    bed.wait_until(lambda: valve.reached == 2)
+    for _ in range(3):
+        probe_is_due(bed)
+        guard.work()
+    assert state_row(bed).held_since is None
+    make_only_due(bed)
+    guard.work()
+    assert calls.count("A#1") == 1
+    valve.open()
+    bed.wait_until(lambda: by_hand.is_done)
+    assert by_hand.answer().status == "applied"
+    assert (calls.count("A#1"), states_of(bed, "P")) == (2, {"A#1": "applied", "B#1": "applied"})
+    assert active_equals_open_rows(bed)
+
+
+def make_only_due(bed: Bed) -> None:
+    """Let every planned retry come due; leases stay."""
+    past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+    bed.change(f"UPDATE projection_failures SET next_retry_at = {past} WHERE next_retry_at IS NOT NULL")

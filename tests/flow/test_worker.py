@@ -1,0 +1,243 @@
+"""The worker in the process: how it starts and stops, what it shares with others, that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+from tenacity import stop_never, wait_fixed
+
+from projection_guard import ConfigurationError, RetryPolicy
+from tests.bed import Bed, GuardOnBed, Happened, happened, noted
+from tests.flow.acting import Planned, Valve, going, listed, make_due, states_of, statuses
+
+SOON = RetryPolicy(wait=wait_fixed(0.05), stop=stop_never, breaker=None)
+
+
+def ours(bed: Bed) -> list[str]:
+    """Name the threads and tasks of the library's that are alive."""
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("projection_guard")]
+
+    async def tasks() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("projection_guard")]
+
+    return threads + (bed.run(tasks()) if bed.is_async else [])
+
+
+def all_applied(bed: Bed, name: str = "P") -> bool:
+    """Return whether every event of a projection has been applied."""
+    return set(states_of(bed, name).values()) == {"applied"}
+
+
+def broken_guard(bed: Bed, **options: Any) -> tuple[GuardOnBed, Planned]:
+    """Return a guard on which A#1 has failed, and A#2 waits."""
+    guard, planned = bed.guard(retry=SOON, **options), Planned("P", "A#1")
+    planned.register(bed, guard, "joined")
+    for n in (1, 2):
+        guard.publish(happened("A", n))
+    return guard, planned
+
+
+def guard_with_failures(bed: Bed, streams: str) -> tuple[GuardOnBed, Valve]:
+    """Return a guard on which the first event of each stream has failed; retries go well, once the valve is opened."""
+    guard, valve, failing = bed.guard(retry=SOON), Valve(bed), [True]
+
+    def body(event: Happened) -> None:
+        if failing[0]:
+            raise ValueError("planned")
+
+    guard.real.projection("P", handles=[Happened])(valve.apart(body))
+    valve.open()
+    for stream in streams:
+        guard.publish(happened(stream, 1))
+    failing[0] = False
+    valve.close()
+    return guard, valve
+
+
+def test_a_worker_works_until_it_is_stopped_and_leaves_nothing_behind(bed: Bed) -> None:
+    """Started, it heals; stopped, none of its threads and tasks is left, and nothing is done any more."""
+    guard, planned = broken_guard(bed)
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    assert bed.run(_value(lambda: worker.is_running))
+    planned.heal()
+    bed.wait_until(lambda: all_applied(bed))
+    assert bed.run(worker.stop()) is True
+    assert ours(bed) == []
+    planned.failing.add("B#1")
+    guard.publish(happened("B", 1))
+    planned.heal()
+    assert states_of(bed, "P")["B#1"] == "failed"
+
+
+async def _value(call: Any) -> Any:
+    """Call something that needs a running loop, or none."""
+    return call()
+
+
+def test_it_can_be_started_again(bed: Bed) -> None:
+    """Stopping is no end; stopping twice and starting twice are no errors."""
+    guard, planned = broken_guard(bed)
+    worker = guard.real.worker(poll_seconds=0.05)
+    for _ in range(2):
+        bed.run(_value(worker.start))
+        bed.run(_value(worker.start))
+        bed.run(worker.stop())
+        bed.run(worker.stop())
+    bed.run(_value(worker.start))
+    planned.heal()
+    bed.wait_until(lambda: all_applied(bed))
+    bed.run(worker.stop())
+    assert ours(bed) == []
+
+
+def test_run_blocks_until_stop(bed: Bed) -> None:
+    """`run()` is for a process that does nothing else; the guard starts no second worker beside it."""
+    guard, planned = broken_guard(bed, worker="auto")
+    bed.run(guard.real.close())
+    worker = guard.real.worker(poll_seconds=0.05)
+    running = going(bed, worker.run)
+    bed.wait_until(lambda: bed.run(_value(lambda: worker.is_running)))
+    guard.publish(happened("A", 3))
+    planned.heal()
+    bed.wait_until(lambda: all_applied(bed))
+    assert [name for name in ours(bed) if name == "projection_guard-worker"] == ["projection_guard-worker"]
+    assert not running.is_done
+    bed.run(worker.stop())
+    bed.wait_until(lambda: running.is_done)
+    running.answer()
+
+
+def test_stop_waits_for_the_event_in_hand(bed: Bed) -> None:
+    """Asked to stop in the middle of a handler, it settles that event; the rest is left to the next worker."""
+    guard, valve = guard_with_failures(bed, "ABC")
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    bed.wait_until(lambda: valve.reached > 3)
+    stopped = going(bed, worker.stop)
+    bed.wait_until(lambda: worker._hands.is_stopping)
+    assert not stopped.is_done
+    valve.open()
+    bed.wait_until(lambda: stopped.is_done)
+    assert stopped.answer() is True
+    assert sorted(states_of(bed, "P").values()) == ["applied", "failed", "failed"]
+    make_due(bed)
+    guard.work()
+    assert all_applied(bed)
+
+
+def test_stop_with_a_time_limit_says_that_it_took_longer(bed: Bed) -> None:
+    """Nothing is lost: the attempt was counted before, and its lease ends."""
+    guard, valve = guard_with_failures(bed, "A")
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    bed.wait_until(lambda: valve.reached > 1)
+    assert bed.run(worker.stop(0.05)) is False
+    valve.open()
+
+    def is_taken_over() -> bool:
+        make_due(bed)
+        guard.work()
+        return all_applied(bed)
+
+    bed.wait_until(is_taken_over)
+
+
+def test_as_a_context_manager(bed: Bed) -> None:
+    """`with guard.worker():`, `async with guard.worker():`."""
+    healed = asyncio.Event()
+    guard, planned = broken_guard(bed, observers=[lambda notice: healed.set() if notice.kind == "drained" else None])
+    planned.heal()
+    if bed.is_async:
+
+        async def block() -> None:
+            async with guard.real.worker(poll_seconds=0.05), asyncio.timeout(20):
+                await healed.wait()
+
+        bed.run(block())
+    else:
+        with guard.real.worker(poll_seconds=0.05):
+            bed.wait_until(lambda: all_applied(bed))
+    assert all_applied(bed)
+    assert ours(bed) == []
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("external", []), ("auto", ["projection_guard-worker"])])
+def test_the_guards_own_worker_is_there_if_nobody_forbids_it(bed: Bed, choice: str, expected: list[str]) -> None:
+    """With `worker="auto"` the first event starts one; closing the guard ends it."""
+    guard = bed.guard(worker=choice)
+    bed.joined(guard, "P", noted("P"))
+    assert ours(bed) == []
+    guard.publish(happened("A", 1))
+    bed.wait_until(lambda: [name for name in ours(bed) if name.endswith("-worker")] == expected)
+    bed.run(guard.real.close())
+    assert ours(bed) == []
+
+
+def test_a_round_is_bounded_by_its_batch(bed: Bed) -> None:
+    """`batch=2`: two retries, and it says that there is more."""
+    guard, planned = bed.guard(), Planned("P", *(f"S{n}#1" for n in range(5)))
+    planned.register(bed, guard, "joined")
+    for n in range(5):
+        guard.publish(happened(f"S{n}", 1))
+    planned.heal()
+    done = [guard.work(batch=2) for _ in range(3)]
+    assert [(round_.retried, round_.has_more) for round_ in done] == [(2, True), (2, True), (1, False)]
+    assert all_applied(bed)
+
+
+@pytest.mark.parametrize("options", [{"poll_seconds": 0}, {"poll_seconds": -1}, {"batch": 0}, {"batch": 10_001}])
+def test_options_that_cannot_be(sqlite_bed: Bed, options: dict[str, Any]) -> None:
+    """Refused with the bounds."""
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        sqlite_bed.guard().real.worker(**options)
+
+
+def test_two_projections_are_worked_on_side_by_side(bed: Bed) -> None:
+    """One whose handler hangs in its retry keeps the other's waiting no longer."""
+    guard, valve, failing = bed.guard(retry=SOON), Valve(bed), [True]
+
+    def hangs(event: Happened) -> None:
+        if failing[0]:
+            raise ValueError("planned")
+
+    def quick(event: Happened, connection: Connection) -> None:
+        listed("quick")(event, connection)
+        if failing[0]:
+            raise ValueError("planned")
+
+    guard.real.projection("slow", handles=[Happened])(valve.apart(hangs))
+    bed.joined(guard, "quick", quick)
+    valve.open()
+    assert statuses(guard.publish(happened("A", 1))) == ["failed", "failed"]
+    failing[0] = False
+    valve.close()
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    bed.wait_until(lambda: all_applied(bed, "quick"))
+    assert states_of(bed, "slow") == {"A#1": "failed"}
+    valve.open()
+    bed.wait_until(lambda: all_applied(bed, "slow"))
+    bed.run(worker.stop())
+
+
+def test_a_cancelled_worker_leaves_what_is_in_hand_to_the_next(async_bed: Bed) -> None:
+    """The task that runs it is cancelled, as a server does at its end: no task is left, the event is taken over."""
+    bed = async_bed
+    guard, valve = guard_with_failures(bed, "A")
+    running = going(bed, guard.real.worker(poll_seconds=0.05).run)
+    bed.wait_until(lambda: valve.reached > 1)
+
+    async def cancel() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name() == "projection_guard-worker":
+                task.cancel()
+
+    bed.run(cancel())
+    bed.wait_until(lambda: running.is_done)
+    assert isinstance(running.error, asyncio.CancelledError)
+    assert ours(bed) == []
+    valve.open()
+    make_due(bed)
+    guard.work()
+    assert all_applied(bed)
