@@ -323,10 +323,11 @@ def test_the_runbooks_queries_work_as_they_stand(postgres_bed: Bed) -> None:
 
 def test_the_three_contract_tables_have_these_columns_and_no_others(blocking_bed: Bed) -> None:
     """Dashboards rely on them: 23, 8 and 11."""
-    columns = {
-        table: list(blocking_bed.engine.connect().execute(text(f"SELECT * FROM {table}")).keys())
-        for table in ("projection_failures", "projection_checkpoints", "projection_health_metrics")
-    }
+    with blocking_bed.engine.connect() as connection:
+        columns = {
+            table: list(connection.execute(text(f"SELECT * FROM {table}")).keys())
+            for table in ("projection_failures", "projection_checkpoints", "projection_health_metrics")
+        }
     assert [len(names) for names in columns.values()] == [23, 8, 11]
     assert set(columns["projection_checkpoints"]) == {
         "projection_name", "last_event_id", "last_event_type", "last_event_sequence", "checkpoint_at",
