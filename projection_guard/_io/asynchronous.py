@@ -16,9 +16,10 @@ from sqlalchemy.util import greenlet_spawn
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
-from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, in_turn, pipelines, unreachable
+from . import sqlite
+from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, pipelines, unreachable
 from .calling import overran, refuse_coroutine
-from .engines import LentConnection, begin_immediate
+from .engines import LentConnection
 from .protocol import Call, Rows, Transaction
 
 __all__ = ["AsyncIO"]
@@ -49,7 +50,7 @@ class AsyncTransaction:
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements in one round trip, or one after the other."""
         if not self._is_pipelined:
-            return await self.connection.run_sync(in_turn, statements)
+            return await self._on_sqlite(statements)
         driver: Any = self._lent.connection.driver_connection
         try:
             async with driver.lock:
@@ -57,6 +58,13 @@ class AsyncTransaction:
         except BaseException:
             if driver.closed or driver.broken:
                 await self.connection.invalidate()
+            raise
+
+    async def _on_sqlite(self, statements: Sequence[Bound]) -> list[Rows]:
+        try:
+            return await sqlite.in_turn_async(self._lent, statements)
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.ensure_future(self.connection.invalidate()))
             raise
 
     async def run(self, work: Callable[[Connection], T]) -> T:
@@ -137,14 +145,15 @@ class AsyncIO:
     async def begin(self) -> Transaction:
         """Open a transaction."""
         connection, lent = await self._connect(self._engine)
+        transaction = AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
         try:
             _ = await connection.begin()
             if self._is_sqlite:
-                await self._wait_for_the_writer(connection)
+                await self._wait_for_the_writer(transaction, lent)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
-        return AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
+        return transaction
 
     async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:
@@ -154,15 +163,19 @@ class AsyncIO:
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine.sync_engine)) from error
 
-    async def _wait_for_the_writer(self, connection: AsyncConnection) -> None:
+    async def _wait_for_the_writer(self, transaction: AsyncTransaction, lent: LentConnection) -> None:
         end = asyncio.get_running_loop().time() + _LONGEST_BUSY_SECONDS
         while True:
             try:
-                return await connection.run_sync(begin_immediate)
+                if not sqlite.is_prepared(lent):
+                    await transaction.connection.run_sync(sqlite.prepare)
+                await transaction.together(sqlite.BEGIN)
             except SQLAlchemyError as error:
                 if trouble(error) is not Trouble.REDO or asyncio.get_running_loop().time() > end:
                     raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
                 await asyncio.sleep(0.01)
+            else:
+                return
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""

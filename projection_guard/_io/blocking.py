@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import ConfigurationError, StoreUnavailable
-from . import forking
+from . import forking, sqlite
 from .calling import LeftBehind, call_now
-from .engines import LentConnection, begin_immediate
+from .engines import LentConnection
 from .heartbeats import Heartbeats
 from .protocol import Call, Rows, Transaction, drive
 
@@ -47,7 +47,7 @@ class BlockingTransaction:
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements in one round trip, or one after the other."""
         if not self._is_pipelined:
-            return in_turn(self.connection, statements)
+            return sqlite.in_turn(self.connection, statements)
         driver: Any = self.connection.connection.driver_connection
         try:
             with driver.lock:
@@ -150,11 +150,15 @@ class BlockingIO:
         end = time.monotonic() + _LONGEST_BUSY_SECONDS
         while True:
             try:
-                return begin_immediate(connection)
+                if not sqlite.is_prepared(connection):
+                    sqlite.prepare(connection)
+                sqlite.in_turn(connection, sqlite.BEGIN)
             except SQLAlchemyError as error:
                 if trouble(error) is not Trouble.REDO or time.monotonic() > end:
                     raise StoreUnavailable(unreachable(self._engine)) from error
                 time.sleep(0.01)
+            else:
+                return
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
@@ -240,15 +244,6 @@ def exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *,
 
     rows: list[Rows] = driver.wait(exchange(driver.pgconn, statements, names_of(driver, info), begins=begins))
     return rows
-
-
-def in_turn(connection: Connection, statements: Sequence[Bound]) -> list[Rows]:
-    """Run statements one after the other."""
-    results: list[Rows] = []
-    for statement in statements:
-        result = connection.exec_driver_sql(statement.sql, statement.parameters)
-        results.append(result.all() if result.returns_rows else ())
-    return results
 
 
 def in_schema(connection: Connection, schema: str | None, work: Callable[[Connection], T]) -> T:

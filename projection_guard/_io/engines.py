@@ -24,15 +24,12 @@ __all__ = [
     "LentConnection",
     "async_engine_for",
     "async_view",
-    "begin_immediate",
     "engine_for",
     "view",
 ]
 
-_PREPARED: Final = "projection_guard.prepared"
 SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
 _DRIVERS: Final = {"postgresql": frozenset({"psycopg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
-_BUSY_MILLISECONDS: Final = 10_000
 _PATIENCE_SECONDS: Final = 0.25
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
@@ -217,22 +214,3 @@ def async_view(engine: AsyncEngine) -> AsyncEngine:
     guarded = engine.execution_options(projection_guard=True)
     guarded.sync_engine.hide_parameters = True
     return guarded
-
-
-def begin_immediate(connection: Connection) -> None:
-    """Begin a writing transaction on SQLite: a deferred one that reads first cannot wait for its lock later."""
-    if not connection.info.get(_PREPARED):
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-        if connection.exec_driver_sql("PRAGMA journal_mode").scalar() not in ("wal", "memory"):
-            _end_stray_transaction(connection)
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        connection.info[_PREPARED] = True
-    _end_stray_transaction(connection)
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _end_stray_transaction(connection: Connection) -> None:
-    """End the deferred transaction that a host's own `begin` hook may have opened; nothing was written in it."""
-    driver = connection.connection.driver_connection
-    if getattr(driver, "in_transaction", False):
-        connection.exec_driver_sql("ROLLBACK")

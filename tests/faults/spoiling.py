@@ -23,12 +23,23 @@ class SqliteSpoiler:
     """Breaks the `at`-th statement or COMMIT of the guard; `after` lets a COMMIT be done and then says it was not."""
 
     def __init__(self, bed: Bed) -> None:
+        spoiler = self
+
+        class Spoiled(sqlite3.Connection):
+            """What the guard hands to the driver itself passes by here, all else by SQLAlchemy's event."""
+
+            def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+                if spoiler._hits():
+                    return super().execute("injected fault")
+                return super().execute(statement, *parameters)
+
+        options: Any = {"connect_args": {"factory": Spoiled}}
         if bed.is_async:
-            asynchronous = create_async_engine(bed.url.replace("sqlite:", "sqlite+aiosqlite:"))
+            asynchronous = create_async_engine(bed.url.replace("sqlite:", "sqlite+aiosqlite:"), **options)
             self.engine: Any = asynchronous
             sync: Engine = asynchronous.sync_engine
         else:
-            self.engine = sync = create_engine(bed.url)
+            self.engine = sync = create_engine(bed.url, **options)
         self._at = 0
         self._seen = 0
         self._after = False
