@@ -14,7 +14,7 @@ from ._found import PostgresNotFound
 
 __all__ = ["cluster"]
 
-DURABLE = {"max_connections": "200", "timezone": "UTC", "log_timezone": "UTC"}
+DURABLE = {"max_connections": "200", "max_prepared_transactions": "10", "timezone": "UTC", "log_timezone": "UTC"}
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 

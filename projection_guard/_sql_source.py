@@ -1,0 +1,317 @@
+"""Events from a table of the application's own, read in the order of their sequence; holes are held until final.
+
+Numbers of a sequence are drawn before the transaction that draws them can be seen, and some are never used. A reader
+that took the next number it sees for the next event would miss those that come later. `_store.log` has the rule.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Final, TypedDict, TypeVar, Unpack
+
+from sqlalchemy import Connection, Engine, RowMapping, create_engine, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from ._model import EventRecord
+from ._source import Batch, Recorded, Skipped, check_range
+from ._store import log as logs
+from .errors import ConfigurationError, SourceError
+
+__all__ = ["AsyncSqlEventSource", "SqlEventSource"]
+
+T = TypeVar("T")
+log = logging.getLogger("projection_guard")
+Decode = Callable[[Mapping[str, object]], object]
+
+
+class LogOptions(TypedDict, total=False):
+    """What can be said of a log: its schema, its columns' names, how a row becomes an event, the last resort.
+
+    Without more, the columns are named `sequence`, `event_id`, `event_type` and `stream_id`.
+    """
+
+    schema: str | None
+    sequence: str
+    event_id: str
+    event_type: str
+    stream_id: str | None
+    decode: Decode | None
+    give_up_after: timedelta | None
+
+
+_EMPTY: Final = "nobody was left who could have filled it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hold:
+    """Who was writing into the log when `seen` could be seen already: one of them may fill a hole before it."""
+
+    seen: int
+    writers: frozenset[str]
+    since: float
+
+
+def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the ranges between `after` and the last sequence in which there is nothing, ends included."""
+    found: list[tuple[int, int]] = []
+    for sequence in sequences:
+        if sequence > after + 1:
+            found.append((after + 1, sequence - 1))
+        after = sequence
+    return found
+
+
+class _Reader:
+    """Reads one log table over a connection that is given; keeps what it waits for between two reads."""
+
+    def __init__(self, table: str, options: LogOptions) -> None:
+        self._name = table
+        self._options = options
+        self._decode: Decode = options.get("decode") or dict
+        give_up_after = options.get("give_up_after")
+        self._give_up_seconds = None if give_up_after is None else give_up_after.total_seconds()
+        if self._give_up_seconds is not None and self._give_up_seconds <= 0:
+            raise ConfigurationError(f"give_up_after= takes a time above 0, not {give_up_after!r}")
+        self._found: logs.LogTable | None = None
+        self._hold: _Hold | None = None
+
+    def read(self, connection: Connection, after: int, limit: int, until: int | None) -> Batch:
+        table = self._table(connection)
+        rows = logs.page(connection, table, after, limit, until)
+        end = self._end(connection, table, rows, after, limit, until)
+        open_holes = holes(after, [*self._sequences(rows), end + 1])
+        if not open_holes:
+            return self._batch(rows, position=max(end, after))
+        final, reason = self._final_up_to(connection, table, hole=open_holes[0], seen=end)
+        if final < open_holes[0][1]:
+            before = open_holes[0][0] - 1
+            ready = [row for row in rows if self._sequence(row) <= before]
+            return self._batch(ready, position=before, is_held=True)
+        rows = logs.page(connection, table, after, limit, final)
+        end = final if len(rows) < limit else self._sequence(rows[-1])
+        skipped = [
+            Skipped(first=first, last=last, reason=reason)
+            for first, last in holes(after, [*self._sequences(rows), end + 1])
+        ]
+        return self._batch(rows, position=end, skipped=skipped)
+
+    def _end(
+        self,
+        connection: Connection,
+        table: logs.LogTable,
+        rows: Sequence[RowMapping],
+        after: int,
+        limit: int,
+        until: int | None,
+    ) -> int:
+        """Return how far these rows reach: to the last of them, or to `until` where the log is beyond that."""
+        last = self._sequence(rows[-1]) if rows else after
+        if until is None or len(rows) >= limit or last == until:
+            return last
+        return until if logs.page(connection, table, until, 1, None) else last
+
+    def _final_up_to(
+        self, connection: Connection, table: logs.LogTable, *, hole: tuple[int, int], seen: int
+    ) -> tuple[int, str]:
+        """Return up to where holes are final now, and why; below this one where it is not yet.
+
+        Who wrote when something behind a hole was seen first is looked up once, and then waited for: those who came
+        later drew higher numbers, and would be waited for without an end.
+        """
+        first, last = hole
+        writers = logs.writers(connection, table)
+        hold = self._hold
+        if hold is None or hold.seen < last:
+            hold = self._hold = _Hold(seen=seen, writers=writers, since=monotonic())
+        if not any(writer in hold.writers or logs.is_prepared(writer) for writer in writers):
+            return hold.seen, _EMPTY
+        waited = monotonic() - hold.since
+        if self._give_up_seconds is None or waited < self._give_up_seconds:
+            return first - 1, ""
+        log.warning("%s: gave up waiting for sequence %d, which a transaction may still write", table.name, first)
+        return hold.seen, f"given up after {waited:.0f} s, with transactions open that may still fill it"
+
+    def head(self, connection: Connection) -> int:
+        return logs.head(connection, self._table(connection))
+
+    def get(self, connection: Connection, event_id: str) -> Recorded | None:
+        row = logs.one(connection, self._table(connection), event_id)
+        return None if row is None else self._recorded(row)
+
+    def _table(self, connection: Connection) -> logs.LogTable:
+        if self._found is None:
+            options = self._options
+            self._found = logs.find_table(
+                connection,
+                self._name,
+                options.get("schema"),
+                sequence=options.get("sequence", "sequence"),
+                event_id=options.get("event_id", "event_id"),
+                event_type=options.get("event_type", "event_type"),
+                stream_id=options.get("stream_id", "stream_id"),
+            )
+        return self._found
+
+    def _sequence(self, row: RowMapping) -> int:
+        assert self._found is not None
+        return int(row[self._found.sequence])
+
+    def _sequences(self, rows: Sequence[RowMapping]) -> list[int]:
+        return [self._sequence(row) for row in rows]
+
+    def _batch(
+        self, rows: Sequence[RowMapping], *, position: int, skipped: Sequence[Skipped] = (), is_held: bool = False
+    ) -> Batch:
+        events = tuple(self._recorded(row) for row in rows)
+        return Batch(events=events, position=position, skipped=tuple(skipped), is_held=is_held)
+
+    def _recorded(self, row: RowMapping) -> Recorded:
+        assert self._found is not None
+        found = self._found
+        stream = None if found.stream_id is None else row[found.stream_id]
+        sequence = self._sequence(row)
+        record = EventRecord(
+            event_id=str(row[found.event_id]),
+            event_type=str(row[found.event_type]),
+            sequence=sequence,
+            stream_id=None if stream is None else str(stream),
+        )
+        try:
+            event = self._decode({column.key: row[column] for column in found.table.c})
+        except Exception as error:
+            return Recorded(sequence=sequence, event=None, record=record, error=error)
+        return Recorded(sequence=sequence, event=event, record=record)
+
+
+def _url(database: str | URL) -> URL:
+    try:
+        return make_url(database)
+    except (ArgumentError, ValueError):  # theirs may quote the URL, password and all
+        raise ConfigurationError("The event log's database URL cannot be read") from None
+
+
+def _unread(reader: str, error: SQLAlchemyError) -> SourceError:
+    return SourceError(f"The event log {reader!r} could not be read: its database answered with {type(error).__name__}")
+
+
+class SqlEventSource:
+    """An event log in a SQL table, of any database: the guard's, or another one.
+
+    `table` has one row per event; `sequence=`, `event_id=`, `event_type=` and `stream_id=` name its columns (no stream:
+    None), `schema=` its schema. `decode=` makes the event of a row, given as a dict by column; without it that dict is
+    the event. PostgreSQL and SQLite are read safely. `give_up_after=` is a last resort: a hole that a transaction may
+    still fill is skipped after that time, recorded, and what is committed into it later is missed.
+    """
+
+    def __init__(
+        self,
+        database: str | URL | Engine,
+        table: str,
+        **options: Unpack[LogOptions],
+    ) -> None:
+        self._owns_engine = not isinstance(database, Engine)
+        self._engine = database if isinstance(database, Engine) else _engine(database)
+        _check_dialect(self._engine.dialect.name)
+        self._table = table
+        self._reader = _Reader(table, options)
+
+    def read(self, after: int, limit: int, until: int | None = None) -> Batch:
+        """Return the next events; never waits. Raises `ConfigurationError` for a log that cannot be read safely."""
+        check_range(after, limit, until)
+        return self._with(lambda connection: self._reader.read(connection, after, limit, until))
+
+    def head(self) -> int:
+        """Return the highest sequence that can be seen now, 0 for an empty log."""
+        return self._with(self._reader.head)
+
+    def get(self, event_id: str) -> Recorded | None:
+        """Return one event; None where the log has none of this id."""
+        return self._with(lambda connection: self._reader.get(connection, event_id))
+
+    def _with(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return work(connection.execution_options(isolation_level="AUTOCOMMIT"))
+        except SQLAlchemyError as error:
+            raise _unread(self._table, error) from error
+
+    def close(self) -> None:
+        """Close the connections, if the source made the engine."""
+        if self._owns_engine:
+            self._engine.dispose()
+
+
+class AsyncSqlEventSource:
+    """The same, awaited, on an `AsyncEngine` or a URL."""
+
+    def __init__(
+        self,
+        database: str | URL | AsyncEngine,
+        table: str,
+        **options: Unpack[LogOptions],
+    ) -> None:
+        self._owns_engine = not isinstance(database, AsyncEngine)
+        self._engine = database if isinstance(database, AsyncEngine) else _async_engine(database)
+        _check_dialect(self._engine.dialect.name)
+        self._table = table
+        self._reader = _Reader(table, options)
+
+    async def read(self, after: int, limit: int, until: int | None = None) -> Batch:
+        """Return the next events; never waits for one. Raises `ConfigurationError` for an unsafe log."""
+        check_range(after, limit, until)
+        return await self._with(lambda connection: self._reader.read(connection, after, limit, until))
+
+    async def head(self) -> int:
+        """Return the highest sequence that can be seen now, 0 for an empty log."""
+        return await self._with(self._reader.head)
+
+    async def get(self, event_id: str) -> Recorded | None:
+        """Return one event; None where the log has none of this id."""
+        return await self._with(lambda connection: self._reader.get(connection, event_id))
+
+    async def _with(self, work: Callable[[Connection], T]) -> T:
+        try:
+            async with self._engine.connect() as connection:
+                connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                return await connection.run_sync(work)
+        except SQLAlchemyError as error:
+            raise _unread(self._table, error) from error
+
+    async def close(self) -> None:
+        """Close the connections, if the source made the engine."""
+        if self._owns_engine:
+            await self._engine.dispose()
+
+
+def _engine(database: str | URL) -> Engine:
+    url = _url(database)
+    try:
+        return create_engine(url, hide_parameters=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            f"There is no driver installed for {url.drivername}, the event log's database"
+        ) from error
+
+
+def _async_engine(database: str | URL) -> AsyncEngine:
+    url = _url(database)
+    try:
+        return create_async_engine(url, hide_parameters=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            f"There is no driver installed for {url.drivername}, the event log's database"
+        ) from error
+
+
+def _check_dialect(name: str) -> None:
+    if name not in ("postgresql", "sqlite"):
+        raise ConfigurationError(
+            f"A log on {name} cannot be read safely by its sequence: the guard does not know there who is still "
+            "writing. Write an EventSource of your own that does; docs/sources.md says what it has to know"
+        )

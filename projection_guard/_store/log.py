@@ -1,0 +1,177 @@
+"""An event log in a SQL table: its pages, its head, and who may still write into one of its holes.
+
+On PostgreSQL whoever inserts holds a RowExclusiveLock on the table from before the sequence's number is drawn until
+after his rows can be seen. So a hole is final once all who held that lock, when something behind the hole could be seen
+already, have let it go, and it is still empty then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, MetaData, RowMapping, Select, Table, func, inspect, select, text
+from sqlalchemy.exc import NoSuchTableError
+
+from ..errors import ConfigurationError
+
+__all__ = ["LogTable", "find_table", "head", "is_prepared", "one", "page", "writers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTable:
+    """A log's table as it was found, and the columns that matter by their parts."""
+
+    table: Table
+    sequence: Column[Any]
+    event_id: Column[Any]
+    event_type: Column[Any]
+    stream_id: Column[Any] | None
+
+    @property
+    def name(self) -> str:
+        """The table's name, with its schema."""
+        return self.table.fullname
+
+
+def find_table(
+    connection: Connection,
+    name: str,
+    schema: str | None,
+    *,
+    sequence: str,
+    event_id: str,
+    event_type: str,
+    stream_id: str | None,
+) -> LogTable:
+    """Find the table and its columns. Raises `ConfigurationError` where the log cannot be read safely."""
+    try:
+        table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+    except NoSuchTableError:
+        raise ConfigurationError(f"There is no table {name!r} to read events from in this database") from None
+
+    def column(called: str) -> Column[Any]:
+        if called not in table.c:
+            known = ", ".join(sorted(table.c.keys()))
+            raise ConfigurationError(f"The log's table {name!r} has no column {called!r}; it has {known}")
+        found: Column[Any] = table.c[called]
+        return found
+
+    found = LogTable(
+        table=table,
+        sequence=column(sequence),
+        event_id=column(event_id),
+        event_type=column(event_type),
+        stream_id=None if stream_id is None else column(stream_id),
+    )
+    _check_order(connection, found)
+    if connection.dialect.name == "postgresql":
+        _check_postgresql(connection, found)
+    return found
+
+
+def _check_order(connection: Connection, log: LogTable) -> None:
+    """Pages are read by the sequence: it has to be unique, and an index has to find it."""
+    keys = [list(log.table.primary_key.columns.keys())]
+    looked = inspect(connection)
+    name, schema = log.table.name, log.table.schema
+    keys += [list(found["column_names"]) for found in looked.get_unique_constraints(name, schema)]
+    keys += [
+        [str(key) for key in found["column_names"]] for found in looked.get_indexes(name, schema) if found["unique"]
+    ]
+    if [log.sequence.name] not in keys:
+        raise ConfigurationError(
+            f"The column {log.sequence.name!r} of the log {log.name!r} is not unique; a log's sequence has to be its "
+            "primary key, or have a unique index of its own"
+        )
+    lowest = connection.execute(select(func.min(log.sequence))).scalar_one()
+    if lowest is not None and lowest < 1:
+        raise ConfigurationError(f"The log {log.name!r} begins at sequence {lowest}; it has to begin at 1 or above")
+
+
+_SEQUENCES: Final = text(
+    """
+    SELECT s.seqrelid::regclass::text AS name, s.seqcache AS cache, s.seqincrement AS increment
+    FROM pg_sequence s JOIN pg_depend d ON d.objid = s.seqrelid AND d.classid = 'pg_class'::regclass
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = CAST(:log AS regclass) AND d.refobjsubid = (
+        SELECT attnum FROM pg_attribute WHERE attrelid = CAST(:log AS regclass) AND attname = :sequence)
+    UNION
+    SELECT s.seqrelid::regclass::text, s.seqcache, s.seqincrement
+    FROM pg_attrdef a
+    JOIN pg_depend d ON d.objid = a.oid AND d.classid = 'pg_attrdef'::regclass
+    JOIN pg_sequence s ON d.refclassid = 'pg_class'::regclass AND s.seqrelid = d.refobjid
+    WHERE a.adrelid = CAST(:log AS regclass) AND a.adnum = (
+        SELECT attnum FROM pg_attribute WHERE attrelid = CAST(:log AS regclass) AND attname = :sequence)
+    """
+)
+_KIND: Final = text("SELECT relkind::text FROM pg_class WHERE oid = CAST(:log AS regclass)")
+
+
+def _check_postgresql(connection: Connection, log: LogTable) -> None:
+    quoted = _quoted(connection, log)
+    if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+        raise ConfigurationError(
+            f"The log {log.name!r} is read on a standby, which does not know who is writing; give the primary's URL"
+        )
+    if connection.execute(_KIND, {"log": quoted}).scalar_one() not in ("r", "p"):
+        raise ConfigurationError(f"The log {log.name!r} is no table: nobody can tell who is writing into it")
+    for found in connection.execute(_SEQUENCES, {"log": quoted, "sequence": log.sequence.name}):
+        if found.cache > 1:
+            raise ConfigurationError(
+                f"The sequence {found.name} behind the log {log.name!r} has CACHE {found.cache}: its numbers are not "
+                f"drawn in the order of time, and events would be missed. ALTER SEQUENCE {found.name} CACHE 1"
+            )
+        if found.increment < 1:
+            raise ConfigurationError(f"The sequence {found.name} behind the log {log.name!r} counts down")
+
+
+def _quoted(connection: Connection, log: LogTable) -> str:
+    return connection.dialect.identifier_preparer.format_table(log.table)
+
+
+def _columns(log: LogTable) -> Select[Any]:
+    return select(log.table)
+
+
+def page(connection: Connection, log: LogTable, after: int, limit: int, until: int | None) -> list[RowMapping]:
+    """Read rows by their sequence, as they can be seen now."""
+    statement = _columns(log).where(log.sequence > after).order_by(log.sequence).limit(limit)
+    if until is not None:
+        statement = statement.where(log.sequence <= until)
+    return list(connection.execute(statement).mappings())
+
+
+def head(connection: Connection, log: LogTable) -> int:
+    """Read the highest sequence, 0 for an empty log."""
+    return int(connection.execute(select(func.max(log.sequence))).scalar_one() or 0)
+
+
+def one(connection: Connection, log: LogTable, event_id: str) -> RowMapping | None:
+    """Read an event by its id."""
+    return connection.execute(_columns(log).where(log.event_id == event_id)).mappings().one_or_none()
+
+
+_writers = text(
+    """
+    SELECT l.virtualtransaction FROM pg_locks l
+    WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.relation IN (SELECT relid FROM pg_partition_tree(CAST(:log AS regclass))
+                         UNION SELECT CAST(CAST(:log AS regclass) AS oid))
+    """
+)
+
+
+def is_prepared(writer: str) -> bool:
+    """Return whether this is a prepared transaction that outlived a restart of the server.
+
+    It had another name before that, perhaps one that is waited for: whoever waits, waits for it too.
+    """
+    return writer.startswith("-1/")
+
+
+def writers(connection: Connection, log: LogTable) -> frozenset[str]:
+    """Name the transactions that may still fill a hole in this table. SQLite has one writer: none."""
+    if connection.dialect.name == "sqlite":
+        return frozenset()
+    return frozenset(connection.execute(_writers, {"log": _quoted(connection, log)}).scalars())
