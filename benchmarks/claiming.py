@@ -110,9 +110,7 @@ def _claims(run: Run, empty: _Place, full: _Place, beside: str) -> list[Row]:
 
 
 def _claim(connection: Connection) -> object:
-    return failures.claim_due(
-        connection, _PROJECTION, limit=1, process="process:nobody", token="token", lease_seconds=15.0
-    )
+    return failures.claim_due(connection, _PROJECTION, process="process:nobody", token="token", lease_seconds=15.0)
 
 
 def _looking(look: Look, place: _Place) -> Block:

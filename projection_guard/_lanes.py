@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Protocol
 
 from ._io.protocol import drive
 
-__all__ = ["Hands", "Tasks", "Threads"]
+__all__ = ["Hands", "Tasks", "Threads", "is_at_work_for"]
 
 
 class Hands(Protocol):
@@ -25,6 +27,15 @@ class Hands(Protocol):
     async def wait(self, seconds: float) -> None: ...
 
     def ring_in(self, seconds: float) -> None: ...
+
+
+_at_work_for: ContextVar[Hands | None] = ContextVar("projection_guard_at_work_for", default=None)
+"""Whose lane this is, also seen from the thread of its own that a handler is called on."""
+
+
+def is_at_work_for(hands: Hands | None) -> bool:
+    """Return whether the caller is itself a lane's work: it must not wait for the end of that."""
+    return hands is not None and _at_work_for.get() is hands
 
 
 class _Alarms:
@@ -82,6 +93,7 @@ class Threads:
 
     def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
         def run() -> None:
+            _at_work_for.set(self)
             try:
                 drive(work())
             finally:
@@ -89,7 +101,11 @@ class Threads:
 
         lane = threading.Thread(target=run, name="projection_guard-lane", daemon=True)
         self._lanes.add(lane)
-        lane.start()
+        try:
+            lane.start()
+        except BaseException:
+            self._lanes.discard(lane)
+            raise
 
     def join(self, seconds: float | None) -> bool:
         end = None if seconds is None else time.monotonic() + seconds
@@ -127,7 +143,10 @@ class Tasks:
                 pass
 
     def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
-        task = asyncio.get_running_loop().create_task(_as_coroutine(work), name="projection_guard-lane")
+        context = contextvars.copy_context()
+        context.run(_at_work_for.set, self)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(_as_coroutine(work), name="projection_guard-lane", context=context)
         self.lanes.add(task)
         task.add_done_callback(self.lanes.discard)
 

@@ -12,7 +12,7 @@ from . import _schema
 from ._core import admin, rounds
 from ._core.context import Context, new_token, transact
 from ._core.delivering import deliver
-from ._core.healing import heal
+from ._core.immediate import retry_now
 from ._core.projection import Projection
 from ._core.rounds import Round
 from ._io.protocol import IO
@@ -160,41 +160,7 @@ class Service:
             return await deliver(self.context, projection, event, record)
         born = attempts.PROCESS + new_token()
         outcome = await deliver(self.context, projection, event, record, born=born)
-        return await self._retry_here(projection, outcome)
-
-    async def _retry_here(self, projection: Projection, outcome: Outcome) -> Outcome:
-        """Make the immediate retries before `publish` returns, because the policy says so."""
-        for _ in range(projection.retry.immediate):
-            if outcome.status is not OutcomeStatus.FAILED or outcome.failure_id is None:
-                break
-            failure_id, token = outcome.failure_id, new_token()
-            waits = await self._seconds_until_due(failure_id)
-            if waits is None:
-                break
-            await self.context.io.sleep(waits)
-            claimed = await self._claim(failure_id, token)
-            if claimed is None:
-                break
-            outcome = await heal(self.context, projection, claimed, token=token)
-        return outcome
-
-    async def _claim(self, failure_id: UUID, token: str) -> Failure | None:
-        return await transact(
-            self.context,
-            lambda connection: failures.claim(
-                connection, failure_id, token=token, lease_seconds=self.context.lease_seconds
-            ),
-            what="a retry",
-        )
-
-    async def _seconds_until_due(self, failure_id: UUID) -> float | None:
-        def look(connection: Connection) -> float | None:
-            failure = failures.one(connection, failure_id)
-            if failure is None or failure.resolved_at is not None or failure.next_retry_at is None:
-                return None
-            return max((failure.next_retry_at - reading.now(connection)).total_seconds(), 0.0)
-
-        return await transact(self.context, look, what="a retry")
+        return await retry_now(self.context, projection, outcome, born)
 
     # -- looking
 

@@ -232,12 +232,16 @@ Index("ix_projection_parked_events_gate", ParkedEvent.projection_name, ParkedEve
 
 
 class ProjectionState(_Model):
-    """What a person wants of a projection, who and why; and, apart from it, the breaker's hold."""
+    """What a person wants of a projection, who and why; and, apart from it, the breaker's hold.
+
+    `state_after`: what a projection that is being reset becomes when that has ended.
+    """
 
     __tablename__ = "projection_states"
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
     state: Mapped[str] = mapped_column(String(16), server_default=text("'active'"))
+    state_after: Mapped[str | None] = mapped_column(String(16))
     actor: Mapped[str | None] = mapped_column(String(255))
     reason: Mapped[str | None] = mapped_column(Text)
     changed_at: Mapped[datetime]

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from ._core.rounds import Round
 from ._io.protocol import drive
-from ._lanes import Hands, Tasks, Threads
+from ._lanes import Hands, Tasks, Threads, is_at_work_for
 from ._service import Service
 from .errors import ConfigurationError
 
@@ -24,6 +24,8 @@ __all__ = ["AsyncWorker", "Worker"]
 log = logging.getLogger("projection_guard")
 _PRUNE_EVERY_SECONDS: Final = 600.0
 _LONGEST_PAUSE_AFTER_ERRORS_SECONDS: Final = 30.0
+_SETTLING_SECONDS: Final = 1.0
+"""What a cancelled task has to write down what it has in hand."""
 _RAREST_JUDGEMENT_SECONDS: Final = 10.0
 """A judgement counts all open rows. Where they are very many it takes up to a twentieth of the worker's time."""
 
@@ -60,7 +62,11 @@ class _Shift:
                 self._again.add(name)
             else:
                 self._busy.add(name)
-                self._hands.spawn(partial(self._lane, name))
+                try:
+                    self._hands.spawn(partial(self._lane, name))
+                except BaseException:  # no thread is to be had just now
+                    self._busy.discard(name)
+                    raise
         await self._service.keep_books()
         now = time.monotonic()
         if now >= self._judge_at:
@@ -126,30 +132,36 @@ class Worker:
             self.stop()
 
     def start(self) -> Self:
-        """Work in a background thread, which ends with the program."""
-        if not self.is_running:
-            self._hands.is_stopping = False
-            self._thread = threading.Thread(target=self._work, name="projection_guard-worker", daemon=True)
+        """Work in a background thread, which ends with the program. One that was told to stop ends beside it."""
+        if not self.is_running or self._hands.is_stopping:
+            hands = self._hands = Threads()
+            self._thread = threading.Thread(
+                target=self._work, args=(hands,), name="projection_guard-worker", daemon=True
+            )
             self._thread.start()
         return self
 
-    def _work(self) -> None:
-        shift = _Shift(self._service, self._hands, poll_seconds=self._poll_seconds, batch=self._batch)
+    def _work(self, hands: Threads) -> None:
+        shift = _Shift(self._service, hands, poll_seconds=self._poll_seconds, batch=self._batch)
         try:
             drive(shift.run())
         finally:
-            self._hands.join(None)
+            hands.join(None)
 
     def stop(self, timeout_seconds: float | None = None) -> bool:
         """Ask it to stop and wait until the event in hand is settled; False where that took longer than the timeout.
 
-        Nothing is lost either way: what was not settled is taken over by another worker when its lease ends.
+        Nothing is lost either way: what was not settled is taken over by another worker when its lease ends. Asked by a
+        handler or observer that is itself at work for this worker, it does not wait: it stops once that is done.
         """
-        self._hands.stop()
-        if self._thread is None or self._thread is threading.current_thread():
-            return self._thread is None
-        self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
+        thread, hands = self._thread, self._hands
+        hands.stop()
+        if thread is None:
+            return True
+        if thread is threading.current_thread() or is_at_work_for(hands):
+            return False
+        thread.join(timeout_seconds)
+        return not thread.is_alive()
 
     @property
     def is_running(self) -> bool:
@@ -206,25 +218,35 @@ class AsyncWorker:
             await asyncio.gather(*hands.lanes, return_exceptions=True)
 
     def start(self) -> Self:
-        """Work in a task of the running loop."""
-        if not self.is_running:
+        """Work in a task of the running loop. One that was told to stop ends beside it."""
+        if not self.is_running or (self._hands is not None and self._hands.is_stopping):
             hands = self._hands = Tasks()
             self._loop = asyncio.get_running_loop()
             self._task = self._loop.create_task(self._work(hands), name="projection_guard-worker")
         return self
 
     async def stop(self, timeout_seconds: float | None = None) -> bool:
-        """Ask it to stop and wait until the events in hand are settled; False where it had to be cancelled."""
-        task = self._task
+        """Ask it to stop and wait until the events in hand are settled; False where it had to be cancelled.
+
+        A blocking handler cannot be: after another second it is left to itself, and recorded when it ends. Asked by a
+        handler or observer that is itself at work for this worker, it does not wait: it stops once that is done.
+        """
+        task, hands = self._task, self._hands
         if task is None or task.done():
             return True
-        if self._hands is not None:
-            self._hands.stop()
+        if hands is not None:
+            hands.stop()
+        if task is asyncio.current_task() or is_at_work_for(hands):
+            return False
         done, _ = await asyncio.wait([task], timeout=timeout_seconds)
-        if not done:
+        if done:
+            return True
+        task.cancel()
+        ended, _ = await asyncio.wait([task], timeout=_SETTLING_SECONDS)
+        if not ended:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        return bool(done)
+            await asyncio.wait([task])
+        return False
 
     @property
     def is_running(self) -> bool:

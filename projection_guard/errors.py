@@ -13,6 +13,7 @@ __all__ = [
     "DeliveryInterrupted",
     "EventError",
     "FailureBusy",
+    "HandlerCancelled",
     "HandlerDied",
     "HandlerLeftTransactionAborted",
     "HandlerTimeout",
@@ -22,6 +23,7 @@ __all__ = [
     "RegistrationError",
     "RetryAfter",
     "SchemaError",
+    "SourceError",
     "StoreUnavailable",
     "UnknownFailure",
     "UnknownProjection",
@@ -87,8 +89,24 @@ class DeliveryInterrupted(StoreUnavailable):
         self.errors = errors
 
 
+class SourceError(ProjectionGuardError, RuntimeError):
+    """An event source broke its contract, or could not be read; nothing of what it returned was applied."""
+
+
 class HandlerTimeout(ProjectionGuardError, TimeoutError):
-    """A handler ran longer than its projection's timeout; its work was undone (joined) or is unknown (apart)."""
+    """A handler ran longer than its projection's timeout; its work was undone (joined) or is unknown (apart).
+
+    `is_left_running`: it is an apart one that nobody can end; it goes on in a thread of its own, and its stream is
+    tainted.
+    """
+
+    def __init__(self, message: str, *, is_left_running: bool = False) -> None:
+        super().__init__(message)
+        self.is_left_running = is_left_running
+
+
+class HandlerCancelled(ProjectionGuardError, RuntimeError):
+    """A handler awaited something that had been cancelled, and let that through; nobody cancelled the delivery."""
 
 
 class ConnectionRefusedToHandler(ProjectionGuardError, RuntimeError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
 
@@ -15,7 +16,7 @@ from .._store import audits, counters, failures, gates, parked, states
 from ..errors import FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
 from .answering import answer
 from .context import Context, Tries, is_store_error, new_token, transact, unavailable
-from .healing import heal, record_of, resolved
+from .healing import claim, heal, record_of, resolved
 from .projection import Projection
 
 __all__ = ["Strategy", "check_actor", "pass_barrier", "pause", "reset", "resolve", "resume"]
@@ -48,7 +49,7 @@ async def resolve(
 async def _retry(context: Context, projection: Projection, failure: Failure, actor: str, note: str | None) -> Outcome:
     token = new_token()
 
-    def claim(connection: Connection) -> Failure | None:
+    def take(connection: Connection) -> Failure | None:
         if audits.details_of(connection, projection.name, token) is not None:
             return failures.one(connection, failure.id)
         state = states.read(connection, projection.name)
@@ -71,7 +72,8 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
         )
         return claimed
 
-    claimed = await transact(context, claim, what=f"{projection.name}: failure {failure.id} was not retried")
+    what = f"{projection.name}: failure {failure.id} was not retried"
+    claimed = await claim(context, projection.name, take, token=token, what=what)
     if claimed is None:
         raise UnknownFailure(f"There is no failure {failure.id}")
     return await heal(context, projection, claimed, token=token, by=actor)
@@ -142,31 +144,45 @@ async def resume(context: Context, projection: Projection, *, actor: str) -> Non
 
 async def _set_state(
     context: Context, projection: Projection, state: str, action: str, actor: str, reason: str | None
-) -> str:
-    action_id = new_token()
-
-    def write(connection: Connection) -> str:
-        done = audits.details_of(connection, projection.name, action_id)
-        if done is not None:
-            return str(done["before"])
+) -> None:
+    def change(connection: Connection) -> str:
         before = states.set_state(connection, projection.name, state, actor=actor, reason=reason)
-        if before == "resetting" and action != "reset":
+        if before == "resetting":
             raise FailureBusy(
                 f"Projection {projection.name!r} is being reset; wait until that has ended "
                 "(if the process that reset it died, reset it again)"
             )
-        audits.write(
-            connection,
-            action_id=action_id,
-            actor=actor,
-            action=action,
-            projection=projection.name,
-            note=None if action == "reset" else reason,  # a reset's reason only tells it from another
-            details={"before": before},
-        )
         return before
 
-    return await transact(context, write, what=f"{projection.name}: the state was not changed")
+    await _change(context, projection, change, action=action, actor=actor, note=reason)
+
+
+async def _change(
+    context: Context,
+    projection: Projection,
+    change: Callable[[Connection], str],
+    *,
+    action: str,
+    actor: str,
+    note: str | None,
+) -> None:
+    """Change a projection's state and write down who did it, and what it was before; once, also if it is redone."""
+    action_id = new_token()
+
+    def write(connection: Connection) -> None:
+        if audits.details_of(connection, projection.name, action_id) is None:
+            before = change(connection)
+            audits.write(
+                connection,
+                action_id=action_id,
+                actor=actor,
+                action=action,
+                projection=projection.name,
+                note=note,
+                details={"before": before},
+            )
+
+    await transact(context, write, what=f"{projection.name}: the state was not changed")
 
 
 async def pass_barrier(context: Context, projection: Projection) -> None:
@@ -200,11 +216,10 @@ async def pass_barrier(context: Context, projection: Projection) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reset:
-    """A reset under way. `wanted` is the state that it ends in."""
+    """A reset under way."""
 
     token: str
     actor: str
-    wanted: str
 
     @property
     def reason(self) -> str:
@@ -216,12 +231,16 @@ async def reset(context: Context, projection: Projection, *, actor: str) -> None
     """Set a projection back to the beginning: `on_reset` clears the read model in the transaction that clears the rest.
 
     Events that arrive meanwhile are parked and applied afterwards. A paused projection stays paused. What `on_reset`
-    raises is raised, and everything is as it was. Of two resets at once the later one wins; the other is refused.
+    raises is raised, and everything is as it was, also when it is cancelled. Of two resets at once the later one wins;
+    the other is refused.
     """
-    begun = _Reset(token=new_token(), actor=actor, wanted="active")
-    before = await _set_state(context, projection, "resetting", "reset", actor, begun.reason)
-    mine = replace(begun, wanted="paused" if before == "paused" else "active")
+    mine = _Reset(token=new_token(), actor=actor)
+
+    def begin(connection: Connection) -> str:
+        return states.begin_reset(connection, projection.name, actor=actor, reason=mine.reason)
+
     try:
+        await _change(context, projection, begin, action="reset", actor=actor, note=None)
         await pass_barrier(context, projection)
         await _clear(context, projection, mine)
     except BaseException:
@@ -275,14 +294,14 @@ def _goes_on(connection: Connection, projection: Projection, mine: _Reset) -> bo
 
 def _forget(connection: Connection, context: Context, projection: Projection, mine: _Reset) -> None:
     name = projection.name
-    dropped = parked.clear(connection, name, spare="resetting")
+    dropped = parked.clear(connection, name)
     ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_RESET, mine.actor)
     forgotten = states.forget_applied(connection, name)
     states.forget_gates(connection, name)
     states.let_go(connection, name)
     counters.clear_checkpoint(connection, name)
     counters.count_failures(connection, context.health, name, change=-ended)
-    states.set_state(connection, name, mine.wanted, actor=mine.actor, reason=None)
+    states.end_reset(connection, name, actor=mine.actor, reason=None)
     audits.write(
         connection,
         action_id=mine.token,
@@ -299,6 +318,6 @@ async def _restore(context: Context, projection: Projection, mine: _Reset) -> No
     def write(connection: Connection) -> None:
         if states.is_reset_of(connection, projection.name, mine.reason):
             reason = "a reset did not come about"
-            states.set_state(connection, projection.name, mine.wanted, actor=mine.actor, reason=reason)
+            states.end_reset(connection, projection.name, actor=mine.actor, reason=reason)
 
     await transact(context, write, what=f"{projection.name}: a reset that did not come about could not be taken back")

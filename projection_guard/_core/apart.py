@@ -6,18 +6,18 @@ Only the call is the handler's; bookkeeping that goes wrong is done again by its
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from time import perf_counter
 from typing import Final
 
 from sqlalchemy import Connection
 
+from .._io.protocol import Call
 from .._model import Outcome, OutcomeStatus
 from .._store import gates, parked
 from .._store.claims import Ticket
 from ..errors import StoreUnavailable
 from .answering import answer, known_answer, parked_or_known, refused, report
-from .context import Context, Tries, is_store_error, new_token, transact, unavailable
+from .context import Context, Tries, is_store_error, new_token, or_give_back, transact, unavailable
 from .keeping import FailedCall, Written, failed_call, write_failure
 from .projection import Projection
 
@@ -31,28 +31,36 @@ async def deliver_apart(
 ) -> Outcome:
     """Bring an event to an apart handler. Cancelled, the stream is given back and nothing is recorded.
 
-    Cancelled after the handler has ended, what it came to is recorded first: it is never called again for that.
+    Cancelled after the handler has ended, what it came to is recorded first: it is never called again for that. A
+    blocking handler in a thread ends when it will: its end is waited for, and recorded, also after a second
+    cancellation, with which the waiting ends.
     """
     token = new_token()
-    try:
-        known = await _lease(context, projection, ticket, event, token)
-    except Exception:
-        raise
-    except BaseException:
-        await _give_back(context, ticket, token)
-        raise
+    taking = _lease(context, projection, ticket, event, token)
+    known = await or_give_back(context, taking, _giving_back(ticket, token), what=_not_given_back(ticket))
     if known is not None:
         return known
+    call = projection.call(abandonable=False)
+    work = _call(context, projection, ticket, event, token, born, call)
+    if not context.io.interrupts(call):
+        return await context.io.shielded(work)
+    return await or_give_back(context, work, _giving_back(ticket, token), what=_not_given_back(ticket))
+
+
+async def _call(
+    context: Context, projection: Projection, ticket: Ticket, event: object, token: str, born: str | None, call: Call
+) -> Outcome:
+    """Call the handler and record what it came to.
+
+    Interrupted while the handler goes on, the stream's lease stays, runs out, and whoever takes the stream taints it.
+    """
     started = perf_counter()
     try:
         async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
-            await context.io.call(projection.call(abandonable=False), event)
+            await context.io.call(call, event)
     except Exception as error:
-        call = failed_call(context, event, error, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_keep(context, projection, ticket, call, token, born))
-    except BaseException:
-        await _give_back(context, ticket, token)
-        raise
+        failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
+        return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
     context.timings.add(projection.name, (perf_counter() - started) * 1000)
     return await context.io.shielded(_settle(context, projection, ticket, token))
 
@@ -171,14 +179,9 @@ def _waits_behind_itself(seen: gates.Look) -> bool:
     return seen.parked_id is not None and seen.done is None and seen.failure_id is None
 
 
-async def _give_back(context: Context, ticket: Ticket, token: str) -> None:
-    """End the lease of a call that was cancelled; where that fails it ends by itself."""
-    with suppress(Exception):
-        await context.io.shielded(
-            transact(
-                context,
-                lambda connection: gates.release(connection, ticket.projection, ticket.gate, token=token),
-                what=f"{ticket.projection}: a stream was not given back",
-                seconds=5.0,
-            )
-        )
+def _giving_back(ticket: Ticket, token: str) -> Callable[[Connection], object]:
+    return lambda connection: gates.release(connection, ticket.projection, ticket.gate, token=token)
+
+
+def _not_given_back(ticket: Ticket) -> str:
+    return f"{ticket.projection}: a stream was not given back"

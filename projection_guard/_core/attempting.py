@@ -7,6 +7,7 @@ took its locks and looked again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Final, Protocol
@@ -14,17 +15,17 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from .._dialect import Bound, TransactionState, Trouble, is_no_savepoint, trouble
-from .._io.protocol import Transaction
+from .._io.protocol import Call, Transaction
 from .._model import Outcome
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
 from ..errors import HandlerLeftTransactionAborted
-from .context import Context, Tries, is_store_error, transact, unavailable
+from .context import Context, Tries, is_store_error, or_give_back, transact, unavailable
 from .delivering import handlers_own_error, undo_to_savepoint
 from .keeping import FailedCall, described_call
 from .projection import Projection
 
-__all__ = ["Done", "Job", "attempt"]
+__all__ = ["Done", "Job", "attempt", "refuse"]
 
 _SAVEPOINT: Final = Bound("SAVEPOINT projection_guard")
 _RELEASE: Final = Bound("RELEASE SAVEPOINT projection_guard")
@@ -69,8 +70,15 @@ class Job(Protocol):
         """Write that it failed. In a fresh transaction `prepare`'s locks are taken again first."""
         ...
 
-    def still_mine(self, connection: Connection) -> Done | None:
-        """In a fresh transaction: take the locks and look; None where the outcome is this attempt's to write."""
+    def still_mine(self, connection: Connection, *, was_mine: bool) -> Done | None:
+        """In a fresh transaction after the call: take the locks, look; None where the outcome is to be written.
+
+        `was_mine`: an earlier look after the same call said so; its COMMIT may have come through with its reply lost.
+        """
+        ...
+
+    def give_back(self, connection: Connection) -> None:
+        """In a fresh transaction: end the job's lease if it has one still. The attempt came to no end, nor counts."""
         ...
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
@@ -79,26 +87,43 @@ class Job(Protocol):
 
 
 async def attempt(context: Context, projection: Projection, job: Job, event: object) -> Outcome:
-    """Try an event of record once and record how it went; raises `StoreUnavailable` where that cannot be done."""
-    done = await (
-        _joined(context, projection, job, event) if projection.joins else _apart(context, projection, job, event)
-    )
+    """Try an event of record once and record how it went; raises `StoreUnavailable` where that cannot be done.
+
+    Cancelled, the event is given back untried. A blocking handler in a thread ends when it will: its end is waited for
+    and recorded, also after a second cancellation, with which the waiting ends.
+    """
+    call = projection.call(abandonable=True)
+    work = (_joined if projection.joins else _apart)(context, projection, job, call, event)
+    if projection.joins or context.io.interrupts(call):
+        done = await or_give_back(context, work, job.give_back, what=job.what)
+    else:
+        done = await context.io.shielded(work)
     context.tell(done.notices)
     if done.wake_seconds is not None:
         context.wake(done.wake_seconds)
     return done.outcome
 
 
-async def _joined(context: Context, projection: Projection, job: Job, event: object) -> Done:
+async def refuse(context: Context, job: Job, call: FailedCall) -> Outcome:
+    """Record that an event cannot be tried at all; as `attempt`, without the call."""
+    work = transact(context, lambda connection: job.prepare(connection) or job.failed(connection, call), what=job.what)
+    done = await or_give_back(context, work, job.give_back, what=job.what)
+    context.tell(done.notices)
+    return done.outcome
+
+
+async def _joined(context: Context, projection: Projection, job: Job, call: Call, event: object) -> Done:
     tries = Tries(context.io)
     while True:
-        done = await _joined_once(context, projection, job, event, tries)
+        done = await _joined_once(context, projection, job, call, event, tries)
         if done is not None:
             return done
         await tries.pause()
 
 
-async def _joined_once(context: Context, projection: Projection, job: Job, event: object, tries: Tries) -> Done | None:
+async def _joined_once(
+    context: Context, projection: Projection, job: Job, call: Call, event: object, tries: Tries
+) -> Done | None:
     """Try within one transaction; None asks for all of it again after a deadlock, or a connection found dead."""
     transaction = await context.io.begin()
     try:
@@ -113,7 +138,7 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
         if done is not None:
             return done
         started = perf_counter()
-        error = await _call(projection, transaction, event)
+        error = await _call(transaction, call, event)
         duration_ms = (perf_counter() - started) * 1000
         state = transaction.state
         if error is None and state is TransactionState.OPEN:
@@ -126,11 +151,11 @@ async def _joined_once(context: Context, projection: Projection, job: Job, event
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
-        call = described_call(error, duration_ms)
-        done = await _write_here(transaction, job, call) if state is not TransactionState.LOST else None
+        failed = described_call(error, duration_ms)
+        done = await _write_here(transaction, job, failed) if state is not TransactionState.LOST else None
     finally:
         await transaction.close()
-    return done if done is not None else await _write_anew(context, job, call)
+    return done if done is not None else await _write_anew(context, job, lambda anew: job.failed(anew, failed))
 
 
 async def _prepare(
@@ -146,9 +171,9 @@ async def _prepare(
     return done, read_settings(rows)
 
 
-async def _call(projection: Projection, transaction: Transaction, event: object) -> Exception | None:
+async def _call(transaction: Transaction, call: Call, event: object) -> Exception | None:
     try:
-        await transaction.call(projection.call(abandonable=True), event)
+        await transaction.call(call, event)
     except Exception as raised:
         return handlers_own_error(raised)
     return None
@@ -185,24 +210,28 @@ async def _write_here(transaction: Transaction, job: Job, call: FailedCall) -> D
     return done
 
 
-async def _write_anew(context: Context, job: Job, call: FailedCall) -> Done:
-    return await transact(
-        context, lambda connection: job.still_mine(connection) or job.failed(connection, call), what=job.what
-    )
+async def _write_anew(context: Context, job: Job, write: Callable[[Connection], Done]) -> Done:
+    was_mine = False
+
+    def look_and_write(connection: Connection) -> Done:
+        nonlocal was_mine
+        done = job.still_mine(connection, was_mine=was_mine)
+        was_mine = was_mine or done is None
+        return write(connection) if done is None else done
+
+    return await transact(context, look_and_write, what=job.what)
 
 
-async def _apart(context: Context, projection: Projection, job: Job, event: object) -> Done:
+async def _apart(context: Context, projection: Projection, job: Job, call: Call, event: object) -> Done:
     done = await transact(context, job.prepare, what=job.what)
     if done is not None:
         return done
     started = perf_counter()
     try:
         async with job.renewing():
-            await context.io.call(projection.call(abandonable=True), event)
+            await context.io.call(call, event)
     except Exception as error:
-        call = described_call(error, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_write_anew(context, job, call))
+        failed = described_call(error, (perf_counter() - started) * 1000)
+        return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))
     context.timings.add(projection.name, (perf_counter() - started) * 1000)
-    return await context.io.shielded(
-        transact(context, lambda connection: job.still_mine(connection) or job.succeeded(connection), what=job.what)
-    )
+    return await context.io.shielded(_write_anew(context, job, job.succeeded))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Protocol, TypeVar
@@ -20,7 +21,17 @@ from .._notices import Notice
 from .._store.claims import HotStatements
 from ..errors import ProjectionGuardError, StoreUnavailable
 
-__all__ = ["Context", "EventCodec", "Timings", "Tries", "is_store_error", "new_token", "transact", "unavailable"]
+__all__ = [
+    "Context",
+    "EventCodec",
+    "Timings",
+    "Tries",
+    "is_store_error",
+    "new_token",
+    "or_give_back",
+    "transact",
+    "unavailable",
+]
 
 T = TypeVar("T")
 _MOST_TRIES: Final = 25
@@ -139,6 +150,23 @@ async def transact(
             if not tries.may_redo(error):
                 raise unavailable(what, error) from error
         await tries.pause()
+
+
+async def or_give_back(
+    context: Context, work: Coroutine[object, None, T], give_back: Callable[[Connection], object], *, what: str
+) -> T:
+    """Await work that takes a lease; interrupted, give back what it has taken by then, and let the interruption on.
+
+    Where that cannot be done within 5 s the lease ends by itself.
+    """
+    try:
+        return await work
+    except Exception:
+        raise
+    except BaseException:
+        with suppress(Exception):
+            await context.io.shielded(transact(context, give_back, what=what, seconds=5.0))
+        raise
 
 
 async def _transact_once(context: Context, work: Callable[[Connection], T], seconds: float) -> T:

@@ -45,7 +45,7 @@ async def deliver(
         return await deliver_apart(context, projection, ticket, event, born)
     tries = Tries(context.io)
     while True:
-        outcome = await _joined(context, projection, ticket, event, born)
+        outcome = await _joined(context, projection, ticket, event, born, tries)
         if outcome is not None:
             return outcome
         if not tries.may_redo():
@@ -57,7 +57,7 @@ async def deliver(
 
 
 async def _joined(
-    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None
+    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None, tries: Tries
 ) -> Outcome | None:
     """Deliver once; None asks for the whole transaction to be done again."""
     transaction = await context.io.begin()
@@ -85,7 +85,7 @@ async def _joined(
             state = TransactionState.LOST
         if error is None:
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
-        if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO:
+        if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
         call = failed_call(context, event, error, duration_ms)
         written = await _keep_here(context, projection, ticket, call, transaction, state, born)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -15,18 +17,24 @@ from .._store.parked import Parked
 from ..errors import HandlerDied
 from .answering import answer
 from .apart import renewer
-from .attempting import Done, attempt
-from .context import Context, new_token, transact
+from .attempting import Done, attempt, refuse
+from .context import Context, new_token, or_give_back, transact
 from .healing import Finished, unreadable
 from .keeping import FailedCall, described_call, write_failure
 from .projection import Projection
 
 __all__ = ["drain"]
 
+_TURN_SECONDS: Final = 5.0
+"""How long a joined turn is reserved to who took it; his transaction holds the stream by then, or he has died."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
-    """A parked event whose turn it is. `token` is the lease that an apart call takes on the stream."""
+    """A parked event whose turn it is: nobody else takes it while `token` is the lease on the stream.
+
+    An apart call holds that lease to its end. A joined one needs it only until its transaction holds the stream.
+    """
 
     context: Context
     projection: Projection
@@ -39,30 +47,22 @@ class _Turn:
         return f"{self.projection.name}: applying parked event {self.ticket.event.event_id!r} is not on record"
 
     def prepare(self, connection: Connection) -> Done | None:
-        gate = gates.lock(connection, self.ticket)
-        head = parked.first(connection, self.ticket.projection, self.ticket.gate)
-        state = states.read(connection, self.projection.name)
-        flows = state is not None and state.state == "active" and state.held_since is None
+        is_mine = self._holds_lease(connection)
         seen = gates.look(connection, self.ticket.projection, self.ticket.event.event_id)
-        if gate.is_leased or not head or head[0].id != self.head.id or not flows:
+        if not is_mine or not seen.flows or seen.parked_id != self.head.id or seen.failure_id is not None:
+            self.give_back(connection)
             return Finished(outcome=self._answer(OutcomeStatus.PARKED))
-        if seen.done is not None:
-            return self._leave(connection, OutcomeStatus.DUPLICATE)
-        if not self.projection.joins:
-            gates.lease(
-                connection,
-                self.ticket.projection,
-                self.ticket.gate,
-                token=self.token,
-                lease_seconds=self.context.lease_seconds,
-            )
-        return None
+        return None if seen.done is None else self._leave(connection, OutcomeStatus.DUPLICATE)
 
-    def still_mine(self, connection: Connection) -> Done | None:
+    def give_back(self, connection: Connection) -> None:
+        _give_back(connection, projection=self.projection, gate=self.ticket.gate, token=self.token)
+
+    def still_mine(self, connection: Connection, *, was_mine: bool) -> Done | None:
+        del was_mine  # whoever takes a stream over whose lease ran out taints it
         is_mine = self._holds_lease(connection)
         seen = gates.look(connection, self.ticket.projection, self.ticket.event.event_id)
         if seen.parked_id == self.head.id and seen.done is None and seen.failure_id is None:
-            if not is_mine:
+            if not is_mine and not self.projection.joins:
                 gates.taint(connection, self.ticket.projection, self.ticket.gate, "the lease of a drain ran out")
             return None
         self._settle(connection)
@@ -93,7 +93,7 @@ class _Turn:
             self.ticket,
             replace(call, payload=self.head.payload),
             retry_count=self.head.attempts,
-            free=not self.projection.joins and self._holds_lease(connection),
+            free=self._holds_lease(connection),
         )
         outcome = answer(
             self.ticket, OutcomeStatus.FAILED, failure_id=written.failure_id, attempts=self.head.attempts + 1
@@ -101,11 +101,10 @@ class _Turn:
         return Finished(outcome=outcome, notices=written.notices, wake_seconds=written.delay_seconds)
 
     def _holds_lease(self, connection: Connection) -> bool:
-        gate = gates.lock(connection, self.ticket)
-        return self.projection.joins or gate.lease_owner == self.token
+        return gates.lock(connection, self.ticket).lease_owner == self.token
 
     def _settle(self, connection: Connection) -> None:
-        free = not self.projection.joins and self._holds_lease(connection)
+        free = self._holds_lease(connection)
         gates.settle(connection, self.ticket.projection, self.ticket.gate, self.projection.order, free=free)
 
     def renewing(self) -> AbstractAsyncContextManager[None]:
@@ -124,14 +123,17 @@ async def drain(context: Context, projection: Projection, gate: str, *, limit: i
     """
     left = 0
     for _ in range(limit):
-        head = await transact(
-            context,
-            lambda connection: _next(connection, projection, gate),
-            what=f"{projection.name}: a parked stream was not drained",
+        token = new_token() if not projection.joins else gates.TURN + new_token()
+        what = f"{projection.name}: a parked stream was not drained"
+        taking = transact(
+            context, partial(_next, context=context, projection=projection, gate=gate, token=token), what=what
+        )
+        head = await or_give_back(
+            context, taking, partial(_give_back, projection=projection, gate=gate, token=token), what=what
         )
         if head is None:
             break
-        outcome = await _take_turn(context, projection, gate, head)
+        outcome = await _take_turn(context, projection, gate, head, token)
         if outcome.status is OutcomeStatus.PARKED:
             break
         left += 1
@@ -140,10 +142,10 @@ async def drain(context: Context, projection: Projection, gate: str, *, limit: i
     return left
 
 
-def _next(connection: Connection, projection: Projection, gate: str) -> Parked | None:
+def _next(connection: Connection, *, context: Context, projection: Projection, gate: str, token: str) -> Parked | None:
     """Take the head of the line and count its attempt before it is made; None where there is nothing to do here."""
     held = gates.lock_free(connection, projection.name, gate)
-    if held is None or held.is_leased:
+    if held is None or (held.is_leased and held.lease_owner != token):
         return None
     state = states.read(connection, projection.name)
     if state is None or state.state != "active" or state.held_since is not None:
@@ -154,19 +156,24 @@ def _next(connection: Connection, projection: Projection, gate: str) -> Parked |
     if not head:
         gates.settle(connection, projection.name, gate, projection.order)
         return None
+    if held.lease_owner == token:  # the reply to this very claim was lost
+        return replace(head[0], attempts=head[0].attempts - 1)
+    seconds = min(_TURN_SECONDS, context.lease_seconds) if projection.joins else context.lease_seconds
+    gates.lease(connection, projection.name, gate, token=token, lease_seconds=seconds)
     parked.count_attempt(connection, head[0].id)
     return head[0]
 
 
-async def _take_turn(context: Context, projection: Projection, gate: str, head: Parked) -> Outcome:
+def _give_back(connection: Connection, *, projection: Projection, gate: str, token: str) -> None:
+    """End a turn that came to nothing, and take its count back, if it is ours still."""
+    if gates.release(connection, projection.name, gate, token=token):
+        for head in parked.first(connection, projection.name, gate):
+            parked.give_back(connection, head.id)
+
+
+async def _take_turn(context: Context, projection: Projection, gate: str, head: Parked, token: str) -> Outcome:
     ticket = Ticket(projection=projection.name, gate=gate, event=head.event)
-    turn = _Turn(
-        context=context,
-        projection=projection,
-        ticket=ticket,
-        head=head,
-        token=new_token(),
-    )
+    turn = _Turn(context=context, projection=projection, ticket=ticket, head=head, token=token)
     error: Exception | None = None
     event: object = None
     if head.attempts > projection.retry.max_retries:
@@ -178,9 +185,4 @@ async def _take_turn(context: Context, projection: Projection, gate: str, head: 
             error = unreadable(refused)
     if error is None:
         return await attempt(context, projection, turn, event)
-    call = described_call(error, None)
-    done = await transact(
-        context, lambda connection: turn.still_mine(connection) or turn.failed(connection, call), what=turn.what
-    )
-    context.tell(done.notices)
-    return done.outcome
+    return await refuse(context, turn, described_call(error, None))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -15,12 +17,15 @@ from .._store import counters, failures, gates, states
 from .._store.claims import Ticket
 from ..errors import HandlerDied, PermanentFailure
 from .answering import answer
-from .attempting import Done, attempt
-from .context import Context, transact
+from .attempting import Done, attempt, refuse
+from .context import Context, or_give_back, transact
 from .keeping import FailedCall, described_call, write_attempt
 from .projection import Projection
 
-__all__ = ["Finished", "heal", "record_of", "resolved"]
+__all__ = ["Finished", "claim", "heal", "record_of", "resolved"]
+
+T = TypeVar("T")
+_OVERRAN: Final = "a retry ran past its lease, and somebody else took the event over: it may be out of order"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ class _Retry:
     token: str
     by: str | None
     is_probe: bool
+    born: str | None
 
     @property
     def what(self) -> str:
@@ -95,27 +101,42 @@ class _Retry:
         return self.projection.ticket(record_of(self.failure))
 
     def prepare(self, connection: Connection) -> Done | None:
-        ended = self.still_mine(connection)
+        ended = self._ended(connection) or self._known(connection)
         if ended is not None:
             return ended
         state = states.read(connection, self.projection.name)
         goes_past_hold = self.is_probe or self.by is not None
         if state is not None and state.state == "active" and (state.held_since is None or goes_past_hold):
             return None
-        failures.postpone(connection, self.failure.id, token=self.token, delay_seconds=0.0)
+        failures.give_back(connection, self.projection.name, token=self.token)
         return Finished(outcome=self._answer(OutcomeStatus.PARKED))
 
-    def still_mine(self, connection: Connection) -> Done | None:
-        ticket = self.ticket
-        gates.lock(connection, ticket)
+    def _ended(self, connection: Connection) -> Finished | None:
+        """Take the locks; say so where the failure is somebody else's by now, or resolved."""
+        gates.lock(connection, self.ticket)
         row = failures.locked(connection, self.failure.id)
         if row is None or row.resolved_at is not None:
             return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
         if row.lease_owner != self.token:
             return Finished(outcome=self._answer(OutcomeStatus.FAILED))
-        if gates.look(connection, ticket.projection, ticket.event.event_id).done is not None:
-            return self._resolve(connection)
         return None
+
+    def _known(self, connection: Connection) -> Done | None:
+        is_done = gates.look(connection, self.ticket.projection, self.ticket.event.event_id).done is not None
+        return self._resolve(connection) if is_done else None
+
+    def still_mine(self, connection: Connection, *, was_mine: bool) -> Done | None:
+        ended = self._ended(connection)
+        if ended is None:
+            return self._known(connection)
+        if self.projection.joins or was_mine:
+            return ended
+        gates.taint(connection, self.ticket.projection, self.ticket.gate, _OVERRAN)
+        return replace(ended, notices=(self._notice(NoticeKind.TAINTED),))
+
+    def give_back(self, connection: Connection) -> None:
+        if self._ended(connection) is None:
+            failures.give_back(connection, self.projection.name, token=self.token)
 
     def succeeded(self, connection: Connection) -> Done:
         gates.record_done(connection, self.ticket)
@@ -140,6 +161,7 @@ class _Retry:
             call,
             elapsed_seconds=max(elapsed, 0.0),
             is_probe=self.is_probe,
+            born=self.born,
         )
         return Finished(
             outcome=self._answer(OutcomeStatus.FAILED), notices=written.notices, wake_seconds=written.delay_seconds
@@ -154,6 +176,17 @@ class _Retry:
 
         return io.renewing(lambda: transact(self.context, renew, what=self.what, seconds=5.0), lease / 3)
 
+    def _notice(self, kind: NoticeKind) -> Notice:
+        event = self.ticket.event
+        return Notice(
+            kind=kind,
+            projection=self.projection.name,
+            event_id=event.event_id,
+            event_type=event.event_type,
+            stream_id=event.stream_id,
+            failure_id=self.failure.id,
+        )
+
     def _answer(self, status: OutcomeStatus) -> Outcome:
         return answer(self.ticket, status, failure_id=self.failure.id, attempts=self.failure.retry_count + 1)
 
@@ -166,8 +199,11 @@ async def heal(
     token: str,
     by: str | None = None,
     is_probe: bool = False,
+    born: str | None = None,
 ) -> Outcome:
     """Try a failure that was claimed with `token`; its stream is drained by the worker afterwards.
+
+    `born` names who makes the next immediate retry; by default it is anybody's.
 
     An event that cannot be rebuilt from its row, or that has used all its retries without one of them ever coming to
     an end (it kills its process), is not tried: it waits for a person.
@@ -182,15 +218,20 @@ async def heal(
             event = context.codec.decode(failure.event_payload)
         except Exception as error:
             refusal = unreadable(error)
-    job = _Retry(context=context, projection=projection, failure=failure, token=token, by=by, is_probe=is_probe)
+    job = _Retry(
+        context=context, projection=projection, failure=failure, token=token, by=by, is_probe=is_probe, born=born
+    )
     if refusal is None:
         return await attempt(context, projection, job, event)
-    call = described_call(refusal, None)
-    done = await transact(
-        context, lambda connection: job.still_mine(connection) or job.failed(connection, call), what=job.what
+    return await refuse(context, job, described_call(refusal, None))
+
+
+async def claim(context: Context, projection: str, take: Callable[[Connection], T], *, token: str, what: str) -> T:
+    """Claim a failure with `token` in a transaction of its own; interrupted, it is given back."""
+    taking = transact(context, take, what=what)
+    return await or_give_back(
+        context, taking, lambda connection: failures.give_back(connection, projection, token=token), what=what
     )
-    context.tell(done.notices)
-    return done.outcome
 
 
 def unreadable(error: Exception) -> Exception:

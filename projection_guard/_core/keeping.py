@@ -14,7 +14,7 @@ from .._policy import Verdict, VerdictKind, decide, probe_pause
 from .._store import attempts, counters, failures, gates, states
 from .._store.claims import Ticket
 from .._store.failures import DescribedError, Kept
-from ..errors import CodecError
+from ..errors import CodecError, HandlerTimeout
 from .context import Context
 from .describing import describe
 from .projection import Projection
@@ -23,6 +23,7 @@ __all__ = ["FailedCall", "Written", "cannot_be_kept", "described_call", "failed_
 
 GRACE_SECONDS: Final = 2.0
 """How long after it is due an immediate retry is left to the process that saw the failure."""
+_LEFT_RUNNING: Final = "a handler overran its timeout and was left running: its effects may come after later ones"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ def write_failure(
     `born` names who makes the immediate retries, this process by default; `free` ends an apart call's lease.
     """
     verdict = decide(projection.retry, call.error, retry_count=retry_count, attempts=retry_count + 1)
+    taint = taint or _taint_of(call.error)
     described = call.described
     if call.payload_error is not None:
         verdict = Verdict(kind=VerdictKind.PERMANENT, delay_seconds=None)
@@ -105,6 +107,11 @@ def write_failure(
     )
 
 
+def _taint_of(error: Exception) -> str | None:
+    """Say what a failed call does to its stream's order beyond its own end."""
+    return _LEFT_RUNNING if isinstance(error, HandlerTimeout) and error.is_left_running else None
+
+
 def cannot_be_kept(reason: str) -> str:
     """Say in a failure's message that its event is not on record."""
     return f"\n[the event itself could not be kept and cannot be retried from here: {reason}]"
@@ -120,8 +127,12 @@ def write_attempt(
     *,
     elapsed_seconds: float,
     is_probe: bool,
+    born: str | None = None,
 ) -> Written:
-    """Write that a retry failed, and what follows. Hold the gate and the failure's row."""
+    """Write that a retry failed, and what follows. Hold the gate and the failure's row.
+
+    `born` names who makes the next one, if it is an immediate one still.
+    """
     made = attempts.count(connection, failure.id)
     verdict = decide(
         projection.retry,
@@ -136,11 +147,17 @@ def write_attempt(
         verdict = Verdict(kind=VerdictKind.TRANSIENT, delay_seconds=pause)
     uncounted = verdict.kind is VerdictKind.TRANSIENT
     retry_count = failure.retry_count - 1 if uncounted else failure.retry_count
-    kept = _kept(context, projection, ticket, call, verdict, retry_count, failure.max_retries, None)
+    kept = _kept(context, projection, ticket, call, verdict, retry_count, failure.max_retries, born)
     failures.record_attempt(connection, failure, kept)
+    taint = _taint_of(call.error)
+    if taint is not None:
+        gates.taint(connection, ticket.projection, ticket.gate, taint)
     gates.settle(connection, ticket.projection, ticket.gate, projection.order)
     kind = NoticeKind.RETRIED if verdict.delay_seconds is not None else NoticeKind.EXHAUSTED
-    notices = [_notice(kind, ticket, kept, failure.id), *_count(connection, context, projection, new=0, change=0)]
+    notices = [_notice(kind, ticket, kept, failure.id)]
+    if taint is not None:
+        notices.append(_notice(NoticeKind.TAINTED, ticket, kept, failure.id))
+    notices += _count(connection, context, projection, new=0, change=0)
     return Written(
         failure_id=failure.id, retry_count=retry_count, delay_seconds=verdict.delay_seconds, notices=tuple(notices)
     )

@@ -17,7 +17,7 @@ from .._policy import Breaker, probe_pause
 from .._store import attempts, counters, failures, gates, reading, states
 from .context import Context, new_token, transact
 from .draining import drain
-from .healing import heal
+from .healing import claim, heal
 from .projection import Projection
 
 __all__ = ["Round", "keep_books", "prune", "roll_up", "store_judgements", "work_on"]
@@ -55,14 +55,11 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
     retried = healed = drained = 0
     while retried < batch and not stops():
         token = new_token()
-        claimed = await transact(
-            context,
-            partial(_claim, context=context, projection=projection, token=token),
-            what=f"{projection.name}: retries",
-        )
-        if not claimed:
+        take = partial(_claim, context=context, projection=projection, token=token)
+        claimed = await claim(context, projection.name, take, token=token, what=f"{projection.name}: retries")
+        if claimed is None:
             break
-        outcome = await heal(context, projection, claimed[0], token=token)
+        outcome = await heal(context, projection, claimed, token=token)
         retried += 1
         healed += outcome.status is OutcomeStatus.APPLIED
     streams = await transact(
@@ -80,11 +77,10 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
     return Round(retried=retried, healed=healed, drained=drained, has_more=has_more)
 
 
-def _claim(connection: Connection, *, context: Context, projection: Projection, token: str) -> list[Failure]:
+def _claim(connection: Connection, *, context: Context, projection: Projection, token: str) -> Failure | None:
     return failures.claim_due(
         connection,
         projection.name,
-        limit=1,
         process=context.process,
         token=token,
         lease_seconds=context.lease_seconds,
@@ -107,7 +103,7 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
         return number, True, claimed
 
     what = f"{projection.name}: a probe"
-    taken = await transact(context, take, what=what)
+    taken = await claim(context, projection.name, take, token=token, what=what)
     if taken is None:
         return
     number, is_anything_open, failure = taken

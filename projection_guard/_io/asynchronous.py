@@ -18,7 +18,7 @@ from .._dialect import Bound, TransactionState, Trouble, transaction_state, trou
 from ..errors import HandlerTimeout, StoreUnavailable
 from . import sqlite
 from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, pipelines, unreachable
-from .calling import overran, refuse_coroutine
+from .calling import OwnThread, cancelled_inside, overran
 from .engines import LentConnection
 from .protocol import Call, Rows, Transaction
 
@@ -124,7 +124,8 @@ async def _exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bou
     """Run statements in one round trip on a connection of psycopg's; hold its lock."""
     from .wire import exchange, names_of  # where there is no libpq, SQLite still works
 
-    rows: list[Rows] = await driver.wait(exchange(driver.pgconn, statements, names_of(driver, info), begins=begins))
+    names, encoding = names_of(driver, info), driver.info.encoding
+    rows: list[Rows] = await driver.wait(exchange(driver.pgconn, statements, names, begins=begins, encoding=encoding))
     return rows
 
 
@@ -205,7 +206,11 @@ class AsyncIO:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call an apart handler: awaited, or in a thread, which is left behind when its time is up."""
-        await _call(call, *event)
+        await (_call(call, *event) if call.is_async else _call_in_thread(call, *event))
+
+    def interrupts(self, call: Call) -> bool:
+        """Return whether the handler is awaited."""
+        return call.is_async
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the loop goes on."""
@@ -273,19 +278,43 @@ async def _renew_for_ever(renew: Callable[[], Awaitable[object]], every_seconds:
 
 
 async def _call(call: Call, *arguments: object) -> None:
+    """Await a handler. A `CancelledError` that comes out of it and not from outside is its failure."""
     timer = asyncio.timeout(call.timeout_seconds)
     try:
         async with timer:
-            if call.is_async:
-                result = call.handler(*arguments)
-                if inspect.isawaitable(result):
-                    await result
-            else:
-                refuse_coroutine(await asyncio.to_thread(call.handler, *arguments))
+            result = call.handler(*arguments)
+            if inspect.isawaitable(result):
+                await result
     except TimeoutError as error:
         if timer.expired():
             raise HandlerTimeout(overran(call)) from error
         raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise cancelled_inside() from error
+        raise
+
+
+async def _call_in_thread(call: Call, *arguments: object) -> None:
+    """Call a handler on a thread of its own, its time counted from its beginning. Cancelled, it goes on alone."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def note_end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell_end() -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(note_end)
+
+    calling = OwnThread(call, arguments, tell_end)
+    calling.start()
+    await asyncio.wait([ended], timeout=call.timeout_seconds)
+    if not ended.done():
+        raise HandlerTimeout(overran(call), is_left_running=True)
+    calling.answer()
 
 
 async def _close(connection: AsyncConnection) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
-from ..errors import ConfigurationError, StoreUnavailable
+from ..errors import ConfigurationError, HandlerTimeout, StoreUnavailable
 from . import forking, sqlite
 from .calling import LeftBehind, call_now
 from .engines import LentConnection
@@ -24,6 +24,7 @@ __all__ = ["BlockingIO"]
 T = TypeVar("T")
 log = logging.getLogger("projection_guard")
 _LONGEST_BUSY_SECONDS: Final = 60.0
+_LONGEST_CANCEL_SECONDS: Final = 5.0
 _DISTURBING: Final = ("schema_translate_map", "stream_results", "yield_per")
 RELEASE: Final = (Bound("RELEASE SAVEPOINT projection_guard"),)
 RELEASE_AND_COMMIT: Final = (*RELEASE, Bound("COMMIT"))
@@ -69,7 +70,13 @@ class BlockingTransaction:
         except LeftBehind as late:
             self.connection.is_lent = False
             cut(self.connection)
-            raise late.timeout from None
+            raise HandlerTimeout(str(late)) from None
+        except Exception:
+            raise
+        except BaseException:  # this thread was interrupted, the handler's may go on
+            self.connection.is_lent = False
+            cut(self.connection)
+            raise
         finally:
             self.connection.is_lent = False
         if self.connection.refusal is not None:
@@ -188,7 +195,11 @@ class BlockingIO:
         try:
             call_now(call, *event)
         except LeftBehind as late:
-            raise late.timeout from None
+            raise HandlerTimeout(str(late), is_left_running=True) from None
+
+    def interrupts(self, call: Call) -> bool:
+        """Return whether it runs on the thread that is interrupted."""
+        return not call.abandonable
 
     async def sleep(self, seconds: float) -> None:
         """Wait, with this thread."""
@@ -242,7 +253,8 @@ def exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *,
     """Run statements in one round trip on a connection of psycopg's; hold its lock."""
     from .wire import exchange, names_of  # where there is no libpq, SQLite still works
 
-    rows: list[Rows] = driver.wait(exchange(driver.pgconn, statements, names_of(driver, info), begins=begins))
+    names, encoding = names_of(driver, info), driver.info.encoding
+    rows: list[Rows] = driver.wait(exchange(driver.pgconn, statements, names, begins=begins, encoding=encoding))
     return rows
 
 
@@ -272,10 +284,18 @@ def cut(connection: Connection) -> None:
             driver.interrupt()
             driver.rollback()
         else:
-            driver.cancel()
+            driver.cancel_safe(timeout=_LONGEST_CANCEL_SECONDS)
+    except Exception as error:
+        log.debug("breaking off a handler's statement: %s", type(error).__name__)
+    finally:
+        _throw_away(connection)
+
+
+def _throw_away(connection: Connection) -> None:
+    try:
         connection.invalidate()
     except Exception as error:
-        log.debug("cutting off a handler's transaction: %s", type(error).__name__)
+        log.debug("throwing a connection away: %s", type(error).__name__)
 
 
 def close(connection: Connection) -> None:
@@ -284,11 +304,11 @@ def close(connection: Connection) -> None:
         connection.close()
     except Exception as error:
         log.debug("closing a connection: %s", type(error).__name__)
+        _throw_away(connection)
         try:
-            connection.invalidate()
             connection.close()
         except Exception as second:
-            log.debug("throwing a connection away: %s", type(second).__name__)
+            log.debug("closing a connection that was thrown away: %s", type(second).__name__)
 
 
 def unreachable(engine: Engine) -> str:

@@ -83,7 +83,11 @@ class IO(Protocol):
         ...
 
     async def call(self, call: Call, *event: object) -> None:
-        """Call an apart handler. Raises what it raises, or `HandlerTimeout`."""
+        """Call an apart handler. Raises what it raises, or `HandlerTimeout`, which says where it was left running."""
+        ...
+
+    def interrupts(self, call: Call) -> bool:
+        """Return whether an interruption (a cancelled task, Ctrl-C) ends this call's handler. A thread goes on."""
         ...
 
     async def sleep(self, seconds: float) -> None:

@@ -61,7 +61,10 @@ def _translated(connection: Connection, statement: Bound, error: Exception) -> E
 def is_prepared(connection: Connection) -> bool:
     """Return whether `BEGIN` is all that is needed now."""
     driver: Any = connection.connection.driver_connection
-    return _PREPARED in connection.info and not driver.in_transaction
+    try:
+        return _PREPARED in connection.info and not driver.in_transaction
+    except Exception as error:  # it was closed behind our back
+        raise _translated(connection, BEGIN[0], error) from error
 
 
 def prepare(connection: Connection) -> None:

@@ -37,15 +37,16 @@ def names_of(driver: Any, info: dict[Any, Any]) -> Names | None:
 
 
 def exchange(
-    pgconn: Any, statements: Sequence[Bound], names: Names | None, *, begins: bool
+    pgconn: Any, statements: Sequence[Bound], names: Names | None, *, begins: bool, encoding: str
 ) -> Generator[Wait, Ready, list[list[tuple[object, ...]]]]:
     """Send statements and return each one's rows; the first error is raised after all answers are in.
 
-    `begins` opens a transaction if none is open. A rollback of psycopg's may deallocate what is prepared: then the
-    names are forgotten, and the caller does the transaction again (SQLSTATE 26000 is a reason to). Left in the middle,
-    the connection is closed: nobody could tell whose the next answer is.
+    `begins` opens a transaction if none is open; `encoding` is Python's name of the connection's `client_encoding`. A
+    rollback of psycopg's may deallocate what is prepared: then the names are forgotten, and the caller does the
+    transaction again (SQLSTATE 26000 is a reason to). Left in the middle, the connection is closed: nobody could tell
+    whose the next answer is.
     """
-    texts = [[_text(value) for value in statement.parameters or ()] for statement in statements]
+    texts = [[_text(value, encoding) for value in statement.parameters or ()] for statement in statements]
     pgconn.enter_pipeline_mode()
     try:
         wanted = _send(pgconn, statements, texts, names, begins=begins)
@@ -56,11 +57,11 @@ def exchange(
     pgconn.exit_pipeline_mode()
     for answer in answers:
         if answer.status == pq.ExecStatus.FATAL_ERROR:
-            error = error_from_result(answer, encoding="utf-8")
+            error = error_from_result(answer, encoding=encoding)
             if names is not None and error.sqlstate == "26000":
                 names.clear()
             raise error
-    return [_rows(answer) for answer, is_wanted in zip(answers, wanted, strict=True) if is_wanted]
+    return [_rows(answer, encoding) for answer, is_wanted in zip(answers, wanted, strict=True) if is_wanted]
 
 
 def _send(
@@ -110,26 +111,26 @@ def _receive(pgconn: Any) -> Generator[Wait, Ready, list[Any]]:
         answers.append(answer)
 
 
-def _text(value: object) -> bytes | None:
+def _text(value: object, encoding: str) -> bytes | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else str(value)
     if "\0" in text:
         raise DataError("PostgreSQL's text takes no NUL character")
-    return text.encode()
+    return text.encode(encoding)
 
 
-def _rows(answer: Any) -> list[tuple[object, ...]]:
+def _rows(answer: Any, encoding: str) -> list[tuple[object, ...]]:
     kinds = [answer.ftype(column) for column in range(answer.nfields)]
     return [
-        tuple(_value(kind, answer.get_value(row, column)) for column, kind in enumerate(kinds))
+        tuple(_value(kind, answer.get_value(row, column), encoding) for column, kind in enumerate(kinds))
         for row in range(answer.ntuples)
     ]
 
 
-def _value(kind: int, text: bytes | None) -> object:
+def _value(kind: int, text: bytes | None, encoding: str) -> object:
     if text is None:
         return None
     if kind in _INTEGERS:
         return int(text)
-    return text == b"t" if kind == _BOOL else text.decode()
+    return text == b"t" if kind == _BOOL else text.decode(encoding)

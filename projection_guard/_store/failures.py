@@ -38,6 +38,7 @@ __all__ = [
     "claim",
     "claim_due",
     "failure_of",
+    "give_back",
     "keep",
     "locked",
     "one",
@@ -140,7 +141,7 @@ _due = (
         _ACTIVE,
     )
     .order_by(F.next_retry_at)
-    .limit(bindparam("limit"))
+    .limit(1)
     .with_for_update(skip_locked=True, of=F)
 )
 
@@ -154,7 +155,7 @@ _TAKE: dict[str, Any] = {
     "last_retry_at": utc_now(),
     "updated_at": utc_now(),
 }
-_claim_due = update(F).where(F.id.in_(_due.scalar_subquery())).values(_TAKE).returning(*_ROW)
+_claim_due = update(F).where(F.id == _due.scalar_subquery()).values(_TAKE).returning(*_ROW)
 _claim_one = (
     update(F)
     .where(
@@ -170,21 +171,21 @@ _claim_one = (
 
 
 def claim_due(
-    connection: Connection, projection: str, *, limit: int, process: str, token: str, lease_seconds: float
-) -> list[Failure]:
-    """Take due failures of an active projection and count an attempt for each, before any handler runs.
+    connection: Connection, projection: str, *, process: str, token: str, lease_seconds: float
+) -> Failure | None:
+    """Take a due failure of an active projection and count its attempt, before any handler runs; None if none is due.
 
     Rows that another process holds, or that were born to it and are not yet overdue, are left alone.
     """
     parameters = {
         "projection": projection,
-        "limit": limit,
         "process": process,
         "token": token,
         "lease_seconds": lease_seconds,
         "is_probe": False,
     }
-    return [failure_of(row) for row in connection.execute(_claim_due, parameters)]
+    row = connection.execute(_claim_due, parameters).one_or_none()
+    return None if row is None else failure_of(row)
 
 
 def claim(connection: Connection, failure_id: UUID, *, token: str, lease_seconds: float) -> Failure | None:
@@ -250,12 +251,11 @@ def record_attempt(connection: Connection, failure: Failure, kept: Kept) -> None
     attempts.write(connection, failure.id, kept.ticket, failure.retry_count, kept.error, kept.verdict, kept.duration_ms)
 
 
-_postpone = (
+_give_back = (
     update(F)
-    .where(F.id == bindparam("failure"), F.lease_owner == bindparam("token"))
+    .where(F.projection_name == bindparam("projection"), F.resolved_at.is_(None), F.lease_owner == bindparam("token"))
     .values(
         retry_count=F.retry_count - 1,
-        next_retry_at=later(bindparam("delay")),
         lease_owner=null(),
         lease_expires_at=null(),
         updated_at=utc_now(),
@@ -263,9 +263,9 @@ _postpone = (
 )
 
 
-def postpone(connection: Connection, failure_id: UUID, *, token: str, delay_seconds: float | None) -> None:
-    """Give a claimed failure back untried: the attempt is not counted."""
-    connection.execute(_postpone, {"failure": failure_id, "token": token, "delay": delay_seconds})
+def give_back(connection: Connection, projection: str, *, token: str) -> None:
+    """Give a claimed failure back untried: the attempt is not counted, and it is due, or exhausted, as before."""
+    connection.execute(_give_back, {"projection": projection, "token": token})
 
 
 _RESOLVED: dict[str, Any] = {

@@ -33,6 +33,7 @@ from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, Pr
 from .claims import Ticket
 
 __all__ = [
+    "TURN",
     "Gate",
     "Look",
     "drainable",
@@ -209,15 +210,18 @@ def taint(connection: Connection, projection: str, gate: str, reason: str) -> No
     connection.execute(_taint, {"projection": projection, "gate": gate, "reason": reason[:255]})
 
 
+TURN: Final = "turn:"
+"""How the lease of a joined turn begins: it reserves the turn up to its transaction, which it cannot outlast."""
 _EXPIRED: Final[BindParameter[str]] = bindparam("expired")
+_WAS_APART = and_(S.lease_owner.is_not(None), ~S.lease_owner.startswith(TURN))
 _lease = (
     update(S)
     .where(_KEY)
     .values(
         lease_owner=bindparam("token"),
         lease_expires_at=later(bindparam("lease_seconds")),
-        tainted=or_(S.tainted, S.lease_owner.is_not(None)),
-        tainted_reason=case((S.lease_owner.is_(None), S.tainted_reason), else_=_EXPIRED),
+        tainted=or_(S.tainted, _WAS_APART),
+        tainted_reason=case((_WAS_APART, _EXPIRED), else_=S.tainted_reason),
     )
 )
 _renew = update(S).where(_KEY, S.lease_owner == bindparam("token")).values(lease_expires_at=later(bindparam("seconds")))
@@ -227,7 +231,7 @@ _release = (
 
 
 def lease(connection: Connection, projection: str, gate: str, *, token: str, lease_seconds: float) -> None:
-    """Lend a locked stream to one apart call. A lease that ran out before taints the stream."""
+    """Lend a locked stream to one call or turn. An apart call's lease that ran out before taints the stream."""
     connection.execute(
         _lease,
         {
@@ -246,9 +250,10 @@ def renew(connection: Connection, projection: str, gate: str, *, token: str, lea
     return connection.execute(_renew, parameters).rowcount == 1
 
 
-def release(connection: Connection, projection: str, gate: str, *, token: str) -> None:
-    """Give a lease back without having applied anything."""
-    connection.execute(_release, {"projection": projection, "gate": gate, "token": token})
+def release(connection: Connection, projection: str, gate: str, *, token: str) -> bool:
+    """Give a lease back without having applied anything, and hold the stream; False where it is no longer ours."""
+    parameters = {"projection": projection, "gate": gate, "token": token}
+    return connection.execute(_release, parameters).rowcount == 1
 
 
 _record_done = PerDialect(

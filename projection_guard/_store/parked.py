@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from .._dialect import utc_now
 from .._model import EventRecord, Json
-from .._tables import ParkedEvent
+from .._tables import ParkedEvent, ProjectionState
 from .claims import Ticket
 
-__all__ = ["Parked", "clear", "count_attempt", "first", "park", "unpark"]
+__all__ = ["Parked", "clear", "count_attempt", "first", "give_back", "park", "unpark"]
 
 P = ParkedEvent
 
@@ -37,7 +37,15 @@ _first = (
 )
 _unpark = delete(P).where(P.id == bindparam("parked"))
 _count = update(P).where(P.id == bindparam("parked")).values(attempts=P.attempts + 1)
-_clear = delete(P).where(P.projection_name == bindparam("projection"), P.reason != bindparam("spared"))
+_give_back = update(P).where(P.id == bindparam("parked"), P.attempts > 0).values(attempts=P.attempts - 1)
+_reset_began = (
+    select(ProjectionState.changed_at)
+    .where(ProjectionState.projection_name == bindparam("projection"))
+    .scalar_subquery()
+)
+_clear = delete(P).where(
+    P.projection_name == bindparam("projection"), or_(P.reason != "resetting", P.parked_at < _reset_began)
+)
 
 
 def park(connection: Connection, ticket: Ticket, payload: Json, reason: str) -> None:
@@ -84,11 +92,16 @@ def count_attempt(connection: Connection, parked_id: int) -> None:
     connection.execute(_count, {"parked": parked_id})
 
 
+def give_back(connection: Connection, parked_id: int) -> None:
+    """Take the count back: the call did not begin, or was broken off by whoever asked for it."""
+    connection.execute(_give_back, {"parked": parked_id})
+
+
 def unpark(connection: Connection, parked_id: int) -> None:
     """Take an event out of the line."""
     connection.execute(_unpark, {"parked": parked_id})
 
 
-def clear(connection: Connection, projection: str, *, spare: str) -> int:
-    """Drop all parked events of a projection but those parked for the reason `spare`; return how many."""
-    return connection.execute(_clear, {"projection": projection, "spared": spare}).rowcount
+def clear(connection: Connection, projection: str) -> int:
+    """Drop what was parked before the reset under way began; return how many that were."""
+    return connection.execute(_clear, {"projection": projection}).rowcount

@@ -33,6 +33,8 @@ from .attempts import is_reserved
 
 __all__ = [
     "StateRow",
+    "begin_reset",
+    "end_reset",
     "ensure",
     "forget_gates",
     "hold",
@@ -104,6 +106,23 @@ def set_state(connection: Connection, projection: str, state: str, *, actor: str
         .values(state=state, actor=actor, reason=reason, changed_at=utc_now())
     )
     return str(before)
+
+
+def begin_reset(connection: Connection, projection: str, *, actor: str, reason: str) -> str:
+    """Let a reset begin, and note what it ends in: the state before it, also before one that came to no end."""
+    statement = select(T.state, T.state_after).where(T.projection_name == projection).with_for_update()
+    row = connection.execute(statement).one()
+    after = row.state_after if row.state == "resetting" else row.state
+    values = {"state": "resetting", "state_after": after, "actor": actor, "reason": reason, "changed_at": utc_now()}
+    connection.execute(update(T).where(T.projection_name == projection).values(values))
+    return str(row.state)
+
+
+def end_reset(connection: Connection, projection: str, *, actor: str, reason: str | None) -> None:
+    """Let a reset end, however that went: in the state before it. Hold the projection's state."""
+    ended = {"state": func.coalesce(T.state_after, "active"), "state_after": null()}
+    values = {**ended, "actor": actor, "reason": reason, "changed_at": utc_now()}
+    connection.execute(update(T).where(T.projection_name == projection).values(values))
 
 
 def is_reset_of(connection: Connection, projection: str, reason: str) -> bool:

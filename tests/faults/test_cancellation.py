@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed import Bed, GuardOnBed
+from tests.bed import Bed, GuardOnBed, happened, noted
 from tests.faults.scenes import Scene, guard_with, places
 
 
@@ -113,19 +113,32 @@ async def act(scene: Scene) -> Any:
 
 
 def check_for_traces(bed: Bed, scene: Scene) -> None:
-    """Only the handler's own error may be on record, and a publish that is over holds no stream."""
+    """Only the handler's own error may be on record, and nothing that is over holds a stream or a failure."""
     errors = bed.rows(
         "SELECT error_type FROM projection_failures WHERE stream_id = :stream", stream=scene.stream
     ) + bed.rows("SELECT error_type FROM projection_attempts WHERE gate = :stream", stream=scene.stream)
     expected = "ValueError" if scene.deed in ("fail", "park", "retry by hand") else None
     assert {row.error_type.rpartition(".")[2] for row in errors} <= {expected}, errors
-    if scene.deed in ("deliver", "fail", "park", "redeliver"):
-        lent = bed.rows(
-            "SELECT lease_owner FROM projection_streams WHERE stream_id = :stream AND lease_owner IS NOT NULL",
-            stream=scene.stream,
-        )
-        assert not lent, "a stream stays lent to a publish that was cancelled"
-        tainted = bed.rows(
-            "SELECT 1 FROM projection_streams WHERE stream_id = :stream AND tainted", stream=scene.stream
-        )
-        assert not tainted
+    lent = bed.rows(
+        "SELECT lease_owner FROM projection_streams WHERE stream_id = :stream AND lease_owner IS NOT NULL "
+        "UNION ALL SELECT lease_owner FROM projection_failures WHERE stream_id = :stream AND lease_owner IS NOT NULL",
+        stream=scene.stream,
+    )
+    assert not lent, "a stream or a failure stays lent to somebody who was cancelled"
+    assert not bed.rows("SELECT 1 FROM projection_streams WHERE stream_id = :stream AND tainted", stream=scene.stream)
+
+
+@pytest.mark.parametrize("when", ["as it begins", "as it ends"])
+def test_a_reset_that_is_cancelled_leaves_no_projection_in_it(async_bed: Bed, when: str) -> None:
+    """At any of its awaits: it has come about, or everything is as it was, and the projection goes on."""
+    bed, guard = async_bed, async_bed.guard()
+    bed.joined(guard, "P", noted("P"))
+    guard.publish(happened("A", 1))
+    for place in range(1, 200):
+        is_reached, _ = cancelled(bed, guard.real.reset("P", actor="alice"), place, when)
+        bed.wait_until(lambda: nothing_is_checked_out(bed, guard))
+        assert bed.value("SELECT state FROM projection_states WHERE projection_name = 'P'") == "active"
+        if not is_reached:
+            assert place > 2
+            return
+    pytest.fail("the reset was not survived")

@@ -17,17 +17,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, text
+from tenacity import wait_fixed
 
-from projection_guard import Failure
-from tests.bed import Bed, GuardOnBed, Happened, effects
+from projection_guard import Failure, RetryPolicy
+from tests.bed import Bed, GuardOnBed, Happened, effects, happened
 
 __all__ = [
     "Going",
     "Planned",
     "Valve",
     "active_equals_open_rows",
+    "audit",
     "calls_of",
+    "clears",
     "going",
     "listed",
     "make_due",
@@ -36,6 +39,7 @@ __all__ = [
     "snapshot",
     "states_of",
     "statuses",
+    "with_failure",
     "work_until_done",
 ]
 
@@ -322,3 +326,35 @@ class Valve:
                 await asyncio.sleep(0.005)
 
         return wait()
+
+
+def with_failure(bed: Bed, *events: Happened, kind: str = "joined") -> tuple[GuardOnBed, Planned]:
+    """Return a guard on which A#1 has failed and the other events have been published."""
+    guard, planned = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600), breaker=None)), Planned("P", "A#1")
+    planned.register(bed, guard, kind)
+    for event in (happened("A", 1, 1), *events):
+        guard.publish(event)
+    return guard, planned
+
+
+def audit(bed: Bed) -> list[tuple[Any, ...]]:
+    """Return what the audit log says: action, actor, projection, note."""
+    rows = bed.rows("SELECT action, actor, projection_name, note FROM projection_audit_log ORDER BY id")
+    return [tuple(row) for row in rows]
+
+
+def clears(bed: Bed, *, fails: list[bool] | None = None) -> Any:
+    """Return an `on_reset` that empties `effects` and then fails while `fails` says so."""
+
+    def clear(connection: Connection) -> None:
+        connection.execute(text("DELETE FROM effects"))
+        if fails and fails[0]:
+            raise ValueError("the read model does not want to be cleared")
+
+    if not bed.is_async:
+        return clear
+
+    async def async_clear(connection: Any) -> None:
+        await connection.run_sync(clear)
+
+    return async_clear

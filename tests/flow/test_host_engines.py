@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from tenacity import wait_fixed
 
+from projection_guard import RetryPolicy
 from tests.bed import Bed, Happened, happened, noted
 from tests.flow.acting import Planned, active_equals_open_rows, calls_of, states_of, statuses, work_until_done
 
@@ -108,7 +110,41 @@ def test_a_deadlock_is_nobodys_failure(postgres_bed: Bed) -> None:
     publish = guard.publisher.publish
     results = calls_of(bed, [lambda s=s: publish(happened(s, 1)) for s in "AB"])  # type: ignore[misc]
     assert [statuses(outcomes) for outcomes in results] == [["applied"], ["applied"]]
-    assert len(calls) == 3, "one of them was broken off and done again"
+    assert len(calls) >= 3, "one of them was broken off and done again"  # it may meet the other one twice
     assert [row.balance for row in bed.rows("SELECT balance FROM account ORDER BY name")] == [2, 2]
     assert states_of(bed, "P") == {"A#1": "applied", "B#1": "applied"}
     assert guard.failures("P", include_resolved=True).items == ()
+
+
+def test_a_handler_that_always_meets_serialisation_errors_fails(postgres_bed: Bed) -> None:
+    """They are nobody's failure as long as doing it again may help; then they are the handler's, and kept."""
+    bed, calls = postgres_bed, list[str]()
+    guard = bed.guard()
+
+    def body(event: Happened, connection: Connection) -> None:
+        calls.append(event.event_id)
+        connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$"))
+
+    bed.joined(guard, "P", body, retry=RetryPolicy(wait=wait_fixed(3600)))
+    assert statuses(guard.publish(happened("A", 1))) == ["failed"]
+    assert len(calls) > 1
+    (failure,) = guard.failures("P").items
+    assert failure.error_type.endswith("SerializationFailure") or "again" in failure.error_message
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_another_client_encoding_is_spoken_on_every_path(postgres_bed: Bed, kind: str) -> None:
+    """The hot path's own words are in the connection's encoding, as SQLAlchemy's are: one stream has one name."""
+    bed = postgres_bed
+    engine = engine_of(bed, connect_args={"client_encoding": "latin1"})
+    bed.url = engine
+    guard = bed.guard()
+    planned = Planned("P", "\u00c9#1")
+    planned.register(bed, guard, kind)
+    assert [statuses(guard.publish(happened("\u00c9", n))) for n in (1, 2)] == [["failed"], ["parked"]]
+    planned.heal()
+    work_until_done(bed, guard)
+    assert statuses(guard.publish(happened("\u00c9", 2))) == ["duplicate"]
+    assert states_of(bed, "P") == {"\u00c9#1": "applied", "\u00c9#2": "applied"}
+    assert bed.value("SELECT stream_id FROM projection_streams") == "\u00c9"
+    end(bed, guard, engine)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tenacity import wait_fixed
+from tenacity import stop_after_attempt, wait_fixed
 
-from projection_guard import Breaker, FailureBusy, JsonCodec, RetryPolicy
+from projection_guard import Breaker, CodecError, FailureBusy, JsonCodec, RetryPolicy
 from tests.bed import Bed, Happened, happened, noted
-from tests.flow.acting import Valve, active_equals_open_rows, going, one_failure, states_of, statuses
+from tests.flow.acting import Planned, Valve, active_equals_open_rows, going, one_failure, states_of, statuses
 
 
 def state_row(bed: Bed) -> Any:
@@ -190,3 +191,151 @@ def make_only_due(bed: Bed) -> None:
     """Let every planned retry come due; leases stay."""
     past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
     bed.change(f"UPDATE projection_failures SET next_retry_at = {past} WHERE next_retry_at IS NOT NULL")
+
+
+class HookedDecoding(JsonCodec):
+    """Calls something between the claim of an event of record and the first look at it under its stream's lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hook: Callable[[], object] = lambda: None
+
+    def decode(self, data: Any) -> object:
+        """Call it, then do it."""
+        self.hook()
+        return super().decode(data)
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_a_parked_event_is_the_turn_of_one_worker_from_its_count_on(blocking_bed: Bed, kind: str) -> None:
+    """Another one neither takes it nor counts it: else an event that was never called would be taken for a killer."""
+    bed, codec = blocking_bed, HookedDecoding()
+    once = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(1), breaker=None)
+    guard, other, planned = bed.guard(retry=once, codec=codec), bed.guard(retry=once), Planned("P")
+    for each in (guard, other):
+        planned.register(bed, each, kind)
+    guard.pause("P", actor="alice")
+    guard.publish(happened("A", 1))
+    guard.resume("P", actor="alice")
+    codec.hook = other.work
+    guard.work()
+    assert planned.calls == ["A#1"]
+    assert states_of(bed, "P") == {"A#1": "applied"}
+    assert bed.rows("SELECT 1 FROM projection_streams WHERE tainted OR lease_owner IS NOT NULL") == []
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_a_turn_that_meets_a_pause_is_given_back(bed: Bed, kind: str) -> None:
+    """The event stays at the head of its line, uncounted, and nobody waits for a lease."""
+    codec = HookedDecoding()
+    guard, planned = bed.guard(codec=codec), Planned("P")
+    planned.register(bed, guard, kind)
+    guard.pause("P", actor="alice")
+    guard.publish(happened("A", 1))
+    guard.resume("P", actor="alice")
+    codec.hook = lambda: bed.change("UPDATE projection_states SET state = 'paused'")
+    guard.work()
+    assert states_of(bed, "P") == {"A#1": "parked"}
+    assert bed.value("SELECT attempts FROM projection_parked_events") == 0
+    assert bed.rows("SELECT 1 FROM projection_streams WHERE tainted OR lease_owner IS NOT NULL") == []
+    codec.hook = lambda: None
+    guard.resume("P", actor="alice")
+    guard.work()
+    assert (planned.calls, states_of(bed, "P")) == (["A#1"], {"A#1": "applied"})
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_a_parked_event_that_cannot_be_rebuilt_becomes_a_failure_and_no_more(bed: Bed, kind: str) -> None:
+    """It was not called: its stream's order is not in doubt."""
+    codec, broken = HookedDecoding(), [True]
+
+    def refuse() -> None:
+        if broken[0]:
+            raise CodecError("there is no way back")
+
+    codec.hook = refuse
+    guard, planned = bed.guard(codec=codec), Planned("P")
+    planned.register(bed, guard, kind)
+    guard.pause("P", actor="alice")
+    for n in (1, 2):
+        guard.publish(happened("A", n))
+    guard.resume("P", actor="alice")
+    guard.work()
+    assert states_of(bed, "P") == {"A#1": "failed", "A#2": "parked"}
+    assert "no way back" in one_failure(guard).error_message
+    assert bed.rows("SELECT 1 FROM projection_streams WHERE tainted OR lease_owner IS NOT NULL") == []
+    broken[0] = False
+    guard.resolve(one_failure(guard).id, "retry", actor="alice")
+    guard.work()
+    assert (planned.calls, states_of(bed, "P")) == (["A#1", "A#2"], {"A#1": "applied", "A#2": "applied"})
+
+
+def test_a_retry_by_hand_that_meets_a_pause_leaves_an_exhausted_failure_exhausted(bed: Bed) -> None:
+    """Nothing was tried, so nothing is planned: a person is still asked."""
+    codec = HookedDecoding()
+    guard, planned = bed.guard(codec=codec, retry=RetryPolicy(stop=stop_after_attempt(1))), Planned("P", "A#1")
+    planned.register(bed, guard, "joined")
+    guard.publish(happened("A", 1))
+    before = one_failure(guard)
+    assert before.next_retry_at is None
+    codec.hook = lambda: bed.change("UPDATE projection_states SET state = 'paused'")
+    assert guard.resolve(before.id, "retry", actor="alice").status == "parked"
+    after = one_failure(guard)
+    assert (after.next_retry_at, after.retry_count, after.lease_owner) == (None, before.retry_count, None)
+    assert len(planned.calls) == 1
+
+
+def lend(bed: Bed, *, seconds: int) -> None:
+    """Lend the streams of "P" to a call in another process, as it were; a barrier waits for it."""
+    if seconds <= 0:
+        bed.change("UPDATE projection_streams SET lease_owner = NULL, lease_expires_at = NULL")
+        return
+    end = f"now() + interval '{seconds} seconds'"
+    if bed.database == "sqlite":
+        end = f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '+{seconds} seconds')"
+    bed.change(f"UPDATE projection_streams SET lease_owner = 'somebody', lease_expires_at = {end}")
+
+
+def test_a_reset_begun_during_another_leaves_a_paused_projection_paused(bed: Bed) -> None:
+    """What a reset ends in is the state before the first of them, not "being reset"."""
+    guard = bed.guard()
+    bed.apart(guard, "P", lambda event: None)
+    guard.publish(happened("A", 1))
+    guard.pause("P", actor="alice")
+    lend(bed, seconds=60)
+    first = going(bed, lambda: guard.real.reset("P", actor="alice"))
+    bed.wait_until(lambda: state_row(bed).state == "resetting")
+    reason = state_row(bed).reason
+    second = going(bed, lambda: guard.real.reset("P", actor="bob"))
+    bed.wait_until(lambda: state_row(bed).reason != reason)
+    lend(bed, seconds=0)
+    bed.wait_until(lambda: first.is_done and second.is_done)
+    second.answer()
+    assert state_row(bed).state == "paused"
+
+
+def test_what_was_parked_during_a_reset_that_failed_is_the_past_of_the_next(bed: Bed) -> None:
+    """Only what arrives during a reset itself outlives it."""
+    guard, fails = bed.guard(), [True]
+
+    def clear(connection: Any) -> None:
+        if fails:
+            raise ValueError("does not want to be cleared")
+
+    async def clear_async(connection: Any) -> None:
+        clear(connection)
+
+    bed.apart(guard, "P", lambda event: None, on_reset=clear_async if bed.is_async else clear)
+    guard.publish(happened("A", 1))
+    lend(bed, seconds=60)
+    first = going(bed, lambda: guard.real.reset("P", actor="alice"))
+    bed.wait_until(lambda: state_row(bed).state == "resetting")
+    assert statuses(guard.publish(happened("A", 2))) == ["parked"]
+    lend(bed, seconds=0)
+    bed.wait_until(lambda: first.is_done)
+    with pytest.raises(ValueError, match="cleared"):
+        first.answer()
+    fails.clear()
+    assert states_of(bed, "P") == {"A#1": "applied", "A#2": "parked"}
+    guard.reset("P", actor="alice")
+    assert (states_of(bed, "P"), state_row(bed).state) == ({}, "active")

@@ -21,7 +21,16 @@ from tenacity import (
 
 from projection_guard import Breaker, ConfigurationError, Failure, PermanentFailure, RetryAfter, RetryPolicy
 from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, happened, noted
-from tests.flow.acting import Planned, active_equals_open_rows, make_due, one_failure, shift, states_of, statuses
+from tests.flow.acting import (
+    Planned,
+    active_equals_open_rows,
+    going,
+    make_due,
+    one_failure,
+    shift,
+    states_of,
+    statuses,
+)
 
 HOURS = wait_fixed(3600)
 
@@ -370,3 +379,37 @@ def test_a_breaker_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
     """At once, and not in the outage."""
     with pytest.raises(ConfigurationError):
         Breaker(**options)
+
+
+def test_blocking_waits_for_this_deliverys_own_failure_only(bed: Bed) -> None:
+    """Delivered again, an event that failed earlier is answered at once: its retry keeps the time that it has."""
+    guard = bed.guard(retry=RetryPolicy(wait=wait_chain(wait_fixed(0), wait_fixed(2)), immediate=1, blocking=True))
+    planned = Planned("P", "A#1")
+    planned.register(bed, guard, "joined")
+    assert statuses(guard.publish(happened("A", 1))) == ["failed"]
+    before = one_failure(guard)
+    assert statuses(guard.publish(happened("A", 1))) == ["failed"]
+    assert (len(planned.calls), one_failure(guard)) == (2, before)
+
+
+def test_every_immediate_retry_of_a_blocking_delivery_is_its_own(bed: Bed) -> None:
+    """The second one too is reserved to the publisher that waits for it: the worker beside it leaves it alone."""
+    policy = RetryPolicy(wait=wait_chain(wait_fixed(0), wait_fixed(1)), immediate=2, blocking=True)
+    guard, planned, other = bed.guard(retry=policy), Planned("P", "A#1"), bed.guard(retry=policy)
+    planned.register(bed, guard, "joined")
+    others = Planned("P")
+    others.register(bed, other, "joined")
+    delivery = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
+    bed.wait_until(lambda: _is_second_planned(bed))
+    bed.change("UPDATE projection_failures SET next_retry_at = failed_at")
+    assert other.work().retried == 0
+    planned.heal()
+    bed.wait_until(lambda: delivery.is_done)
+    assert [(outcome.status, outcome.attempts) for outcome in delivery.answer()] == [("applied", 3)]
+    assert (len(planned.calls), others.calls) == (3, [])
+
+
+def _is_second_planned(bed: Bed) -> bool:
+    """Return whether the first retry has failed, and is on record."""
+    sql = "SELECT count(*) FROM projection_attempts WHERE number = 2"
+    return bool(bed.value(sql))

@@ -241,3 +241,94 @@ def test_a_cancelled_worker_leaves_what_is_in_hand_to_the_next(async_bed: Bed) -
     make_due(bed)
     guard.work()
     assert all_applied(bed)
+
+
+def test_a_handler_may_stop_the_worker_that_called_it(bed: Bed) -> None:
+    """It does not wait for itself: it settles its event, and the worker ends."""
+    guard, failing, answers = bed.guard(retry=SOON), [True], list[bool]()
+
+    def blocking(event: Happened) -> None:
+        if failing[0]:
+            raise ValueError("planned")
+        answers.append(worker.stop())
+
+    async def awaited(event: Happened) -> None:
+        if failing[0]:
+            raise ValueError("planned")
+        answers.append(await worker.stop())
+
+    guard.real.projection("P", handles=[Happened])(awaited if bed.is_async else blocking)
+    guard.publish(happened("A", 1))
+    failing[0] = False
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    bed.wait_until(lambda: not bed.run(_value(lambda: worker.is_running)))
+    assert answers == [False]
+    assert all_applied(bed)
+    assert [name for name in ours(bed) if name != "projection_guard-leases"] == []  # the guard's, for any call
+
+
+def test_it_can_be_started_while_it_still_stops(bed: Bed) -> None:
+    """The old one ends with the event it has in hand; the new one works meanwhile."""
+    guard, valve = guard_with_failures(bed, "A")
+    quick = Planned("Q", "B#1")
+    quick.register(bed, guard, "joined")
+    bed.run(guard.real.apply("Q", happened("B", 1)))
+    quick.heal()
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    bed.wait_until(lambda: valve.reached > 1 and all_applied(bed, "Q"))
+    stopped = going(bed, worker.stop)
+    bed.wait_until(lambda: worker._hands.is_stopping)
+    bed.run(_value(worker.start))
+    quick.failing.add("B#2")
+    bed.run(guard.real.apply("Q", happened("B", 2)))
+    quick.heal()
+    bed.wait_until(lambda: all_applied(bed, "Q"))
+    assert not stopped.is_done
+    valve.open()
+    bed.wait_until(lambda: stopped.is_done and all_applied(bed))
+    assert stopped.answer() is True
+    bed.run(worker.stop())
+    assert [name for name in ours(bed) if name != "projection_guard-leases"] == []  # the guard's, for any call
+
+
+def test_a_stop_with_a_time_limit_does_not_wait_for_a_thread(async_bed: Bed) -> None:
+    """A blocking handler cannot be cancelled: it is left to itself a second later, and recorded when it ends."""
+    bed, failing, go_on, reached = async_bed, [True], threading.Event(), threading.Event()
+    guard = bed.guard(retry=SOON)
+
+    def handler(event: Happened) -> None:
+        if failing[0]:
+            raise ValueError("planned")
+        reached.set()
+        assert go_on.wait(30)
+
+    guard.real.projection("P", handles=[Happened])(handler)
+    guard.publish(happened("A", 1))
+    failing[0] = False
+    worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=0.05).start()))
+    bed.wait_until(reached.is_set)
+    assert bed.run(worker.stop(0.05)) is False
+    assert [name for name in ours(bed) if name != "projection_guard-handler"] == []
+    assert states_of(bed, "P") == {"A#1": "failed"}
+    go_on.set()
+    bed.wait_until(lambda: all_applied(bed))
+    assert bed.rows("SELECT 1 FROM projection_streams WHERE tainted") == []
+
+
+def test_a_thread_that_cannot_be_had_is_asked_for_again(blocking_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses a lane its thread, once: the projection is worked on a moment later."""
+    guard, planned = broken_guard(blocking_bed)
+    planned.heal()
+    begin, refused = threading.Thread.start, list[str]()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "projection_guard-lane" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with guard.real.worker(poll_seconds=0.05):
+        blocking_bed.wait_until(lambda: all_applied(blocking_bed))
+    assert refused
+    assert ours(blocking_bed) == []

@@ -181,6 +181,7 @@ def upgrade() -> None:
         "projection_states",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("state", sa.String(length=16), server_default=sa.text("'active'"), nullable=False),
+        sa.Column("state_after", sa.String(length=16), nullable=True),
         sa.Column("actor", sa.String(length=255), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
