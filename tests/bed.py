@@ -182,9 +182,14 @@ class Bed:
             return connection.execute(text(sql), parameters).scalar_one()
 
     def change(self, sql: str, **parameters: object) -> int:
-        """Change something past the library."""
-        with self.engine.begin() as connection:
-            return connection.execute(text(sql), parameters).rowcount
+        """Change something past the library, while an async guard's tasks go on: one of them may hold SQLite's lock."""
+
+        def change() -> int:
+            with self.engine.begin() as connection:
+                return connection.execute(text(sql), parameters).rowcount
+
+        changed: int = self.run(asyncio.to_thread(change)) if self.is_async else change()
+        return changed
 
     def wait_until(self, condition: Callable[[], object], *, within: float = 20.0) -> None:
         """Wait on a condition, giving an async guard's worker the loop meanwhile; fail when it does not come true."""
