@@ -8,6 +8,7 @@ import logging
 from ._async_guard import AsyncGuarded, AsyncProjectionGuard
 from ._codec import JsonCodec
 from ._core.context import EventCodec
+from ._core.following import Followed
 from ._core.rounds import Round
 from ._guard import Guarded, ProjectionGuard
 from ._health import HealthPolicy
@@ -29,6 +30,8 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
+from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped
+from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
 from .errors import (
     CodecError,
@@ -43,17 +46,22 @@ from .errors import (
     RegistrationError,
     RetryAfter,
     SchemaError,
+    SourceError,
     StoreUnavailable,
     UnknownFailure,
     UnknownProjection,
+    WaitTimeout,
 )
 
 __all__ = [
+    "AsyncEventSource",
     "AsyncGuarded",
     "AsyncProjectionGuard",
     "AsyncPublisher",
+    "AsyncSqlEventSource",
     "AsyncWorker",
     "Attempt",
+    "Batch",
     "Breaker",
     "Checkpoint",
     "CodecError",
@@ -63,8 +71,10 @@ __all__ = [
     "EventError",
     "EventMapping",
     "EventRecord",
+    "EventSource",
     "Failure",
     "FailureBusy",
+    "Followed",
     "Guarded",
     "HandlerTimeout",
     "Health",
@@ -81,17 +91,22 @@ __all__ = [
     "ProjectionGuard",
     "ProjectionGuardError",
     "Publisher",
+    "Recorded",
     "RegistrationError",
     "ResolutionMethod",
     "RetryAfter",
     "RetryPolicy",
     "Round",
     "SchemaError",
+    "Skipped",
+    "SourceError",
+    "SqlEventSource",
     "StoreUnavailable",
     "StreamState",
     "SystemStatus",
     "UnknownFailure",
     "UnknownProjection",
+    "WaitTimeout",
     "Worker",
 ]
 

@@ -15,6 +15,7 @@ from sqlalchemy.pool import Pool
 
 from ._codec import JsonCodec
 from ._core.context import Context, EventCodec
+from ._core.log import EventLog, is_async_source
 from ._health import HealthPolicy
 from ._io.protocol import IO
 from ._mapping import EventMapping
@@ -24,6 +25,7 @@ from ._registration import EventType, Registration, make_projection, order_of
 from ._service import Service
 from ._store.attempts import PROCESS
 from ._store.claims import HotStatements
+from ._store.partitions import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 
@@ -52,6 +54,7 @@ class Desk(Generic[W]):
         bare_io: IO,
         engine: Engine,
         *,
+        source: object | None,
         retry: RetryPolicy,
         health: HealthPolicy,
         order: str,
@@ -76,9 +79,14 @@ class Desk(Generic[W]):
         self.codec = JsonCodec() if codec is None else codec
         self._sync_engine = engine
         self._kept_from_fork: list[Pool] = []
+        events = mapping or EventMapping()
+        self._is_following = source is not None
+        log = None if source is None else self._log_of(source, io, events)
         context = Context(
             io=io,
             hot=HotStatements(engine.dialect, schema),
+            follow=FollowStatements(engine.dialect, schema),
+            log=log,
             codec=self.codec,
             health=health,
             tell=lambda notices: tell(self._told, notices),
@@ -89,10 +97,18 @@ class Desk(Generic[W]):
             dedupe_seconds=dedupe_window.total_seconds(),
             process=PROCESS + uuid4().hex,
         )
-        self._service = Service(context, mapping or EventMapping(), bare_io=bare_io, started=self._started)
+        self._service = Service(context, events, log=log, bare_io=bare_io, started=self._started)
         if hasattr(os, "register_at_fork"):
             reference: weakref.ref[Desk[W]] = weakref.ref(self)
             os.register_at_fork(after_in_child=lambda: _after_fork(reference))
+
+    def _log_of(self, source: object, io: IO, mapping: EventMapping) -> EventLog:
+        if is_async_source(source) and not self._is_async:
+            raise ConfigurationError(
+                f"{type(source).__name__} is an async source, which a blocking guard cannot await; "
+                "use AsyncProjectionGuard, or a blocking source"
+            )
+        return EventLog(source, io, mapping)
 
     # -- registering
 
@@ -107,6 +123,8 @@ class Desk(Generic[W]):
         order: str | None,
         timeout: float,
         on_reset: Callable[..., object] | None,
+        partitions: int,
+        batch: int | None,
     ) -> None:
         projection = make_projection(
             Registration(
@@ -118,6 +136,9 @@ class Desk(Generic[W]):
                 order=self._order if order is None else order_of(order),
                 timeout_seconds=timeout,
                 on_reset=on_reset,
+                is_followed=self._is_following,
+                partitions=partitions,
+                batch=batch,
             ),
             guard_is_async=self._is_async,
         )
@@ -132,10 +153,12 @@ class Desk(Generic[W]):
             try:
                 register(*classes)
             except ValueError as error:
+                if self._is_following:  # there is another way back: the log
+                    return
                 raise RegistrationError(f"Projection {name!r}: {error}") from error
         knows = getattr(self.codec, "knows", None)
         for kind in classes:
-            if knows is not None and not knows(kind) and not _is_only_a_base(kind):
+            if knows is not None and not self._is_following and not knows(kind) and not _is_only_a_base(kind):
                 raise RegistrationError(
                     f"Projection {name!r} handles {kind.__qualname__}, and there is no way back to one from "
                     "the database; make it a dataclass, a Pydantic or attrs model, or use guard.codec.register(...)"

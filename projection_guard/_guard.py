@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from ._core.context import EventCodec
+from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._health import HealthPolicy
 from ._io.blocking import BlockingIO
@@ -26,6 +27,7 @@ from ._publisher import Inner, OnUnavailable, Publisher
 from ._registration import EventType, handler_of, type_of
 from ._schema import check_schema_name
 from ._service import Service
+from ._source import EventSource
 from ._worker import Worker
 
 __all__ = ["Guarded", "ProjectionGuard"]
@@ -51,7 +53,8 @@ class ProjectionGuard(Desk[Worker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for blocking code.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
-    and `retry` are the defaults for projections that name none. `worker="external"` starts no worker in this process:
+    and `retry` are the defaults for projections that name none. With a `source`, an event log that can be read again,
+    projections are followed: workers apply what stands in the log, and publishing only wakes them. `worker="external"` starts no worker in this process:
     run one elsewhere. `dedupe_window` is how long a redelivered event is recognised; `lease` how long an apart call may
     go without a sign of life before others take its stream (it is renewed while the call runs).
     """
@@ -62,6 +65,7 @@ class ProjectionGuard(Desk[Worker]):
         self,
         database: str | URL | Engine,
         *,
+        source: EventSource | None = None,
         retry: RetryPolicy | None = None,
         health: HealthPolicy | None = None,
         order: str = "stream",
@@ -82,6 +86,7 @@ class ProjectionGuard(Desk[Worker]):
             BlockingIO(guarded, schema),
             BlockingIO(guarded, None),
             engine,
+            source=source,
             retry=retry or RetryPolicy(),
             health=health or HealthPolicy(),
             order=order,
@@ -105,12 +110,16 @@ class ProjectionGuard(Desk[Worker]):
         order: str | None = None,
         timeout: float = 60.0,
         on_reset: Callable[..., object] | None = None,
+        partitions: int = 1,
+        batch: int | None = None,
     ) -> Callable[[H], Guarded[H]]:
         """Register a handler as a projection.
 
         `handler(event, connection)` joins the guard's transaction and has its effect exactly once; `handler(event)`
         writes elsewhere and is called at least once. `handles` are event classes (subclasses too) or types' names; None
-        takes all. `timeout` is in seconds. `on_reset(connection)` clears the read model. Raises `RegistrationError`.
+        takes all. `timeout` is in seconds. `on_reset(connection)` clears the read model. With `batch=` the handler takes
+        a list of up to so many events. `partitions` divides the streams among the workers that follow the log; it stays
+        what it was. Raises `RegistrationError`.
         """
 
         def decorate(handler: H) -> Guarded[H]:
@@ -123,6 +132,8 @@ class ProjectionGuard(Desk[Worker]):
                 order=order,
                 timeout=timeout,
                 on_reset=on_reset,
+                partitions=partitions,
+                batch=batch,
             )
             return Guarded(handler, name, self._service)
 
@@ -137,6 +148,8 @@ class ProjectionGuard(Desk[Worker]):
         order: str | None = None,
         timeout: float = 60.0,
         on_reset: Callable[..., object] | None = None,
+        partitions: int = 1,
+        batch: int | None = None,
     ) -> Guarded[Callable[..., object]]:
         """Register an object with `handle(event)` or `handle(event, connection)`, by its class's name if none is given.
 
@@ -155,6 +168,8 @@ class ProjectionGuard(Desk[Worker]):
             order=order,
             timeout=timeout,
             on_reset=on_reset or getattr(projection, "on_reset", None),
+            partitions=partitions,
+            batch=batch,
         )
         return Guarded(handler, chosen, self._service)
 
@@ -164,13 +179,50 @@ class ProjectionGuard(Desk[Worker]):
 
     # -- events
 
-    def publisher(self, inner: Inner | None = None, *, on_unavailable: OnUnavailable = "raise") -> Publisher:
-        """Return a publisher that brings each event to `inner`, if there is one, and then to every projection."""
-        return Publisher(self._service, inner, on_unavailable)
+    def publisher(
+        self, inner: Inner | None = None, *, wait: float | None = None, on_unavailable: OnUnavailable = "raise"
+    ) -> Publisher:
+        """Return a publisher that brings each event to `inner`, if there is one, and then to every projection.
+
+        Followed projections read it in the log, where `inner` or the application has appended it; with `wait=` each
+        `publish` waits up to so many seconds until they have.
+        """
+        return Publisher(self._service, inner, on_unavailable, wait)
 
     def apply(self, name: str, event: object) -> Outcome:
         """Bring one event to one projection. Raises `UnknownProjection`, `EventError`, `StoreUnavailable`."""
         return drive(self._service.apply(name, event))
+
+    # -- following
+
+    @overload
+    def catch_up(self, name: str) -> Followed: ...
+    @overload
+    def catch_up(self, name: None = None) -> tuple[Followed, ...]: ...
+    def catch_up(self, name: str | None = None) -> Followed | tuple[Followed, ...]:
+        """Apply what is in the log now, to its end, in one projection or in all of them; returns how far that came.
+
+        Partitions that another worker follows are waited for. Where a pause, the breaker or a hole that may still be
+        filled stands in the way it returns early, and `waits` says why. Raises `SourceError`, `StoreUnavailable`.
+        """
+        if name is None:
+            return drive(self._service.catch_up(None))
+        return (drive(self._service.catch_up([name])))[0]
+
+    def wait_for(self, name: str, sequence: int, timeout: float = 10.0) -> None:
+        """Wait until a followed projection has come to a sequence of the log: read your own writes.
+
+        Everything up to there is applied, failed, parked or skipped then. Raises `WaitTimeout` after `timeout` seconds.
+        """
+        drive(self._service.wait_for(name, sequence, timeout))
+
+    def follow_from(self, name: str, sequence: int, *, actor: str, note: str | None = None) -> None:
+        """Let following begin after a sequence, 0 for the beginning: what is at or below it counts as done. Audited.
+
+        For a read model that was filled by other means, or one that was pushed for longer than `dedupe_window`. A
+        projection that is being followed has to be paused first.
+        """
+        drive(self._service.follow_from(name, sequence, actor=actor, note=note))
 
     # -- looking
 

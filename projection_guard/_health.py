@@ -7,7 +7,7 @@ from typing import Literal
 
 from .errors import ConfigurationError
 
-__all__ = ["HealthPolicy", "Signs", "Status", "judge"]
+__all__ = ["HealthPolicy", "Lag", "Signs", "Status", "judge"]
 
 Status = Literal["healthy", "degraded", "critical", "offline"]
 
@@ -16,7 +16,8 @@ Status = Literal["healthy", "degraded", "critical", "offline"]
 class HealthPolicy:
     """From how many unresolved failures on a projection is degraded, critical and offline.
 
-    It is also offline when work has been due for `stalled_after_seconds` and nobody does it.
+    It is also offline when work has been due, or events have been in the log, for `stalled_after_seconds` and nobody
+    does anything.
     """
 
     degraded_from: int = 1
@@ -32,6 +33,25 @@ class HealthPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far a followed projection is behind its log.
+
+    `events` is at most so many: a sequence has holes. `seconds` is the age of the next event, or how long the cursor
+    has stood where events do not tell their time; `stuck_seconds` how long it has stood with events before it.
+    """
+
+    events: int = 0
+    seconds: float = 0.0
+    stuck_seconds: float = 0.0
+    is_held: bool = False
+    is_beyond: bool = False
+    given_up: int = 0
+    unread: str | None = None
+    cursor: int = 0
+    head: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
     """The facts a judgement rests on. `overdue_seconds`: how long the oldest work that is due has been waiting."""
 
@@ -42,6 +62,7 @@ class Signs:
     tainted_streams: int = 0
     held: bool = False
     state: str = "active"
+    lag: Lag = Lag()
 
 
 def judge(policy: HealthPolicy, signs: Signs) -> tuple[Status, tuple[str, ...]]:
@@ -58,6 +79,12 @@ def judge(policy: HealthPolicy, signs: Signs) -> tuple[Status, tuple[str, ...]]:
     if signs.overdue_seconds >= policy.stalled_after_seconds:
         status = "offline"
         reasons.append(f"work has been due for {signs.overdue_seconds:.0f} s and no worker does it")
+    if signs.lag.stuck_seconds >= policy.stalled_after_seconds and signs.state == "active":
+        status = "offline"
+        reasons.append(f"events are in the log, and for {signs.lag.stuck_seconds:.0f} s nobody has followed it")
+    if signs.lag.unread is not None or signs.lag.is_beyond:
+        status = "offline"
+    reasons += _of_the_log(signs.lag)
     if signs.state != "active":
         reasons.append(f"the projection is {signs.state}")
     if signs.parked_events:
@@ -67,6 +94,24 @@ def judge(policy: HealthPolicy, signs: Signs) -> tuple[Status, tuple[str, ...]]:
             f"{_count(signs.tainted_streams, 'stream')} tainted: an event was skipped or may be out of order"
         )
     return status, tuple(reasons)
+
+
+def _of_the_log(lag: Lag) -> list[str]:
+    reasons: list[str] = []
+    if lag.unread is not None:
+        reasons.append(lag.unread)
+    if lag.is_beyond:
+        reasons.append(
+            f"it has come to sequence {lag.cursor}, and the log ends at {lag.head}: was the log restored from a backup? "
+            "Events that are appended now are missed; reset it, or pause it and call follow_from"
+        )
+    if lag.is_held:
+        reasons.append(f"it waits behind sequence {lag.cursor} for a transaction that may still write into the log")
+    if lag.given_up:
+        reasons.append(
+            f"{_count(lag.given_up, 'sequence')} given up while a transaction could still have written there"
+        )
+    return reasons
 
 
 def _by_failures(policy: HealthPolicy, active: int) -> Status:

@@ -172,7 +172,11 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """One projection's health, judged now. `reasons` says why it is not healthy, one sentence each."""
+    """One projection's health, judged now. `reasons` says why it is not healthy, one sentence each.
+
+    `lag_seconds` is the age of the oldest event that waits: failed, parked, or still in the log; `lag_events` is how
+    many wait (of those still in the log at most so many: a log's sequence has holes).
+    """
 
     projection_name: str
     status: HealthStatus
@@ -184,6 +188,7 @@ class Health:
     total_events_processed: int
     avg_processing_time_ms: float | None
     lag_seconds: float
+    lag_events: int
     last_failure_at: datetime | None
     last_success_at: datetime | None
     state: Literal["active", "paused", "resetting", "rebuilding"]

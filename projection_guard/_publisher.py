@@ -33,7 +33,11 @@ class AsyncPublisher:
     `StoreUnavailable`: it is on you to deliver it again. Cancelled, events that were not reached are not delivered.
     """
 
-    def __init__(self, service: Service, inner: Inner | None, on_unavailable: OnUnavailable) -> None:
+    def __init__(
+        self, service: Service, inner: Inner | None, on_unavailable: OnUnavailable, wait_seconds: float | None
+    ) -> None:
+        if wait_seconds is not None and not 0 <= wait_seconds <= 86_400:
+            raise ConfigurationError(f"publisher(wait=...) takes seconds from 0 to a day, not {wait_seconds!r}")
         if inner is not None and not callable(getattr(inner, "publish", None)):
             raise ConfigurationError("publisher(inner=...) takes an object with a method publish(event)")
         if on_unavailable not in ("raise", "log"):
@@ -41,6 +45,7 @@ class AsyncPublisher:
         self._service = service
         self._inner = inner
         self._on_unavailable = on_unavailable
+        self._wait_seconds = wait_seconds
 
     async def publish(self, event: object) -> tuple[Outcome, ...]:
         """Publish one event. An error of `inner` is raised and no projection gets the event."""
@@ -65,7 +70,7 @@ class AsyncPublisher:
 
     async def _project(self, event: object) -> tuple[Outcome, ...]:
         try:
-            return await self._service.publish(event)
+            return await self._service.publish(event, self._wait_seconds)
         except StoreUnavailable as error:
             if self._on_unavailable == "raise":
                 raise
@@ -82,8 +87,10 @@ class Publisher:
     `StoreUnavailable`: it is on you to deliver it again.
     """
 
-    def __init__(self, service: Service, inner: Inner | None, on_unavailable: OnUnavailable) -> None:
-        self._publisher = AsyncPublisher(service, inner, on_unavailable)
+    def __init__(
+        self, service: Service, inner: Inner | None, on_unavailable: OnUnavailable, wait_seconds: float | None
+    ) -> None:
+        self._publisher = AsyncPublisher(service, inner, on_unavailable, wait_seconds)
         if inner is not None and inspect.iscoroutinefunction(inner.publish):
             raise ConfigurationError("publisher(inner=...) has an async publish; a blocking guard cannot await it")
 

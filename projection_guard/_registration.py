@@ -32,6 +32,9 @@ class Registration:
     order: Order
     timeout_seconds: float
     on_reset: Callable[..., object] | None
+    is_followed: bool
+    partitions: int
+    batch: int | None
 
 
 def order_of(order: str) -> Order:
@@ -70,6 +73,7 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         )
     if not 0 < asked.timeout_seconds <= 86_400:
         raise RegistrationError(f"Projection {asked.name!r}: timeout= takes seconds above 0, at most a day")
+    _check_spread(asked)
     resets_async = asked.on_reset is not None and is_async(asked.on_reset)
     if asked.on_reset is not None:
         if resets_async is not guard_is_async:
@@ -83,12 +87,39 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         is_async=handler_is_async,
         joins=joins,
         takes=predicate_of(asked.name, asked.handles, asked.can_handle),
+        could_take=_could_take(asked.handles),
+        is_followed=asked.is_followed,
+        partitions=asked.partitions,
+        batch=asked.batch,
         retry=asked.retry,
         order=asked.order,
         timeout_seconds=asked.timeout_seconds,
         on_reset=asked.on_reset,
         resets_async=resets_async,
     )
+
+
+def _check_spread(asked: Registration) -> None:
+    if not 1 <= asked.partitions <= 1024:
+        raise RegistrationError(f"Projection {asked.name!r}: partitions= takes a number from 1 to 1024")
+    if asked.partitions > 1 and not asked.is_followed:
+        raise RegistrationError(
+            f"Projection {asked.name!r}: partitions= divides the work of following a log; give the guard a source="
+        )
+    if asked.partitions > 1 and asked.order is Order.GLOBAL:
+        raise RegistrationError(
+            f"Projection {asked.name!r}: order='global' is one line of events; it cannot be divided into partitions"
+        )
+    if asked.batch is not None and not 1 <= asked.batch <= 10_000:
+        raise RegistrationError(f"Projection {asked.name!r}: batch= takes a number of events from 1 to 10000, or None")
+
+
+def _could_take(handles: Sequence[EventType] | None) -> Callable[[str], bool]:
+    """Return what says whether an event that could not be rebuilt may be one of ours: its class is not known."""
+    if handles is None or any(isinstance(entry, type) for entry in handles):
+        return lambda _: True
+    names = frozenset(str(entry) for entry in handles)
+    return lambda event_type: event_type in names
 
 
 def _parameters(name: str, function: Callable[..., object], what: str = "handler") -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from . import _schema
-from ._core import admin, rounds
+from ._core import admin, beginning, rounds
 from ._core.context import Context, new_token, transact
 from ._core.delivering import deliver
+from ._core.following import Followed, Follower
 from ._core.immediate import retry_now
+from ._core.lagging import lags
+from ._core.log import EventLog
 from ._core.projection import Projection
 from ._core.rounds import Round
 from ._io.protocol import IO
@@ -59,8 +63,12 @@ class Started(Protocol):
 class Service:
     """The projections of one guard, and what can be done with them."""
 
-    def __init__(self, context: Context, mapping: EventMapping, *, bare_io: IO, started: Started) -> None:
+    def __init__(
+        self, context: Context, mapping: EventMapping, *, log: EventLog | None, bare_io: IO, started: Started
+    ) -> None:
         self.context = context
+        self._log = log
+        self._followed_elsewhere: set[str] = set()
         self._bare_io = bare_io
         self.mapping = mapping
         self.projections: dict[str, Projection] = {}
@@ -111,23 +119,41 @@ class Service:
             await self._bare(lambda connection: _schema.check(connection, self.context.schema))
             self._schema_checked = True
 
-        def ensure(connection: Connection) -> list[bool]:
+        def ensure(connection: Connection) -> list[_Opened]:
             return [_ensure(connection, projection) for projection in missing]
 
-        has_work = await transact(self.context, ensure, what="the projections' first contact with the database")
+        opened = await transact(self.context, ensure, what="the projections' first contact with the database")
+        for projection, found in zip(missing, opened, strict=True):
+            if projection.is_followed:
+                await beginning.begin_following(self.context, projection, self.log)
+            elif found.is_followed:
+                self._followed_elsewhere.add(projection.name)
         self._opened.update(projection.name for projection in missing)
-        self._started(has_work=any(has_work))
+        self._started(has_work=any(found.has_work for found in opened))
+
+    @property
+    def log(self) -> EventLog:
+        """The log that is followed. Raises `ConfigurationError` where the guard has none."""
+        if self._log is None:
+            raise ConfigurationError(
+                "This guard has no event log to read from: make it with source=, for example a SqlEventSource"
+            )
+        return self._log
 
     # -- events
 
-    async def publish(self, event: object) -> tuple[Outcome, ...]:
-        """Bring an event to every projection that takes it; each gets it, whatever becomes of the others."""
+    async def publish(self, event: object, wait_seconds: float | None = None) -> tuple[Outcome, ...]:
+        """Bring an event to every projection that takes it; each gets it, whatever becomes of the others.
+
+        Those that are followed find it in the log; `wait_seconds` waits for that.
+        """
         record = self.mapping.read(event)
         takers = [p for p in self.projections.values() if p.takes(event, record.event_type)]
         if not takers:
             return ()
         await self._ready(takers, event, record)
-        results = await self.context.io.all([self._deliver(taker, event, record) for taker in takers])
+        works = [self._deliver(taker, event, record, wait_seconds) for taker in takers]
+        results = await self.context.io.all(works)
         return _all_or_interrupted(takers, record, results)
 
     async def apply(self, name: str, event: object) -> Outcome:
@@ -137,12 +163,13 @@ class Service:
         if not projection.takes(event, record.event_type):
             return Outcome(status=OutcomeStatus.IGNORED, projection=name, event_id=record.event_id)
         await self._ready([projection], event, record)
-        return await self._deliver(projection, event, record)
+        return await self._deliver(projection, event, record, None)
 
     async def _ready(self, takers: Sequence[Projection], event: object, record: EventRecord) -> None:
         """Refuse what could not be kept or ordered before any handler is called."""
         kind = type(event)
-        if kind not in self._kept_classes:
+        pushed = [taker for taker in takers if not taker.is_followed]
+        if pushed and kind not in self._kept_classes:
             knows = getattr(self.context.codec, "knows", None)
             if knows is not None and not knows(kind):
                 raise EventError(
@@ -150,12 +177,16 @@ class Service:
                     "database; name the class in handles=, or call guard.codec.register(...)"
                 )
             self._kept_classes.add(kind)
-        for taker in takers:
+        for taker in pushed:
             taker.ticket(record)
         if any(taker.name not in self._opened for taker in takers):
             await self.open([taker.name for taker in takers])
 
-    async def _deliver(self, projection: Projection, event: object, record: EventRecord) -> Outcome:
+    async def _deliver(
+        self, projection: Projection, event: object, record: EventRecord, wait_seconds: float | None
+    ) -> Outcome:
+        if projection.is_followed:
+            return await beginning.defer(self.context, projection, self.log, record, wait_seconds)
         if not projection.retry.blocking:
             return await deliver(self.context, projection, event, record)
         born = attempts.PROCESS + new_token()
@@ -169,7 +200,10 @@ class Service:
         await self.open(names)
         wanted = list(self.projections if names is None else names)
         await self._roll_up()
-        return tuple(await self._read(lambda connection: reading.healths(connection, self.context.health, wanted)))
+        lagging = await lags(self.context, [self.named(name) for name in wanted], self._log)
+        return tuple(
+            await self._read(lambda connection: reading.healths(connection, self.context.health, lagging, wanted))
+        )
 
     async def status(self) -> SystemStatus:
         """Sum up all projections."""
@@ -273,13 +307,53 @@ class Service:
         admin.check_actor(actor)
         await self.open([self.named(name).name])
 
+    # -- following
+
+    async def catch_up(self, names: Sequence[str] | None) -> tuple[Followed, ...]:
+        """Apply what is in the log now."""
+        log = self.log
+        wanted = [name for name in self.projections if self.projections[name].is_followed] if names is None else names
+        await self.open(wanted)
+        works = [beginning.catch_up(self.context, self.named(name), log) for name in wanted]
+        results = await self.context.io.all(works)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return tuple(result for result in results if isinstance(result, Followed))
+
+    async def wait_for(self, name: str, sequence: int, timeout_seconds: float) -> None:
+        """Wait until a projection has come to a sequence."""
+        projection = self.named(name)
+        _ = self.log
+        if isinstance(sequence, bool) or sequence < 0 or not timeout_seconds >= 0:
+            raise InvalidArgument("wait_for takes a sequence and a timeout in seconds, both 0 or more")
+        await self.open([name])
+        self.context.wake(0.0)
+        await beginning.wait_for(self.context, projection, sequence, timeout_seconds)
+
+    async def follow_from(self, name: str, sequence: int, *, actor: str, note: str | None) -> None:
+        """Let following begin at a place that a person names."""
+        admin.check_actor(actor)
+        projection = self.named(name)
+        _ = self.log
+        if not self._schema_checked:
+            await self.open([])
+        await transact(self.context, lambda connection: _ensure(connection, projection), what=f"{name}: first contact")
+        await beginning.follow_from(self.context, projection, sequence, actor=actor, note=note)
+
+    async def followers(self) -> dict[str, Follower]:
+        """Make a follower for each projection that is followed here."""
+        await self.open()
+        followed = [projection for projection in self.projections.values() if projection.is_followed]
+        return {projection.name: Follower(self.context, projection, self.log) for projection in followed}
+
     # -- working
 
     async def names_with_work(self) -> list[str]:
         """Name the registered projections in which something is due now."""
         await self.open()
         due = await self._read(lambda connection: states.names_with_work(connection, self.context.process))
-        return [name for name in self.projections if name in due]
+        return [name for name in self.projections if name in due and name not in self._followed_elsewhere]
 
     async def work_on(self, name: str, *, batch: int, stops: Callable[[], bool]) -> Round:
         """Do what is due in one projection."""
@@ -291,20 +365,37 @@ class Service:
 
     async def store_judgements(self) -> None:
         """Store what the judge says now."""
-        await rounds.store_judgements(self.context, tuple(self.projections))
+        lagging = await lags(self.context, list(self.projections.values()), self._log)
+        await rounds.store_judgements(self.context, tuple(self.projections), lagging)
 
     async def prune(self) -> Round:
         """Forget what is older than the deduplication window."""
         return await rounds.prune(self.context)
 
+    async def _follow_once(self, projection: Projection) -> Round:
+        if not projection.is_followed:
+            return Round()
+        follower = Follower(self.context, projection, self.log)
+        try:
+            turn = await follower.follow(stops=lambda: False, until=await self.log.head())
+        finally:
+            await self.context.io.shielded(follower.leave())
+        return Round(followed=turn.applied + turn.failed + turn.parked)
+
     async def run_once(self, *, batch: int) -> Round:
         """Do one whole round: every projection's work, the counters, and pruning."""
         total = Round()
+        errors: list[Exception] = []
+        await self.open()
+        for result in await self.context.io.all([self._follow_once(p) for p in self.projections.values()]):
+            if isinstance(result, Exception):
+                errors.append(result)
+            else:
+                total = total.plus(result)
         names = await self.names_with_work()
         works: list[Coroutine[object, None, Round]] = [
             self.work_on(name, batch=batch, stops=lambda: False) for name in names
         ]
-        errors: list[Exception] = []
         for result in await self.context.io.all(works):
             if isinstance(result, Exception):
                 errors.append(result)
@@ -317,9 +408,17 @@ class Service:
         return total
 
 
-def _ensure(connection: Connection, projection: Projection) -> bool:
-    """Make a projection's rows; return whether something of it is open. A changed order needs an empty line."""
-    states.ensure(connection, projection.name, projection.order)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A projection as it was found. `has_work`: there are unresolved failures or parked events."""
+
+    has_work: bool
+    is_followed: bool
+
+
+def _ensure(connection: Connection, projection: Projection) -> _Opened:
+    """Make a projection's rows, and say how it was found. A changed order needs an empty line."""
+    states.ensure(connection, projection.name, projection.order, "followed" if projection.is_followed else "pushed")
     counters.ensure(connection, projection.name)
     state = states.read(connection, projection.name)
     is_open = states.open_rows(connection, projection.name)
@@ -330,7 +429,7 @@ def _ensure(connection: Connection, projection: Projection) -> bool:
                 f"failures or parked events; resolve them, or reset it, then change to order={projection.order.value!r}"
             )
         states.set_ordering(connection, projection.name, projection.order)
-    return is_open
+    return _Opened(has_work=is_open, is_followed=state is not None and state.mode == "followed")
 
 
 def _all_or_interrupted(

@@ -42,11 +42,15 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A range of sequences, both ends included, in which there is nothing, and why nothing will come there."""
+    """A range of sequences, both ends included, in which there is nothing, and why nothing will come there.
+
+    `is_given_up`: something might come there; the source was told not to wait for that any longer.
+    """
 
     first: int
     last: int
     reason: str
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,12 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, make_url
+from sqlalchemy import Connection, Engine, RowMapping
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ._io.engines import async_engine_for, engine_for
 from ._model import EventRecord
 from ._source import Batch, Recorded, Skipped, check_range
 from ._store import log as logs
@@ -96,7 +97,7 @@ class _Reader:
         rows = logs.page(connection, table, after, limit, final)
         end = final if len(rows) < limit else self._sequence(rows[-1])
         skipped = [
-            Skipped(first=first, last=last, reason=reason)
+            Skipped(first=first, last=last, reason=reason, is_given_up=reason != _EMPTY)
             for first, last in holes(after, [*self._sequences(rows), end + 1])
         ]
         return self._batch(rows, position=end, skipped=skipped)
@@ -189,13 +190,6 @@ class _Reader:
         return Recorded(sequence=sequence, event=event, record=record)
 
 
-def _url(database: str | URL) -> URL:
-    try:
-        return make_url(database)
-    except (ArgumentError, ValueError):  # theirs may quote the URL, password and all
-        raise ConfigurationError("The event log's database URL cannot be read") from None
-
-
 def _unread(reader: str, error: SQLAlchemyError) -> SourceError:
     return SourceError(f"The event log {reader!r} could not be read: its database answered with {type(error).__name__}")
 
@@ -216,7 +210,7 @@ class SqlEventSource:
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, Engine)
-        self._engine = database if isinstance(database, Engine) else _engine(database)
+        self._engine = database if isinstance(database, Engine) else engine_for(database)
         _check_dialect(self._engine.dialect.name)
         self._table = table
         self._reader = _Reader(table, options)
@@ -257,7 +251,7 @@ class AsyncSqlEventSource:
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, AsyncEngine)
-        self._engine = database if isinstance(database, AsyncEngine) else _async_engine(database)
+        self._engine = database if isinstance(database, AsyncEngine) else async_engine_for(database)
         _check_dialect(self._engine.dialect.name)
         self._table = table
         self._reader = _Reader(table, options)
@@ -287,26 +281,6 @@ class AsyncSqlEventSource:
         """Close the connections, if the source made the engine."""
         if self._owns_engine:
             await self._engine.dispose()
-
-
-def _engine(database: str | URL) -> Engine:
-    url = _url(database)
-    try:
-        return create_engine(url, hide_parameters=True)
-    except (ImportError, NoSuchModuleError) as error:
-        raise ConfigurationError(
-            f"There is no driver installed for {url.drivername}, the event log's database"
-        ) from error
-
-
-def _async_engine(database: str | URL) -> AsyncEngine:
-    url = _url(database)
-    try:
-        return create_async_engine(url, hide_parameters=True)
-    except (ImportError, NoSuchModuleError) as error:
-        raise ConfigurationError(
-            f"There is no driver installed for {url.drivername}, the event log's database"
-        ) from error
 
 
 def _check_dialect(name: str) -> None:

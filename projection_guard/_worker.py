@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from ._core.following import Follower
 from ._core.rounds import Round
 from ._io.protocol import drive
 from ._lanes import Hands, Tasks, Threads, is_at_work_for
@@ -26,6 +27,7 @@ _PRUNE_EVERY_SECONDS: Final = 600.0
 _LONGEST_PAUSE_AFTER_ERRORS_SECONDS: Final = 30.0
 _SETTLING_SECONDS: Final = 1.0
 """What a cancelled task has to write down what it has in hand."""
+_HOLE_PAUSE_SECONDS: Final = 0.05
 _RAREST_JUDGEMENT_SECONDS: Final = 10.0
 """A judgement counts all open rows. Where they are very many it takes up to a twentieth of the worker's time."""
 
@@ -40,6 +42,9 @@ class _Shift:
         self._batch = batch
         self._busy: set[str] = set()
         self._again: set[str] = set()
+        self._followers: dict[str, Follower] = {}
+        self._following: set[str] = set()
+        self._follow_again: set[str] = set()
         self._errors_in_a_row = 0
         self._prune_at = time.monotonic() + 5.0
         self._judge_at = 0.0
@@ -57,6 +62,7 @@ class _Shift:
             await self._hands.wait(pause)
 
     async def _look(self) -> None:
+        await self._follow()
         for name in await self._service.names_with_work():
             if name in self._busy:
                 self._again.add(name)
@@ -76,6 +82,43 @@ class _Shift:
         if now >= self._prune_at:
             pruned = await self._service.prune()
             self._prune_at = now + (1.0 if pruned.has_more else _PRUNE_EVERY_SECONDS)
+
+    async def _follow(self) -> None:
+        """Let each followed projection be followed in a lane of its own."""
+        for name, follower in (await self._service.followers()).items():
+            self._followers.setdefault(name, follower)
+            if name in self._following:
+                self._follow_again.add(name)
+                continue
+            self._following.add(name)
+            try:
+                self._hands.spawn(partial(self._follow_lane, name))
+            except BaseException:  # no thread is to be had just now
+                self._following.discard(name)
+                raise
+
+    async def _follow_lane(self, name: str) -> None:
+        pause: float | None = None
+        try:
+            turn = await self._followers[name].follow(stops=lambda: self._hands.is_stopping)
+            pause = _HOLE_PAUSE_SECONDS if turn.waits is not None else None
+        except Exception as error:
+            log.warning("%s: following met %s: %s", name, type(error).__name__, error)
+        finally:
+            self._following.discard(name)
+        if name in self._follow_again:
+            self._follow_again.discard(name)
+            pause = 0.0
+        if pause is not None:
+            self._hands.ring_in(pause)
+
+    async def leave(self) -> None:
+        """Give up what is followed, so that others go on at once; where that cannot be done the leases end."""
+        for name, follower in self._followers.items():
+            try:
+                await follower.leave()
+            except Exception as error:
+                log.warning("%s: following was not given up (%s)", name, type(error).__name__)
 
     async def _lane(self, name: str) -> None:
         has_more = False
@@ -147,6 +190,7 @@ class Worker:
             drive(shift.run())
         finally:
             hands.join(None)
+            drive(shift.leave())
 
     def stop(self, timeout_seconds: float | None = None) -> bool:
         """Ask it to stop and wait until the event in hand is settled; False where that took longer than the timeout.
@@ -216,6 +260,7 @@ class AsyncWorker:
             for lane in list(hands.lanes):
                 lane.cancel()
             await asyncio.gather(*hands.lanes, return_exceptions=True)
+            await self._service.context.io.shielded(shift.leave())
 
     def start(self) -> Self:
         """Work in a task of the running loop. One that was told to stop ends beside it."""

@@ -27,6 +27,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownFailure",
     "UnknownProjection",
+    "WaitTimeout",
 ]
 
 
@@ -91,6 +92,10 @@ class DeliveryInterrupted(StoreUnavailable):
 
 class SourceError(ProjectionGuardError, RuntimeError):
     """An event source broke its contract, or could not be read; nothing of what it returned was applied."""
+
+
+class WaitTimeout(ProjectionGuardError, TimeoutError):
+    """A projection has not come as far as was waited for in that time; it goes on."""
 
 
 class HandlerTimeout(ProjectionGuardError, TimeoutError):

@@ -110,6 +110,7 @@ class Bed:
         self.engine: Engine = create_engine(url)
         self._runner = asyncio.Runner()
         self._guards: list[GuardOnBed] = []
+        self._closing: list[Callable[[], Any]] = []
         own.create_all(self.engine)
 
     @property
@@ -210,10 +211,16 @@ class Bed:
         self._runner = asyncio.Runner()
         self.engine.dispose(close=False)
 
+    def on_close(self, close: Callable[[], Any]) -> None:
+        """Close this too in the end."""
+        self._closing.append(close)
+
     def close(self) -> None:
         """Stop everything."""
         for guard in self._guards:
             self.run(guard.real.close())
+        for close in self._closing:
+            self.run(close())
         self._runner.close()
         self.engine.dispose()
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from .._io.protocol import Call
 from .._model import Failure, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import audits, counters, failures, gates, parked, states
-from ..errors import FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
+from .._store import audits, counters, failures, gates, parked, partitions, states
+from ..errors import ConfigurationError, FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
 from .answering import answer
 from .context import Context, Tries, is_store_error, new_token, transact, unavailable
 from .healing import claim, heal, record_of, resolved
@@ -57,6 +57,11 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
             raise FailureBusy(
                 f"Projection {projection.name!r} is {state.state if state else 'unknown'}; resume it, then retry"
             )
+        if state.mode == "followed" and not projection.is_followed:
+            raise ConfigurationError(
+                f"Projection {projection.name!r} is followed, and this guard has no source= to read its events from; "
+                "retry it where there is one"
+            )
         claimed = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
         if claimed is None:
             raise FailureBusy(f"Failure {failure.id} is being worked on, or was resolved just now; look again shortly")
@@ -90,7 +95,7 @@ async def _end(
     context: Context, projection: Projection, failure: Failure, strategy: str, actor: str, note: str | None
 ) -> Outcome:
     """Leave an applied row that says how the event came to its end; a skip taints the stream."""
-    ticket = projection.ticket(record_of(failure))
+    ticket = projection.lone_ticket(record_of(failure))
     is_skip, action_id = strategy == "skip", new_token()
 
     def write(connection: Connection) -> _Ended:
@@ -299,6 +304,9 @@ def _forget(connection: Connection, context: Context, projection: Projection, mi
     forgotten = states.forget_applied(connection, name)
     states.forget_gates(connection, name)
     states.let_go(connection, name)
+    if projection.is_followed:
+        states.set_mode(connection, name, "followed", rescan_until=None)
+        partitions.begin_at(connection, name, projection.partitions, 0)
     counters.clear_checkpoint(connection, name)
     counters.count_failures(connection, context.health, name, change=-ended)
     states.end_reset(connection, name, actor=mine.actor, reason=None)

@@ -53,6 +53,8 @@ def refused(
     known = known_answer(ticket, seen)
     if known is not None:
         return known, False
+    if seen.is_followed:  # by others: this guard has no source
+        return answer(ticket, OutcomeStatus.DEFERRED), False
     if seen.flows and not gate.blocked and not gate.is_leased:
         return None
     parked.park(connection, ticket, _payload(context, projection, ticket, event), _reason(gate, seen))

@@ -57,7 +57,7 @@ async def _call(
     started = perf_counter()
     try:
         async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
-            await context.io.call(call, event)
+            await context.io.call(call, projection.given(event))
     except Exception as error:
         failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
         return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))

@@ -138,7 +138,7 @@ async def _joined_once(
         if done is not None:
             return done
         started = perf_counter()
-        error = await _call(transaction, call, event)
+        error = await _call(transaction, call, projection.given(event))
         duration_ms = (perf_counter() - started) * 1000
         state = transaction.state
         if error is None and state is TransactionState.OPEN:
@@ -229,7 +229,7 @@ async def _apart(context: Context, projection: Projection, job: Job, call: Call,
     started = perf_counter()
     try:
         async with job.renewing():
-            await context.io.call(call, event)
+            await context.io.call(call, projection.given(event))
     except Exception as error:
         failed = described_call(error, (perf_counter() - started) * 1000)
         return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))

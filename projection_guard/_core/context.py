@@ -18,7 +18,8 @@ from .._health import HealthPolicy
 from .._io.protocol import IO
 from .._model import Json
 from .._notices import Notice
-from .._store.claims import HotStatements
+from .._store.claims import HotStatements, Ticket
+from .._store.partitions import FollowStatements
 from ..errors import ProjectionGuardError, StoreUnavailable
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "is_store_error",
     "new_token",
     "or_give_back",
+    "recall",
     "transact",
     "unavailable",
 ]
@@ -37,6 +39,14 @@ T = TypeVar("T")
 _MOST_TRIES: Final = 25
 _LONGEST_TRIES_SECONDS: Final = 20.0
 BOOKKEEPING_SECONDS: Final = 30.0
+
+
+class EventReader(Protocol):
+    """Reads an event of the log again."""
+
+    async def event(self, ticket: Ticket) -> object:
+        """Return it. Raises `CodecError` where that cannot be done."""
+        ...
 
 
 class EventCodec(Protocol):
@@ -57,10 +67,10 @@ class Timings:
 
     _sums: dict[str, tuple[int, float]] = field(default_factory=dict[str, tuple[int, float]])
 
-    def add(self, projection: str, milliseconds: float) -> None:
-        """Count a call. Two threads may lose one count between them; an average does not mind."""
-        calls, total = self._sums.get(projection, (0, 0.0))
-        self._sums[projection] = (calls + 1, total + milliseconds)
+    def add(self, projection: str, milliseconds: float, calls: int = 1) -> None:
+        """Count calls. Two threads may lose some between them; an average does not mind."""
+        before, total = self._sums.get(projection, (0, 0.0))
+        self._sums[projection] = (before + calls, total + milliseconds)
 
     def take(self) -> dict[str, tuple[int, float]]:
         """Return what was counted, and start anew."""
@@ -74,6 +84,7 @@ class Context:
 
     io: IO
     hot: HotStatements
+    follow: FollowStatements
     codec: EventCodec
     health: HealthPolicy
     tell: Callable[[Sequence[Notice]], None]
@@ -82,8 +93,20 @@ class Context:
     schema: str | None
     lease_seconds: float
     dedupe_seconds: float
+    log: EventReader | None = None
     process: str = ""
     timings: Timings = field(default_factory=Timings)
+
+
+async def recall(context: Context, ticket: Ticket, payload: Json) -> object:
+    """Return an event that is on record: rebuilt from its payload, else read from the log. Raises `CodecError`."""
+    if payload is not None or context.log is None:
+        try:
+            return context.codec.decode(payload)
+        except Exception:
+            if context.log is None:
+                raise
+    return await context.log.event(ticket)
 
 
 def new_token() -> str:

@@ -72,7 +72,7 @@ async def _joined(
         started = perf_counter()
         error: Exception | None = None
         try:
-            await transaction.call(projection.call(abandonable=False), event)
+            await transaction.call(projection.call(abandonable=False), projection.given(event))
         except Exception as raised:
             error = handlers_own_error(raised)
         duration_ms = (perf_counter() - started) * 1000

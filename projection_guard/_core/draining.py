@@ -14,11 +14,11 @@ from .._notices import Notice, NoticeKind
 from .._store import gates, parked, states
 from .._store.claims import Ticket
 from .._store.parked import Parked
-from ..errors import HandlerDied
+from ..errors import HandlerDied, SourceError
 from .answering import answer
 from .apart import renewer
 from .attempting import Done, attempt, refuse
-from .context import Context, new_token, or_give_back, transact
+from .context import Context, new_token, or_give_back, recall, transact
 from .healing import Finished, unreadable
 from .keeping import FailedCall, described_call, write_failure
 from .projection import Projection
@@ -152,7 +152,7 @@ def _next(connection: Connection, *, context: Context, projection: Projection, g
         return None
     if gates.has_failure(connection, projection.name, gate, projection.order):
         return None
-    head = parked.first(connection, projection.name, gate)
+    head = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed)
     if not head:
         gates.settle(connection, projection.name, gate, projection.order)
         return None
@@ -167,7 +167,7 @@ def _next(connection: Connection, *, context: Context, projection: Projection, g
 def _give_back(connection: Connection, *, projection: Projection, gate: str, token: str) -> None:
     """End a turn that came to nothing, and take its count back, if it is ours still."""
     if gates.release(connection, projection.name, gate, token=token):
-        for head in parked.first(connection, projection.name, gate):
+        for head in parked.first(connection, projection.name, gate, by_sequence=projection.is_followed):
             parked.give_back(connection, head.id)
 
 
@@ -180,7 +180,10 @@ async def _take_turn(context: Context, projection: Projection, gate: str, head: 
         error = HandlerDied.after(head.attempts)
     else:
         try:
-            event = context.codec.decode(head.payload)
+            event = await recall(context, ticket, head.payload)
+        except SourceError:
+            await transact(context, turn.give_back, what=turn.what)
+            raise
         except Exception as refused:
             error = unreadable(refused)
     if error is None:

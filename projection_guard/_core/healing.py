@@ -15,10 +15,10 @@ from .._model import EventRecord, Failure, Outcome, OutcomeStatus, ResolutionMet
 from .._notices import Notice, NoticeKind
 from .._store import counters, failures, gates, states
 from .._store.claims import Ticket
-from ..errors import HandlerDied, PermanentFailure
+from ..errors import HandlerDied, PermanentFailure, SourceError
 from .answering import answer
 from .attempting import Done, attempt, refuse
-from .context import Context, or_give_back, transact
+from .context import Context, or_give_back, recall, transact
 from .keeping import FailedCall, described_call, write_attempt
 from .projection import Projection
 
@@ -98,7 +98,7 @@ class _Retry:
 
     @property
     def ticket(self) -> Ticket:
-        return self.projection.ticket(record_of(self.failure))
+        return self.projection.lone_ticket(record_of(self.failure))
 
     def prepare(self, connection: Connection) -> Done | None:
         ended = self._ended(connection) or self._known(connection)
@@ -215,7 +215,10 @@ async def heal(
         refusal = HandlerDied.after(failure.retry_count)
     else:
         try:
-            event = context.codec.decode(failure.event_payload)
+            event = await recall(context, projection.lone_ticket(record_of(failure)), failure.event_payload)
+        except SourceError:
+            await give_back(context, projection.name, token=token)
+            raise
         except Exception as error:
             refusal = unreadable(error)
     job = _Retry(
@@ -231,6 +234,15 @@ async def claim(context: Context, projection: str, take: Callable[[Connection], 
     taking = transact(context, take, what=what)
     return await or_give_back(
         context, taking, lambda connection: failures.give_back(connection, projection, token=token), what=what
+    )
+
+
+async def give_back(context: Context, projection: str, *, token: str) -> None:
+    """Give a claimed failure back untried."""
+    await transact(
+        context,
+        lambda connection: failures.give_back(connection, projection, token=token),
+        what=f"{projection}: a retry was not given back",
     )
 
 

@@ -19,7 +19,16 @@ from .context import Context
 from .describing import describe
 from .projection import Projection
 
-__all__ = ["FailedCall", "Written", "cannot_be_kept", "described_call", "failed_call", "write_attempt", "write_failure"]
+__all__ = [
+    "FailedCall",
+    "Written",
+    "cannot_be_kept",
+    "described_call",
+    "failed_call",
+    "failed_call_of_log",
+    "write_attempt",
+    "write_failure",
+]
 
 GRACE_SECONDS: Final = 2.0
 """How long after it is due an immediate retry is left to the process that saw the failure."""
@@ -61,6 +70,12 @@ def failed_call(context: Context, event: object, error: Exception, duration_ms: 
         payload_error=payload_error,
         duration_ms=duration_ms,
     )
+
+
+def failed_call_of_log(context: Context, event: object, error: Exception) -> FailedCall:
+    """Describe an error of an event that can be read again: its payload is kept for people to see, where it can be."""
+    call = failed_call(context, event, error, None)
+    return replace(call, payload_error=None)
 
 
 def described_call(error: Exception, duration_ms: float | None) -> FailedCall:

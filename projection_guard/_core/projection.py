@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from typing import assert_never
 
 from .._io.protocol import Call
@@ -17,13 +18,22 @@ __all__ = ["Projection"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """A projection as the flow sees it. `joins`: its handler takes the guard's connection too."""
+    """A projection as the flow sees it.
+
+    `joins`: its handler takes the guard's connection too. `batch`: it takes a list of up to so many events instead of
+    one. `partitions`: into how many parts its streams are divided where it is followed. `could_take`: what is asked of
+    an event that could not be rebuilt, by its type's name.
+    """
 
     name: str
     handler: Callable[..., object]
     is_async: bool
     joins: bool
     takes: Callable[[object, str], bool]
+    could_take: Callable[[str], bool]
+    is_followed: bool
+    partitions: int
+    batch: int | None
     retry: RetryPolicy
     order: Order
     timeout_seconds: float
@@ -47,6 +57,31 @@ class Projection:
             case _:
                 assert_never(self.order)
         return Ticket(projection=self.name, gate=gate, event=record)
+
+    def lone_ticket(self, record: EventRecord) -> Ticket:
+        """Say the same of an event that is in the log already; one whose stream cannot be told stands alone."""
+        try:
+            return self.ticket(record)
+        except EventError:
+            return Ticket(projection=self.name, gate=record.event_id, event=record)
+
+    def partition(self, record: EventRecord) -> int:
+        """Return the part of the streams that an event belongs to: the same on every machine, in every release.
+
+        The first four bytes of the MD5 of the stream's id, modulo the number of partitions.
+        """
+        if self.partitions == 1:
+            return 0
+        key = record.event_id if record.stream_id is None else record.stream_id
+        return int.from_bytes(md5(key.encode(), usedforsecurity=False).digest()[:4]) % self.partitions
+
+    def given(self, event: object) -> object:
+        """Return what the handler is called with for a single event."""
+        return event if self.batch is None else [event]
+
+    def given_each(self, events: Sequence[object]) -> Sequence[object]:
+        """Return what the handler is called with, one call after the other, for several."""
+        return events if self.batch is None else [list(events)]
 
     def call(self, *, abandonable: bool) -> Call:
         """Say how the handler is to be called; from a worker a blocking one may be left behind in a thread."""

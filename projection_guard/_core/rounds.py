@@ -5,12 +5,13 @@ Each projection is worked on by itself, so that a slow or failing one delays no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection
 
+from .._health import Lag
 from .._model import Failure, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
@@ -29,8 +30,12 @@ _PRUNED_AT_ONCE = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one round did. `has_more` says that its bounds were reached before the work was."""
+    """What one round did. `has_more` says that its bounds were reached before the work was.
 
+    `followed` counts events of the log that were applied, failed or parked.
+    """
+
+    followed: int = 0
     retried: int = 0
     healed: int = 0
     drained: int = 0
@@ -41,6 +46,7 @@ class Round:
     def plus(self, other: Round) -> Round:
         """Add up two rounds."""
         return Round(
+            followed=self.followed + other.followed,
             retried=self.retried + other.retried,
             healed=self.healed + other.healed,
             drained=self.drained + other.drained,
@@ -146,11 +152,11 @@ async def keep_books(context: Context) -> Round:
     return Round(rolled_up=total, has_more=total >= _ROLLED_UP_AT_ONCE)
 
 
-async def store_judgements(context: Context, names: Sequence[str]) -> None:
+async def store_judgements(context: Context, names: Sequence[str], lags: Mapping[str, Lag]) -> None:
     """Let the judge look at the facts as they are now, and store what he says and the lag."""
 
     def judge(connection: Connection) -> None:
-        reading.store_judgements(connection, reading.healths(connection, context.health, list(names)))
+        reading.store_judgements(connection, reading.healths(connection, context.health, lags, list(names)))
 
     await transact(context, judge, what="the judgements")
 

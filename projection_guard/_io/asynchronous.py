@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -17,10 +18,10 @@ from sqlalchemy.util import greenlet_spawn
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
 from . import sqlite
-from .blocking import RELEASE, RELEASE_AND_COMMIT, in_schema, pipelines, unreachable
-from .calling import OwnThread, cancelled_inside, overran
+from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
+from .calling import EachInTurn, OwnThread, cancelled_inside, overran
 from .engines import LentConnection
-from .protocol import Call, Rows, Transaction
+from .protocol import Call, Ran, Rows, Transaction
 
 __all__ = ["AsyncIO"]
 
@@ -73,9 +74,16 @@ class AsyncTransaction:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call a joined handler; it is cancelled when its time is up."""
+        await self._lend(_call(call, *event, self.connection))
+
+    async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
+        """Call a joined handler with each event."""
+        await self._lend(_call_each(call, events, (self.connection,), ran, seconds))
+
+    async def _lend(self, work: Coroutine[Any, Any, None]) -> None:
         self._lent.is_lent = True
         try:
-            await _call(call, *event, self.connection)
+            await work
         finally:
             self._lent.is_lent = False
         if self._lent.refusal is not None:
@@ -86,9 +94,9 @@ class AsyncTransaction:
         assert self._lent.in_transaction(), "SQLAlchemy would take this commit for done"
         await self.connection.commit()
 
-    async def release_and_commit(self) -> None:
-        """Release the savepoint and commit."""
-        await self.together(RELEASE_AND_COMMIT if self._is_pipelined else RELEASE)
+    async def release_and_commit(self, statements: Sequence[Bound] = ()) -> None:
+        """Release the savepoint, run statements and commit."""
+        await self.together([*RELEASE, *statements, *(COMMIT if self._is_pipelined else ())])
         await self.commit()
 
     async def close(self) -> None:
@@ -208,6 +216,21 @@ class AsyncIO:
         """Call an apart handler: awaited, or in a thread, which is left behind when its time is up."""
         await (_call(call, *event) if call.is_async else _call_in_thread(call, *event))
 
+    async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
+        """Call an apart handler with each event: awaited, or all in one thread."""
+        if call.is_async:
+            await _call_each(call, events, (), ran, seconds)
+        else:
+            each = EachInTurn(call, events, (), ran, seconds=seconds)
+            await _in_thread(call, OwnThread(call, (), run=each.run), each.left_seconds)
+
+    async def ask(self, question: Callable[[], object], *, is_async: bool) -> object:
+        """Ask and await, or ask in a thread."""
+        if is_async:
+            answer = question()
+            return await answer if inspect.isawaitable(answer) else answer
+        return await asyncio.to_thread(question)
+
     def interrupts(self, call: Call) -> bool:
         """Return whether the handler is awaited."""
         return call.is_async
@@ -296,8 +319,40 @@ async def _call(call: Call, *arguments: object) -> None:
         raise
 
 
+async def _call_each(call: Call, events: Sequence[object], more: tuple[object, ...], ran: Ran, seconds: float) -> None:
+    """Await a handler for one event after the other; each has its own timeout, and all share one timer."""
+    loop = asyncio.get_running_loop()
+    end, handler, timer = loop.time() + seconds, call.handler, asyncio.timeout(None)
+    try:
+        async with timer:
+            for event in events:
+                now = loop.time()
+                if now > end and ran.done:
+                    break
+                timer.reschedule(now + call.timeout_seconds)
+                result = handler(event, *more)
+                if inspect.isawaitable(result):
+                    await result
+                ran.done += 1
+    except TimeoutError as error:
+        if timer.expired():
+            raise HandlerTimeout(overran(call)) from error
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise cancelled_inside() from error
+        raise
+
+
 async def _call_in_thread(call: Call, *arguments: object) -> None:
     """Call a handler on a thread of its own, its time counted from its beginning. Cancelled, it goes on alone."""
+    began = time.monotonic()
+    await _in_thread(call, OwnThread(call, arguments), lambda: began + call.timeout_seconds - time.monotonic())
+
+
+async def _in_thread(call: Call, calling: OwnThread, left_seconds: Callable[[], float]) -> None:
+    """Wait for a thread's end, as long as the call under way there has time left. Cancelled, it goes on alone."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 
@@ -309,11 +364,12 @@ async def _call_in_thread(call: Call, *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(note_end)
 
-    calling = OwnThread(call, arguments, tell_end)
-    calling.start()
-    await asyncio.wait([ended], timeout=call.timeout_seconds)
-    if not ended.done():
-        raise HandlerTimeout(overran(call), is_left_running=True)
+    calling.start(tell_end)
+    while not ended.done():
+        left = left_seconds()
+        if left <= 0:
+            raise HandlerTimeout(overran(call), is_left_running=True)
+        await asyncio.wait([ended], timeout=left)
     calling.answer()
 
 

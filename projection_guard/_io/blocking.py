@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import ConfigurationError, HandlerTimeout, StoreUnavailable
 from . import forking, sqlite
-from .calling import LeftBehind, call_now
+from .calling import LeftBehind, call_each_now, call_now
 from .engines import LentConnection
 from .heartbeats import Heartbeats
-from .protocol import Call, Rows, Transaction, drive
+from .protocol import Call, Ran, Rows, Transaction, drive
 
 __all__ = ["BlockingIO"]
 
@@ -27,7 +27,7 @@ _LONGEST_BUSY_SECONDS: Final = 60.0
 _LONGEST_CANCEL_SECONDS: Final = 5.0
 _DISTURBING: Final = ("schema_translate_map", "stream_results", "yield_per")
 RELEASE: Final = (Bound("RELEASE SAVEPOINT projection_guard"),)
-RELEASE_AND_COMMIT: Final = (*RELEASE, Bound("COMMIT"))
+COMMIT: Final = (Bound("COMMIT"),)
 
 
 class BlockingTransaction:
@@ -64,9 +64,16 @@ class BlockingTransaction:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call a joined handler; one that is left behind has its transaction cut."""
+        self._lend(lambda: call_now(call, *event, self.connection))
+
+    async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
+        """Call a joined handler with each event, all on one thread."""
+        self._lend(lambda: call_each_now(call, events, (self.connection,), ran, seconds=seconds))
+
+    def _lend(self, work: Callable[[], None]) -> None:
         self.connection.is_lent = True
         try:
-            call_now(call, *event, self.connection)
+            work()
         except LeftBehind as late:
             self.connection.is_lent = False
             cut(self.connection)
@@ -87,9 +94,9 @@ class BlockingTransaction:
         assert self.connection.in_transaction(), "SQLAlchemy would take this commit for done"
         self.connection.commit()
 
-    async def release_and_commit(self) -> None:
-        """Release the savepoint and commit."""
-        await self.together(RELEASE_AND_COMMIT if self._is_pipelined else RELEASE)
+    async def release_and_commit(self, statements: Sequence[Bound] = ()) -> None:
+        """Release the savepoint, run statements and commit."""
+        await self.together([*RELEASE, *statements, *(COMMIT if self._is_pipelined else ())])
         await self.commit()
 
     async def close(self) -> None:
@@ -196,6 +203,18 @@ class BlockingIO:
             call_now(call, *event)
         except LeftBehind as late:
             raise HandlerTimeout(str(late), is_left_running=True) from None
+
+    async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
+        """Call an apart handler with each event, all on one thread."""
+        try:
+            call_each_now(call, events, (), ran, seconds=seconds)
+        except LeftBehind as late:
+            raise HandlerTimeout(str(late), is_left_running=True) from None
+
+    async def ask(self, question: Callable[[], object], *, is_async: bool) -> object:
+        """Ask on this thread."""
+        del is_async
+        return question()
 
     def interrupts(self, call: Call) -> bool:
         """Return whether it runs on the thread that is interrupted."""

@@ -7,12 +7,20 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import HandlerCancelled, HandlerTimeout, RegistrationError
-from .protocol import Call
+from .protocol import Call, Ran
 
-__all__ = ["LeftBehind", "OwnThread", "call_now", "cancelled_inside", "overran"]
+__all__ = [
+    "EachInTurn",
+    "LeftBehind",
+    "OwnThread",
+    "call_each_now",
+    "call_now",
+    "cancelled_inside",
+    "overran",
+]
 
 
 class LeftBehind(Exception):
@@ -20,23 +28,32 @@ class LeftBehind(Exception):
 
 
 class OwnThread:
-    """A call on a thread of its own: those that hang take nobody else's. `tell_end` is called on that thread."""
+    """A call on a thread of its own: those that hang take nobody else's. `tell_end` is called on that thread.
 
-    def __init__(self, call: Call, arguments: tuple[object, ...], tell_end: Callable[[], None] = lambda: None) -> None:
-        self._call = call
-        self._arguments = arguments
-        self._tell_end = tell_end
+    `run` is what is done there instead of one call.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        arguments: tuple[object, ...],
+        *,
+        run: Callable[[], object] | None = None,
+    ) -> None:
+        self._run_it = run or (lambda: call.handler(*arguments))
+        self._tell_end: Callable[[], None] = lambda: None
         self._context = contextvars.copy_context()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="projection_guard-handler", daemon=True)
 
-    def start(self) -> None:
+    def start(self, tell_end: Callable[[], None] = lambda: None) -> None:
         """Begin."""
+        self._tell_end = tell_end
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            _refuse_coroutine(self._context.run(self._call.handler, *self._arguments))
+            _refuse_coroutine(self._context.run(self._run_it))
         except BaseException as error:
             self._error = error
         self._tell_end()
@@ -75,6 +92,57 @@ def call_now(call: Call, *arguments: object) -> None:
     if time.monotonic() - started > call.timeout_seconds:
         raise HandlerTimeout(overran(call))
     _refuse_coroutine(result)
+
+
+class EachInTurn:
+    """A handler that is called with one event after the other, on whichever thread `run` is called on."""
+
+    def __init__(
+        self, call: Call, events: Sequence[object], more: tuple[object, ...], ran: Ran, *, seconds: float
+    ) -> None:
+        self._call = call
+        self._events = events
+        self._more = more
+        self._ran = ran
+        self._seconds = seconds
+        self.began = time.monotonic()
+        """When the call under way began."""
+
+    def run(self) -> None:
+        """Call it until the events or the time are over, or it fails."""
+        handler, more, ran, longest = self._call.handler, self._more, self._ran, self._call.timeout_seconds
+        end = time.monotonic() + self._seconds
+        for event in self._events:
+            began = self.began = time.monotonic()
+            if began > end and ran.done:
+                return
+            try:
+                result = handler(event, *more)
+            except asyncio.CancelledError as error:
+                raise cancelled_inside() from error
+            if result is not None:
+                _refuse_coroutine(result)
+            if time.monotonic() - began > longest:
+                raise HandlerTimeout(overran(self._call))
+            ran.done += 1
+
+    def left_seconds(self) -> float:
+        """Return what the call under way has left of its time."""
+        return self.began + self._call.timeout_seconds - time.monotonic()
+
+
+def call_each_now(call: Call, events: Sequence[object], more: tuple[object, ...], ran: Ran, *, seconds: float) -> None:
+    """Call it with each event, here or on one thread that can be left behind. Raises as `call_now` does."""
+    each = EachInTurn(call, events, more, ran, seconds=seconds)
+    if not call.abandonable:
+        each.run()
+        return
+    calling = OwnThread(call, (), run=each.run)
+    calling.start()
+    while not calling.has_ended_within(max(each.left_seconds(), 0.0)):
+        if each.left_seconds() <= 0:
+            raise LeftBehind(overran(call))
+    calling.answer()
 
 
 def overran(call: Call) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from .._dialect import Bound, TransactionState
 
-__all__ = ["IO", "Call", "Rows", "Transaction", "drive"]
+__all__ = ["IO", "Call", "Ran", "Rows", "Transaction", "drive"]
 
 T = TypeVar("T")
 Rows = Sequence[Sequence[object]]
@@ -25,6 +25,13 @@ class Call:
     is_async: bool
     timeout_seconds: float
     abandonable: bool
+
+
+@dataclass(slots=True)
+class Ran:
+    """How far a row of calls has come: `done` of them ended well. It tells also where the row was broken off."""
+
+    done: int = 0
 
 
 class Transaction(Protocol):
@@ -55,12 +62,19 @@ class Transaction(Protocol):
         """
         ...
 
+    async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
+        """Call a joined handler with one event after the other; ends early, without an error, once `seconds` are over.
+
+        Raises what the handler raises, or `HandlerTimeout`, each call having its own timeout; `ran` says at which event.
+        """
+        ...
+
     async def commit(self) -> None:
         """Commit. When the connection is lost meanwhile, whether it was committed is unknown."""
         ...
 
-    async def release_and_commit(self) -> None:
-        """Release the savepoint and commit, in one round trip where the driver can.
+    async def release_and_commit(self, statements: Sequence[Bound] = ()) -> None:
+        """Release the savepoint, run statements and commit, in one round trip where the driver can.
 
         The release fails where the handler ended our transaction by itself and another one began: nothing is committed.
         """
@@ -84,6 +98,14 @@ class IO(Protocol):
 
     async def call(self, call: Call, *event: object) -> None:
         """Call an apart handler. Raises what it raises, or `HandlerTimeout`, which says where it was left running."""
+        ...
+
+    async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
+        """Call an apart handler with one event after the other, as `Transaction.call_each` does."""
+        ...
+
+    async def ask(self, question: Callable[[], object], *, is_async: bool) -> object:
+        """Ask something of the application's that may take a while, like its event log: awaited, or off the loop."""
         ...
 
     def interrupts(self, call: Call) -> bool:

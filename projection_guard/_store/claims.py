@@ -11,14 +11,14 @@ INSERT in a CTE). The state of the projection is read by the same statement, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Dialect, text
-from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from .._dialect import Bound
 from .._model import EventRecord
+from .compiled import Compiled, words
 
 __all__ = ["Claim", "HotStatements", "Settings", "Ticket", "read_claim", "read_settings", "restore_settings"]
 
@@ -67,7 +67,8 @@ _LIMITS = """
            set_config('idle_in_transaction_session_timeout', :limit_ms, true)
 """
 _LIMITS_AND_SETTINGS = f"{_LIMITS}, current_setting('search_path'), current_setting('role')"
-_restore = text("SELECT set_config('search_path', :path, true), set_config('role', :role, true)")
+_RESTORE = "SELECT set_config('search_path', :path, true), set_config('role', :role, true)"
+_restore = text(_RESTORE)
 Settings = tuple[str, str] | None
 
 
@@ -83,7 +84,7 @@ def restore_settings(connection: Connection, settings: Settings) -> None:
 
 
 _FREE = "NOT g.blocked AND (g.lease_expires_at IS NULL OR g.lease_expires_at <= {now})"
-_ACTIVE = "st.projection_name = :projection AND st.state = 'active' AND st.held_since IS NULL"
+_ACTIVE = "st.projection_name = :projection AND st.state = 'active' AND st.held_since IS NULL AND st.mode = 'pushed'"
 
 _CLAIM_POSTGRESQL = f"""
 WITH limits AS MATERIALIZED ({_LIMITS}),
@@ -179,31 +180,7 @@ RETURNING blocked
 """,
 )
 
-_NOW_SQLITE = "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now')"
 _EXPIRED = "'the lease of an apart call ran out: its event may come after later ones'"
-
-
-_numbered: Callable[..., Dialect] = PGDialect
-"""Writes parameters as libpq does ($1); psycopg's own formatting is not used on the hot path."""
-
-
-class _Compiled:
-    """A statement in the driver's own words."""
-
-    __slots__ = ("_order", "_sql")
-
-    def __init__(self, sql: str, dialect: Dialect) -> None:
-        if dialect.name == "postgresql":
-            dialect = _numbered(paramstyle="numeric_dollar")
-        compiled = text(sql.strip()).compile(dialect=dialect)
-        self._sql = str(compiled)
-        order = compiled.positiontup
-        self._order: tuple[str, ...] | None = tuple(order) if order is not None else None
-
-    def bind(self, parameters: Mapping[str, object]) -> Bound:
-        if self._order is None:
-            return Bound(self._sql, parameters)
-        return Bound(self._sql, tuple(parameters[name] for name in self._order))
 
 
 class HotStatements:
@@ -211,28 +188,24 @@ class HotStatements:
 
     def __init__(self, dialect: Dialect, schema: str | None) -> None:
         sqlite = dialect.name == "sqlite"
-        words = {
-            "p": f'"{schema}".' if schema else "",
-            "now": _NOW_SQLITE if sqlite else "clock_timestamp()",
+        used = words(dialect, schema) | {
             "expired": _EXPIRED,
             "limits": ""
             if sqlite
             else "WITH limits AS MATERIALIZED (SELECT set_config('lock_timeout', :lock_ms, true),"
             " set_config('synchronous_commit', 'off', true))",
             "from_limits": "" if sqlite else ", limits",
-            "lease_end": "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now', printf('%+.3f seconds', :lease_seconds))"
-            if sqlite
-            else "clock_timestamp() + make_interval(secs => :lease_seconds)",
         }
 
-        def compiled(*statements: str) -> tuple[_Compiled, ...]:
-            return tuple(_Compiled(statement.format(**words), dialect) for statement in statements)
+        def compiled(*statements: str) -> tuple[Compiled, ...]:
+            return tuple(Compiled(statement.format(**used), dialect) for statement in statements)
 
         self._claim = compiled(*_CLAIM_SQLITE) if sqlite else compiled(_CLAIM_POSTGRESQL)
         self._lease = compiled(_LEASE)
         self._settle = compiled(*_SETTLE_SQLITE) if sqlite else compiled(_SETTLE_POSTGRESQL)
-        lock = f"LOCK TABLE {words['p']}projection_applied_events IN ROW EXCLUSIVE MODE"
+        lock = f"LOCK TABLE {used['p']}projection_applied_events IN ROW EXCLUSIVE MODE"
         self._preamble = () if sqlite else compiled(_LIMITS_AND_SETTINGS, lock)
+        self._restore = () if sqlite else compiled(_RESTORE)
         self._savepoint = Bound("SAVEPOINT projection_guard")
 
     def claim(self, ticket: Ticket, *, limit_seconds: float) -> list[Bound]:
@@ -250,6 +223,13 @@ class HotStatements:
         """Record an apart call that went well, free its stream; returns `blocked`, or no row if the lease is lost."""
         parameters = _ticket_parameters(ticket) | _limits(limit_seconds) | {"token": token}
         return [statement.bind(parameters) for statement in self._settle]
+
+    def restore(self, settings: Settings) -> list[Bound]:
+        """Undo what handlers set for their transaction; as `restore_settings`."""
+        if settings is None:
+            return []
+        parameters = {"path": settings[0], "role": settings[1]}
+        return [statement.bind(parameters) for statement in self._restore]
 
     def preamble(self, *, limit_seconds: float) -> list[Bound]:
         """Limit what a transaction may take, and announce it to the barrier before its first look at anything."""

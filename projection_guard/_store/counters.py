@@ -9,7 +9,21 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete, or_, select, true, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from .._dialect import PerDialect, later, utc_now
 from .._health import HealthPolicy, Signs, judge
@@ -81,9 +95,13 @@ def ensure(connection: Connection, projection: str) -> None:
 
 
 _SEQUENCE = bindparam("sequence", type_=C.last_event_sequence.type)
-_MOVES = or_(
-    and_(_SEQUENCE.is_not(None), or_(C.last_event_sequence.is_(None), C.last_event_sequence < _SEQUENCE)),
-    and_(_SEQUENCE.is_(None), C.last_event_sequence.is_(None)),
+_PUSHED = exists(select(literal(1)).where(T.projection_name == _NAME, T.mode == "pushed"))
+_MOVES = and_(
+    _PUSHED,
+    or_(
+        and_(_SEQUENCE.is_not(None), or_(C.last_event_sequence.is_(None), C.last_event_sequence < _SEQUENCE)),
+        and_(_SEQUENCE.is_(None), C.last_event_sequence.is_(None)),
+    ),
 )
 _bump = (
     update(C)
@@ -100,7 +118,10 @@ _bump = (
 
 
 def bump_checkpoint(connection: Connection, projection: str, event: EventRecord, processed: int = 0) -> None:
-    """Move the checkpoint forward to an event, never back, and count what was applied."""
+    """Move the checkpoint forward to an event, never back, and count what was applied.
+
+    A followed projection's is the smallest cursor of its followers: there this only counts.
+    """
     connection.execute(
         _bump,
         {
@@ -111,6 +132,15 @@ def bump_checkpoint(connection: Connection, projection: str, event: EventRecord,
             "processed": processed,
         },
     )
+
+
+def has_past(connection: Connection, projection: str) -> bool:
+    """Return whether anything was ever recorded of a projection since its last reset."""
+    moved = select(C.projection_name).where(
+        C.projection_name == projection, or_(C.last_event_id.is_not(None), C.events_processed > 0)
+    )
+    applied = select(A.event_id).where(A.projection_name == projection).limit(1)
+    return connection.execute(moved).first() is not None or connection.execute(applied).first() is not None
 
 
 _clear_checkpoint = (
@@ -271,6 +301,9 @@ _prune_gates = delete(S).where(
 )
 
 
+_note_pruned = update(T).where(T.projection_name.in_(bindparam("names", expanding=True))).values(pruned_at=utc_now())
+
+
 def prune(connection: Connection, *, older_than_seconds: float, limit: int) -> int:
     """Forget up to `limit` applied events older than that, and the gates of streams that had nothing since.
 
@@ -279,5 +312,6 @@ def prune(connection: Connection, *, older_than_seconds: float, limit: int) -> i
     rows = connection.execute(_prune, {"before": -older_than_seconds, "limit": limit}).all()
     gates: Iterable[tuple[str, str]] = {(row.projection_name, row.stream_id) for row in rows}
     if rows:
+        connection.execute(_note_pruned, {"names": sorted({row.projection_name for row in rows})})
         connection.execute(_prune_gates, {"gates": sorted(gates), "before": -older_than_seconds})
     return len(rows)

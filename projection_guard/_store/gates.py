@@ -6,6 +6,7 @@ derived there, in one place, from the unresolved failures and the parked events 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -36,11 +37,13 @@ __all__ = [
     "TURN",
     "Gate",
     "Look",
+    "blocked_among",
     "drainable",
     "has_failure",
     "lease",
     "lock",
     "lock_free",
+    "lock_if_there",
     "look",
     "record_done",
     "release",
@@ -96,6 +99,26 @@ def lock_free(connection: Connection, projection: str, gate: str) -> Gate | None
     return Gate(epoch=row.epoch, blocked=row.blocked, is_leased=bool(row.is_leased), lease_owner=row.lease_owner)
 
 
+_lock_if_there = select(S.blocked).where(_KEY).with_for_update()
+
+
+def lock_if_there(connection: Connection, ticket: Ticket) -> bool:
+    """Hold the stream if it has a row, and return whether it is blocked; one without a row cannot be."""
+    parameters = {"projection": ticket.projection, "gate": ticket.gate}
+    return bool(connection.execute(_lock_if_there, parameters).scalar_one_or_none())
+
+
+_blocked = select(S.stream_id).where(
+    S.projection_name == bindparam("projection"), S.blocked, S.stream_id.in_(bindparam("gates", expanding=True))
+)
+
+
+def blocked_among(connection: Connection, projection: str, gates: Sequence[str]) -> frozenset[str]:
+    """Return which of these streams are blocked."""
+    parameters = {"projection": projection, "gates": list(gates)}
+    return frozenset(connection.execute(_blocked, parameters).scalars())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What is on record of one event in one projection, and whether the projection takes events now."""
@@ -106,6 +129,7 @@ class Look:
     parked_id: int | None
     state: str
     is_held: bool
+    is_followed: bool
 
     @property
     def flows(self) -> bool:
@@ -125,6 +149,7 @@ _look = (
         P.id.label("parked_id"),
         _STATE.state.label("state"),
         _STATE.held_since.label("held_since"),
+        _STATE.mode.label("mode"),
     )
     .select_from(_STATE)
     .outerjoin(
@@ -150,6 +175,7 @@ def look(connection: Connection, projection: str, event_id: str) -> Look:
         parked_id=row.parked_id,
         state=row.state,
         is_held=row.held_since is not None,
+        is_followed=row.mode == "followed",
     )
 
 

@@ -29,12 +29,13 @@ class Parked:
 
 
 _park = insert(P).values(parked_at=utc_now())
-_first = (
+_line = (
     select(*P.__table__.c)
     .where(P.projection_name == bindparam("projection"), P.gate == bindparam("gate"))
-    .order_by(P.id)
     .limit(bindparam("limit"))
 )
+_by_arrival = _line.order_by(P.id)
+_by_sequence = _line.order_by(P.event_sequence, P.id)
 _unpark = delete(P).where(P.id == bindparam("parked"))
 _count = update(P).where(P.id == bindparam("parked")).values(attempts=P.attempts + 1)
 _give_back = update(P).where(P.id == bindparam("parked"), P.attempts > 0).values(attempts=P.attempts - 1)
@@ -66,10 +67,10 @@ def park(connection: Connection, ticket: Ticket, payload: Json, reason: str) -> 
     )
 
 
-def first(connection: Connection, projection: str, gate: str, limit: int = 1) -> list[Parked]:
-    """Read the head of a stream's line, in order."""
+def first(connection: Connection, projection: str, gate: str, *, by_sequence: bool, limit: int = 1) -> list[Parked]:
+    """Read the head of a stream's line: in the order of arrival, or in the log's where the projection is followed."""
     rows: Sequence[Row[Any]] = connection.execute(
-        _first, {"projection": projection, "gate": gate, "limit": limit}
+        _by_sequence if by_sequence else _by_arrival, {"projection": projection, "gate": gate, "limit": limit}
     ).all()
     return [
         Parked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeGuard, cast
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
 
 from .._dialect import seconds_between, statement_start, utc_now
-from .._health import HealthPolicy, Signs, judge
+from .._health import HealthPolicy, Lag, Signs, judge
 from .._model import Failure, Health, HealthStatus, Page, StreamState
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState, ProjectionStream
 from ..errors import InvalidArgument
@@ -86,13 +87,15 @@ _facts = (
 )
 
 
-def healths(connection: Connection, policy: HealthPolicy, names: list[str] | None = None) -> list[Health]:
+def healths(
+    connection: Connection, policy: HealthPolicy, lags: Mapping[str, Lag], names: list[str] | None = None
+) -> list[Health]:
     """Judge projections by the facts as they are now: all that are on record, or those of these names."""
     facts = _facts if names is None else _facts.where(M.projection_name.in_(names))
-    return [_health(row, policy) for row in connection.execute(facts)]
+    return [_health(row, policy, lags.get(row.projection_name, Lag())) for row in connection.execute(facts)]
 
 
-def _health(row: Any, policy: HealthPolicy) -> Health:
+def _health(row: Any, policy: HealthPolicy, lag: Lag) -> Health:
     is_flowing = row.state == "active" and row.held_since is None
     overdue = max(row.retry_overdue, row.drain_overdue, 0.0) if is_flowing else 0.0
     signs = Signs(
@@ -103,6 +106,7 @@ def _health(row: Any, policy: HealthPolicy) -> Health:
         tainted_streams=row.tainted,
         held=row.held_since is not None,
         state=row.state,
+        lag=lag,
     )
     status, reasons = judge(policy, signs)
     return Health(
@@ -115,7 +119,8 @@ def _health(row: Any, policy: HealthPolicy) -> Health:
         total_failures=row.total_failures,
         total_events_processed=row.total_events_processed,
         avg_processing_time_ms=row.avg_processing_time_ms,
-        lag_seconds=round(max(row.failed_for, row.parked_for, 0.0), 3),
+        lag_seconds=round(max(row.failed_for, row.parked_for, lag.seconds, 0.0), 3),
+        lag_events=row.active + row.parked + lag.events,
         last_failure_at=row.last_failure_at,
         last_success_at=row.last_success_at,
         state=row.state,

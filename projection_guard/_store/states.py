@@ -29,6 +29,7 @@ from .._tables import (
     ProjectionState,
     ProjectionStream,
 )
+from . import partitions
 from .attempts import is_reserved
 
 __all__ = [
@@ -59,6 +60,8 @@ class StateRow:
 
     state: str
     ordering: str
+    mode: str
+    pruned_at: datetime | None
     held_since: datetime | None
     outage_began_at: datetime | None
     failed_probes: int
@@ -67,16 +70,25 @@ class StateRow:
 _ensure = PerDialect(
     lambda insert: (
         insert(T)
-        .values(projection_name=_NAME, ordering=bindparam("order"), changed_at=utc_now(), created_at=utc_now())
+        .values(
+            projection_name=_NAME,
+            ordering=bindparam("order"),
+            mode=bindparam("mode"),
+            changed_at=utc_now(),
+            created_at=utc_now(),
+        )
         .on_conflict_do_nothing()
     )
 )
-_read = select(T.state, T.ordering, T.held_since, T.outage_began_at, T.failed_probes).where(T.projection_name == _NAME)
+_read = select(T.state, T.ordering, T.mode, T.pruned_at, T.held_since, T.outage_began_at, T.failed_probes).where(
+    T.projection_name == _NAME
+)
 
 
-def ensure(connection: Connection, projection: str, order: Order) -> None:
-    """Make the projection's row, if it is not there."""
-    connection.execute(_ensure.of(connection), {"projection": projection, "order": order.value})
+def ensure(connection: Connection, projection: str, order: Order, mode: str) -> bool:
+    """Make the projection's row; return False where it is there already."""
+    parameters = {"projection": projection, "order": order.value, "mode": mode}
+    return connection.execute(_ensure.of(connection), parameters).rowcount == 1
 
 
 def read(connection: Connection, projection: str) -> StateRow | None:
@@ -85,9 +97,21 @@ def read(connection: Connection, projection: str) -> StateRow | None:
     return None if row is None else StateRow(**row._mapping)  # pyright: ignore[reportPrivateUsage]
 
 
+def hold_row(connection: Connection, projection: str) -> StateRow:
+    """Hold a projection's state to the end of the transaction, and read it."""
+    row = connection.execute(_read.with_for_update(), {"projection": projection}).one()
+    return StateRow(**row._mapping)  # pyright: ignore[reportPrivateUsage]
+
+
 def set_ordering(connection: Connection, projection: str, order: Order) -> None:
     """Store a changed order; only sound while nothing waits."""
     connection.execute(update(T).where(T.projection_name == projection).values(ordering=order.value))
+
+
+def set_mode(connection: Connection, projection: str, mode: str, *, rescan_until: int | None) -> None:
+    """Store whether a projection is followed or pushed. Pass the barrier after a change."""
+    values = {"mode": mode, "rescan_until": rescan_until}
+    connection.execute(update(T).where(T.projection_name == projection).values(values))
 
 
 def open_rows(connection: Connection, projection: str) -> bool:
@@ -175,7 +199,8 @@ def leased(connection: Connection, projection: str) -> int:
     """Count the apart calls of a projection that are under way."""
     parameters = {"projection": projection}
     live = connection.execute(_leases, parameters).scalar_one()
-    return int(live) + int(connection.execute(_failure_leases, parameters).scalar_one())
+    retried = connection.execute(_failure_leases, parameters).scalar_one()
+    return int(live) + int(retried) + partitions.in_hand(connection, projection)
 
 
 def is_leased_now(connection: Connection, failure_id: UUID) -> bool:

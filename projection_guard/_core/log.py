@@ -1,0 +1,195 @@
+"""The event log as the flow sees it: a source of either kind, asked without blocking anybody, its answers checked.
+
+Below it is the application's `EventSource`; above it everything that follows or replays.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from .._io.protocol import IO
+from .._mapping import EventMapping
+from .._model import EventRecord
+from .._source import Batch, Recorded, Skipped, checked
+from .._store.claims import Ticket
+from ..errors import CodecError, ConfigurationError, EventError, ProjectionGuardError, SourceError
+from .projection import Projection
+
+__all__ = ["EventLog", "Incoming", "Stretch", "is_async_source"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """An event of the log that a projection takes. `error`: it could not be rebuilt, or does not say what it must."""
+
+    sequence: int
+    event: object
+    record: EventRecord
+    partition: int
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A part of the log: what a projection takes of the events after `after`, up to and with `position`.
+
+    `last` is the last event there, taken or not. `is_full`: there may be more. `is_held`: there is more, behind a hole.
+    """
+
+    after: int
+    position: int
+    events: tuple[Incoming, ...]
+    last: EventRecord | None
+    skipped: tuple[Skipped, ...] = ()
+    is_full: bool = False
+    is_held: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """True where there is nothing, not even a hole."""
+        return self.position <= self.after
+
+    def up_to(self, sequence: int) -> Stretch:
+        """Return the part of it that ends with one of its events."""
+        kept = tuple(event for event in self.events if event.sequence <= sequence)
+        last = kept[-1].record if kept else None
+        skipped = tuple(hole for hole in self.skipped if hole.last <= sequence)
+        return replace(self, position=sequence, events=kept, last=last, skipped=skipped, is_full=True)
+
+    def beyond(self, sequence: int) -> Stretch:
+        """Return what is left of it behind one of its events."""
+        return replace(
+            self,
+            after=sequence,
+            events=tuple(event for event in self.events if event.sequence > sequence),
+            skipped=tuple(hole for hole in self.skipped if hole.last > sequence),
+        )
+
+
+def is_async_source(source: object) -> bool:
+    """Return whether a source's methods have to be awaited. Raises `ConfigurationError` for what is no source."""
+    read, head = getattr(source, "read", None), getattr(source, "head", None)
+    if not callable(read) or not callable(head):
+        raise ConfigurationError(
+            f"source= takes an event source, with read(after, limit, until) and head(), not {type(source).__name__}"
+        )
+    kinds = {inspect.iscoroutinefunction(read), inspect.iscoroutinefunction(head)}
+    if len(kinds) > 1:
+        raise ConfigurationError(f"{type(source).__name__} is no event source: of read and head one is async")
+    return kinds.pop()
+
+
+class EventLog:
+    """Reads a source; whatever goes wrong there is a `SourceError`, and nothing was applied of it."""
+
+    def __init__(self, source: object, io: IO, mapping: EventMapping) -> None:
+        self._source = cast("Any", source)
+        self._is_async = is_async_source(source)
+        self._io = io
+        self._mapping = mapping
+
+    async def stretch(
+        self, projection: Projection, cursors: dict[int, int], *, limit: int, until: int | None = None
+    ) -> Stretch:
+        """Read the next part of the log for these partitions, each from its cursor on."""
+        after = min(cursors.values())
+        if until is not None and until <= after:
+            return Stretch(after=after, position=after, events=(), last=None)
+        batch = await self.read(after, limit, until)
+        events: list[Incoming] = []
+        for recorded in batch.events:
+            incoming = self.incoming(projection, recorded)
+            if incoming is not None and incoming.sequence > cursors.get(incoming.partition, incoming.sequence):
+                events.append(incoming)
+        last = self.record_of(batch.events[-1])[0] if batch.events else None
+        return Stretch(
+            after=after,
+            position=batch.position,
+            events=tuple(events),
+            last=last,
+            skipped=tuple(batch.skipped),
+            is_full=len(batch.events) >= limit,
+            is_held=batch.is_held,
+        )
+
+    def incoming(self, projection: Projection, recorded: Recorded) -> Incoming | None:
+        """Return an event as a projection gets it; None where it does not take it."""
+        record, error = self.record_of(recorded)
+        if error is not None:
+            if not projection.could_take(record.event_type):
+                return None
+        elif not projection.takes(recorded.event, record.event_type):
+            return None
+        else:
+            try:
+                projection.ticket(record)
+            except EventError as refused:
+                error = refused
+        return Incoming(
+            sequence=recorded.sequence,
+            event=recorded.event,
+            record=record,
+            partition=projection.partition(record),
+            error=error,
+        )
+
+    def record_of(self, recorded: Recorded) -> tuple[EventRecord, Exception | None]:
+        """Return what an event says of itself, its place in the log above all, and why it cannot be handled, if so."""
+        if recorded.error is not None:
+            assert recorded.record is not None
+            return replace(recorded.record, sequence=recorded.sequence), _unrebuilt(recorded.error)
+        record = recorded.record
+        try:
+            if record is None:
+                record = self._mapping.read(recorded.event)
+        except EventError as refused:
+            name = f"sequence-{recorded.sequence}"
+            kind = type(recorded.event).__name__[:255]
+            return EventRecord(event_id=name, event_type=kind, sequence=recorded.sequence), refused
+        return record if record.sequence == recorded.sequence else replace(record, sequence=recorded.sequence), None
+
+    async def event(self, ticket: Ticket) -> object:
+        """Read one event again. Raises `CodecError` where the log does not have it any more, or cannot rebuild it."""
+        sequence = ticket.event.sequence
+        found: Sequence[Recorded] = ()
+        if sequence is not None:
+            found = (await self.read(sequence - 1, 1, sequence)).events
+        if not found or self.record_of(found[0])[0].event_id != ticket.event.event_id:
+            raise CodecError(f"the log has no event {ticket.event.event_id!r} at sequence {sequence} any more")
+        error = self.record_of(found[0])[1]
+        if error is not None:
+            raise error
+        return found[0].event
+
+    async def read(self, after: int, limit: int, until: int | None) -> Batch:
+        """Read a batch, checked against the contract."""
+        batch = await self._ask("read", lambda: self._source.read(after, limit, until))
+        if not isinstance(batch, Batch):
+            raise SourceError(f"The source's read() returned {type(batch).__name__}, not a Batch")
+        return checked(batch, after, limit, until)
+
+    async def head(self) -> int:
+        """Read the highest sequence in the log."""
+        head = await self._ask("head", self._source.head)
+        if isinstance(head, bool) or not isinstance(head, int) or head < 0:
+            raise SourceError(f"The source's head() returned {head!r}; it has to return a sequence, 0 for an empty log")
+        return head
+
+    async def _ask(self, what: str, question: Callable[[], object]) -> object:
+        try:
+            return await self._io.ask(question, is_async=self._is_async)
+        except ProjectionGuardError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"The event log could not be read: the source's {what}() raised {type(error).__name__}"
+            ) from error
+
+
+def _unrebuilt(error: Exception) -> CodecError:
+    refused = CodecError(f"the source could not rebuild this event: {type(error).__name__}: {error}")
+    refused.__cause__ = error
+    return refused

@@ -1,0 +1,156 @@
+"""One event of the log by itself: what fails, what waits behind a failure, what an unclean death left in hand.
+
+It is an `attempting.Job`: the follower's partition is held instead of a failure's lease, and with whatever becomes of
+the event its cursor moves past it in the same transaction.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from .._model import Outcome, OutcomeStatus
+from .._notices import Notice, NoticeKind
+from .._store import gates, parked, partitions
+from .._store.claims import Ticket
+from .._store.partitions import Held
+from .answering import answer, known_answer
+from .attempting import Done
+from .context import Context, transact
+from .healing import Finished
+from .keeping import FailedCall, write_failure
+from .log import Incoming
+from .projection import Projection
+
+__all__ = ["LoneEvent", "lease_renewal"]
+
+_OVERRAN: Final = "the lease of a follower ran out during a call: its event may come after later ones"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoneEvent:
+    """An event whose turn it is in the log. `hand`: what comes after it."""
+
+    context: Context
+    projection: Projection
+    token: str
+    incoming: Incoming
+    hand: tuple[int, int] | None
+
+    @property
+    def what(self) -> str:
+        """Name it in an error."""
+        return f"{self.projection.name}: event {self.incoming.record.event_id!r} of the log is not on record"
+
+    @property
+    def ticket(self) -> Ticket:
+        """Its place behind a gate."""
+        return self.projection.lone_ticket(self.incoming.record)
+
+    def prepare(self, connection: Connection) -> Done | None:
+        """Hold the partition, then the stream; pass over what is on record, park what has to wait."""
+        held = self._hold(connection)
+        if held is None:
+            return Finished(outcome=self._answer(OutcomeStatus.DEFERRED))
+        if held.cursors[self.incoming.partition] >= self.incoming.sequence:
+            return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
+        if not held.flows:
+            return Finished(outcome=self._answer(OutcomeStatus.DEFERRED))
+        is_blocked = gates.lock_if_there(connection, self.ticket)
+        seen = gates.look(connection, self.projection.name, self.incoming.record.event_id)
+        known = known_answer(self.ticket, seen)
+        if known is not None:
+            self.advance(connection)
+            return Finished(outcome=known)
+        if not is_blocked:
+            return None
+        notice = park_behind(connection, self.projection, self.ticket)
+        self.advance(connection)
+        return Finished(outcome=self._answer(OutcomeStatus.PARKED), notices=(notice,))
+
+    def _hold(self, connection: Connection) -> Held | None:
+        held = self.context.follow.hold_here(
+            connection, self.projection.name, token=self.token, lease_seconds=self.context.lease_seconds
+        )
+        return held if self.incoming.partition in held.cursors else None
+
+    def advance(self, connection: Connection, applied: int = 0) -> None:
+        """Move the cursor past it."""
+        self.context.follow.advance_here(
+            connection,
+            self.projection.name,
+            token=self.token,
+            lease_seconds=self.context.lease_seconds,
+            position=self.incoming.sequence,
+            last=self.incoming.record,
+            applied=applied,
+            hand=self.hand,
+        )
+
+    def succeeded(self, connection: Connection) -> Done:
+        """Move past it."""
+        self.advance(connection, applied=1)
+        return Finished(outcome=self._answer(OutcomeStatus.APPLIED, attempts=1))
+
+    def failed(self, connection: Connection, call: FailedCall) -> Done:
+        """Keep it, and move past it."""
+        gates.lock(connection, self.ticket)
+        written = write_failure(connection, self.context, self.projection, self.ticket, call)
+        self.advance(connection)
+        outcome = answer(self.ticket, OutcomeStatus.FAILED, failure_id=written.failure_id, attempts=1)
+        return Finished(outcome=outcome, notices=written.notices, wake_seconds=written.delay_seconds)
+
+    def still_mine(self, connection: Connection, *, was_mine: bool) -> Done | None:
+        """Look whether the partition is ours still, and whether the cursor is past the event already."""
+        del was_mine  # what this very delivery has committed shows in the cursor
+        held = self._hold(connection)
+        if held is None:
+            if not self.projection.joins:
+                taint_overrun(connection, self.ticket)
+            return Finished(outcome=self._answer(OutcomeStatus.DEFERRED))
+        if held.cursors[self.incoming.partition] < self.incoming.sequence:
+            return None
+        seen = gates.look(connection, self.projection.name, self.incoming.record.event_id)
+        return Finished(outcome=known_answer(self.ticket, seen) or self._answer(OutcomeStatus.APPLIED, attempts=1))
+
+    def give_back(self, connection: Connection) -> None:
+        """Leave it in the log: nothing was counted."""
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        """Keep the lease on the partitions while an apart handler runs."""
+        return lease_renewal(self.context, self.projection, self.token)
+
+    def _answer(self, status: OutcomeStatus, *, attempts: int = 0) -> Outcome:
+        return answer(self.ticket, status, attempts=attempts)
+
+
+def taint_overrun(connection: Connection, ticket: Ticket) -> None:
+    """Say that the call ran beside whoever has taken its stream over."""
+    gates.lock(connection, ticket)
+    gates.taint(connection, ticket.projection, ticket.gate, _OVERRAN)
+
+
+def park_behind(connection: Connection, projection: Projection, ticket: Ticket) -> Notice:
+    """Let an event of the log wait behind what is unresolved in its stream; the log keeps its payload. Hold the gate."""
+    parked.park(connection, ticket, None, "blocked")
+    gates.settle(connection, ticket.projection, ticket.gate, projection.order)
+    return Notice(
+        kind=NoticeKind.PARKED,
+        projection=ticket.projection,
+        event_id=ticket.event.event_id,
+        event_type=ticket.event.event_type,
+        stream_id=ticket.event.stream_id,
+    )
+
+
+def lease_renewal(context: Context, projection: Projection, token: str) -> AbstractAsyncContextManager[None]:
+    """Keep a follower's lease while calls are made outside any transaction."""
+
+    def renew(connection: Connection) -> bool:
+        return partitions.renew(connection, projection.name, token, context.lease_seconds)
+
+    what = f"{projection.name}: a follower's lease was not renewed"
+    return context.io.renewing(lambda: transact(context, renew, what=what, seconds=5.0), context.lease_seconds / 3)

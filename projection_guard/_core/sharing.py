@@ -1,0 +1,54 @@
+"""How followers share the partitions of a projection: decided from the rows alone, by each for himself.
+
+Everybody gets his share, rounded; who has less asks those who have more, and they give after their batch. A follower
+is known by the leases it has and by what it asks for, so nobody has to register.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .._store.partitions import PartitionRow
+
+__all__ = ["Plan", "share"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a follower does now: keep or take partitions, ask others for theirs, give up what others asked for."""
+
+    keep: tuple[int, ...]
+    want: tuple[int, ...]
+    give: tuple[int, ...]
+
+
+def share(rows: Sequence[PartitionRow], me: str) -> Plan:
+    """Say which partitions to keep or take, which to ask for, and which to give up."""
+    owned = Counter(row.owner for row in rows if row.owner is not None)
+    alive = set(owned) | {row.wanted_by for row in rows if row.wanted_by is not None} | {me}
+    least, most = len(rows) // len(alive), -(-len(rows) // len(alive))
+    mine = [row for row in rows if row.owner == me]
+    asked = [row.partition for row in mine if row.wanted_by not in (None, me)]
+    give = asked[: max(len(mine) - least, 0)]
+    kept = [row.partition for row in mine if row.partition not in give]
+    free = [row.partition for row in rows if row.owner is None]
+    keep = kept + free[: max(most - len(kept), 0)]
+    return Plan(keep=tuple(keep), want=_wishes(rows, me, owned, least, least - len(keep)), give=tuple(give))
+
+
+def _wishes(
+    rows: Sequence[PartitionRow], me: str, owned: Counter[str | None], least: int, missing: int
+) -> tuple[int, ...]:
+    """Ask those who have most first, and nobody below his own share; what one has asked for already is asked again."""
+    wishes: list[int] = []
+    left = Counter(owned)
+    for row in sorted(rows, key=lambda row: (row.wanted_by != me, -owned[row.owner], row.partition)):
+        if len(wishes) >= missing:
+            break
+        is_others = row.owner not in (None, me) and row.wanted_by in (None, me)
+        if is_others and left[row.owner] > least:
+            wishes.append(row.partition)
+            left[row.owner] -= 1
+    return tuple(wishes)

@@ -1,0 +1,52 @@
+"""Statements of the hot paths: written out as text, compiled once for a database and schema, handed to the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Dialect, TextClause, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
+from .._dialect import Bound
+
+__all__ = ["Compiled", "words"]
+
+_numbered: Callable[..., Dialect] = PGDialect
+"""Writes parameters as libpq does ($1); psycopg's own formatting is not used on the hot path."""
+
+
+def words(dialect: Dialect, schema: str | None) -> dict[str, str]:
+    """Return what such a statement is spelt with: `p` before a table's name, `now`, `lease_end` (`:lease_seconds`)."""
+    if dialect.name == "sqlite":
+        form = "'%Y-%m-%d %H\\:%M\\:%f000'"
+        return {
+            "p": "",
+            "now": f"strftime({form}, 'now')",
+            "lease_end": f"strftime({form}, 'now', printf('%+.3f seconds', :lease_seconds))",
+        }
+    return {
+        "p": f'"{schema}".' if schema else "",
+        "now": "clock_timestamp()",
+        "lease_end": "clock_timestamp() + make_interval(secs => :lease_seconds)",
+    }
+
+
+class Compiled:
+    """A statement in the driver's own words; `text` is the same for SQLAlchemy."""
+
+    __slots__ = ("_order", "_sql", "text")
+
+    def __init__(self, sql: str, dialect: Dialect) -> None:
+        self.text: TextClause = text(sql.strip())
+        if dialect.name == "postgresql":
+            dialect = _numbered(paramstyle="numeric_dollar")
+        compiled = self.text.compile(dialect=dialect)
+        self._sql = str(compiled)
+        order = compiled.positiontup
+        self._order: tuple[str, ...] | None = tuple(order) if order is not None else None
+
+    def bind(self, parameters: Mapping[str, object]) -> Bound:
+        """Give it its values."""
+        if self._order is None:
+            return Bound(self._sql, parameters)
+        return Bound(self._sql, tuple(parameters[name] for name in self._order))
