@@ -23,6 +23,7 @@ from ._model import (
     Outcome,
     OutcomeStatus,
     Page,
+    Replay,
     ResolutionMethod,
     StreamState,
     SystemStatus,
@@ -50,6 +51,7 @@ from .errors import (
     StoreUnavailable,
     UnknownFailure,
     UnknownProjection,
+    UnknownReplay,
     WaitTimeout,
 )
 
@@ -93,6 +95,7 @@ __all__ = [
     "Publisher",
     "Recorded",
     "RegistrationError",
+    "Replay",
     "ResolutionMethod",
     "RetryAfter",
     "RetryPolicy",
@@ -106,6 +109,7 @@ __all__ = [
     "SystemStatus",
     "UnknownFailure",
     "UnknownProjection",
+    "UnknownReplay",
     "WaitTimeout",
     "Worker",
 ]

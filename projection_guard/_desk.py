@@ -123,6 +123,7 @@ class Desk(Generic[W]):
         order: str | None,
         timeout: float,
         on_reset: Callable[..., object] | None,
+        on_reset_stream: Callable[..., object] | None,
         partitions: int,
         batch: int | None,
     ) -> None:
@@ -136,6 +137,7 @@ class Desk(Generic[W]):
                 order=self._order if order is None else order_of(order),
                 timeout_seconds=timeout,
                 on_reset=on_reset,
+                on_reset_stream=on_reset_stream,
                 is_followed=self._is_following,
                 partitions=partitions,
                 batch=batch,

@@ -14,13 +14,14 @@ from sqlalchemy.engine import URL
 
 from ._core.context import EventCodec
 from ._core.following import Followed
+from ._core.replaying import Asked
 from ._desk import Desk, Ringing, WorkerChoice
 from ._health import HealthPolicy
 from ._io.blocking import BlockingIO
 from ._io.engines import engine_for, view
 from ._io.protocol import drive
 from ._mapping import EventMapping
-from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, StreamState, SystemStatus
+from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, StreamState, SystemStatus
 from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import Inner, OnUnavailable, Publisher
@@ -54,9 +55,10 @@ class ProjectionGuard(Desk[Worker]):
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
     and `retry` are the defaults for projections that name none. With a `source`, an event log that can be read again,
-    projections are followed: workers apply what stands in the log, and publishing only wakes them. `worker="external"` starts no worker in this process:
-    run one elsewhere. `dedupe_window` is how long a redelivered event is recognised; `lease` how long an apart call may
-    go without a sign of life before others take its stream (it is renewed while the call runs).
+    projections are followed: workers apply what stands in the log, and publishing only wakes them.
+    `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
+    event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
+    its stream or partition (it is renewed while the call runs).
     """
 
     _is_async = False
@@ -110,6 +112,7 @@ class ProjectionGuard(Desk[Worker]):
         order: str | None = None,
         timeout: float = 60.0,
         on_reset: Callable[..., object] | None = None,
+        on_reset_stream: Callable[..., object] | None = None,
         partitions: int = 1,
         batch: int | None = None,
     ) -> Callable[[H], Guarded[H]]:
@@ -117,9 +120,9 @@ class ProjectionGuard(Desk[Worker]):
 
         `handler(event, connection)` joins the guard's transaction and has its effect exactly once; `handler(event)`
         writes elsewhere and is called at least once. `handles` are event classes (subclasses too) or types' names; None
-        takes all. `timeout` is in seconds. `on_reset(connection)` clears the read model. With `batch=` the handler takes
-        a list of up to so many events. `partitions` divides the streams among the workers that follow the log; it stays
-        what it was. Raises `RegistrationError`.
+        takes all. `timeout` is in seconds. `on_reset(connection)` clears the read model,
+        `on_reset_stream(connection, stream_id)` one stream of it. With `batch=` the handler takes a list of up to so
+        many events. `partitions` divides the streams among the workers that follow the log. Raises `RegistrationError`.
         """
 
         def decorate(handler: H) -> Guarded[H]:
@@ -132,6 +135,7 @@ class ProjectionGuard(Desk[Worker]):
                 order=order,
                 timeout=timeout,
                 on_reset=on_reset,
+                on_reset_stream=on_reset_stream,
                 partitions=partitions,
                 batch=batch,
             )
@@ -148,6 +152,7 @@ class ProjectionGuard(Desk[Worker]):
         order: str | None = None,
         timeout: float = 60.0,
         on_reset: Callable[..., object] | None = None,
+        on_reset_stream: Callable[..., object] | None = None,
         partitions: int = 1,
         batch: int | None = None,
     ) -> Guarded[Callable[..., object]]:
@@ -168,6 +173,7 @@ class ProjectionGuard(Desk[Worker]):
             order=order,
             timeout=timeout,
             on_reset=on_reset or getattr(projection, "on_reset", None),
+            on_reset_stream=on_reset_stream or getattr(projection, "on_reset_stream", None),
             partitions=partitions,
             batch=batch,
         )
@@ -306,6 +312,90 @@ class ProjectionGuard(Desk[Worker]):
         Failures and parked events from before are resolved, what was applied is forgotten; publish the events again.
         """
         drive(self._service.reset(name, actor=actor))
+
+    def replay(
+        self,
+        name: str,
+        *,
+        from_sequence: int | None = None,
+        to_sequence: int | None = None,
+        stream_id: str | None = None,
+        skip_failed: bool = False,
+        events_per_second: float | None = None,
+        actor: str,
+        note: str | None = None,
+    ) -> Replay:
+        """Apply events of the log again, and return how that went. Live events wait in the log meanwhile.
+
+        Without `from_sequence` it begins at the checkpoint, with what is failed or parked included (`skip_failed`
+        leaves that as it is), and goes to the log's end. With it, what is in the range, up to the checkpoint at most,
+        is applied again on purpose. `stream_id` does so for one stream, from its beginning, and ends its taint.
+        Interrupted or killed, the job goes on where it stopped with whichever worker takes it up. Raises
+        `InvalidArgument`, `FailureBusy` while another one runs.
+        """
+        asked = Asked(
+            actor=actor,
+            from_sequence=from_sequence,
+            to_sequence=to_sequence,
+            stream_id=stream_id,
+            skip_failed=skip_failed,
+            events_per_second=events_per_second,
+            note=note,
+        )
+        return drive(self._service.replay(name, asked))
+
+    def rebuild(
+        self, name: str, *, events_per_second: float | None = None, actor: str, note: str | None = None
+    ) -> Replay:
+        """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`."""
+        asked = Asked(actor=actor, is_rebuild=True, events_per_second=events_per_second, note=note)
+        return drive(self._service.replay(name, asked))
+
+    def start_replay(
+        self,
+        name: str,
+        *,
+        rebuild: bool = False,
+        from_sequence: int | None = None,
+        to_sequence: int | None = None,
+        stream_id: str | None = None,
+        skip_failed: bool = False,
+        events_per_second: float | None = None,
+        actor: str,
+        note: str | None = None,
+    ) -> Replay:
+        """Write a replay or rebuild down, to be run by a worker, and return at once."""
+        asked = Asked(
+            actor=actor,
+            is_rebuild=rebuild,
+            from_sequence=from_sequence,
+            to_sequence=to_sequence,
+            stream_id=stream_id,
+            skip_failed=skip_failed,
+            events_per_second=events_per_second,
+            note=note,
+        )
+        return drive(self._service.start_replay(name, asked))
+
+    def replays(self, name: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Replay]:
+        """Return replays and rebuilds, newest first, `limit` (1 to 1000) at a time."""
+        return drive(self._service.replays(name, limit=limit, after=after))
+
+    def replay_of(self, replay_id: UUID | str) -> Replay:
+        """Return one replay or rebuild, as far as it has come. Raises `UnknownReplay`."""
+        return drive(self._service.replay_of(replay_id))
+
+    def pause_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
+        """Let a replay rest; its projection goes on standing still."""
+        return drive(self._service.steer(replay_id, "pause", actor=actor))
+
+    def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
+        """Let a worker go on with a replay that rests."""
+        return drive(self._service.steer(replay_id, "run", actor=actor))
+
+    def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
+        """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
+        return drive(self._service.steer(replay_id, "cancel", actor=actor))
 
     def worker(self, *, poll_seconds: float = 0.5, batch: int = 100) -> Worker:
         """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.

@@ -102,7 +102,7 @@ def _of_the_log(lag: Lag) -> list[str]:
         reasons.append(lag.unread)
     if lag.is_beyond:
         reasons.append(
-            f"it has come to sequence {lag.cursor}, and the log ends at {lag.head}: was the log restored from a backup? "
+            f"it has come to sequence {lag.cursor}, and the log ends at {lag.head}: was it restored from a backup? "
             "Events that are appended now are missed; reset it, or pause it and call follow_from"
         )
     if lag.is_held:

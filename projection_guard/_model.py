@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "Page",
+    "Replay",
     "ResolutionMethod",
     "StreamState",
     "SystemStatus",
@@ -191,7 +192,7 @@ class Health:
     lag_events: int
     last_failure_at: datetime | None
     last_success_at: datetime | None
-    state: Literal["active", "paused", "resetting", "rebuilding"]
+    state: Literal["active", "paused", "resetting", "replaying", "rebuilding"]
     held_since: datetime | None
     tainted_streams: int
 
@@ -209,6 +210,49 @@ class SystemStatus:
     total_active_failures: int
     total_events_processed: int
     timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A replay or rebuild, as far as it has come.
+
+    `status`: pending, running, paused, completed, failed or cancelled. `progress` is 0 to 1, by sequences;
+    `seconds_left` an estimate. `events_skipped` were passed over: they wait behind something unresolved, or were left
+    as they are.
+    """
+
+    id: UUID
+    projection_name: str
+    kind: Literal["range", "open", "stream", "rebuild"]
+    status: Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
+    wanted: Literal["run", "pause", "cancel"]
+    from_sequence: int | None
+    to_sequence: int | None
+    stream_id: str | None
+    skip_failed: bool
+    events_per_second: float | None
+    phase: str
+    begins_after: int
+    ends_at: int
+    position: int
+    events_replayed: int
+    events_skipped: int
+    events_failed: int
+    actor: str
+    note: str | None
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+    progress: float
+    events_per_second_measured: float
+    seconds_left: float | None
+
+    @property
+    def is_finished(self) -> bool:
+        """True once it is completed, failed or cancelled."""
+        return self.finished_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ class NoticeKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     RESET = "reset"
+    REPLAYED = "replayed"
+    REPLAY_STOPPED = "replay_stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ _LEVELS = {
     NoticeKind.PAUSED: logging.INFO,
     NoticeKind.RESUMED: logging.INFO,
     NoticeKind.RESET: logging.INFO,
+    NoticeKind.REPLAYED: logging.INFO,
+    NoticeKind.REPLAY_STOPPED: logging.WARNING,
 }
 
 

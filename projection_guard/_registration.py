@@ -32,6 +32,7 @@ class Registration:
     order: Order
     timeout_seconds: float
     on_reset: Callable[..., object] | None
+    on_reset_stream: Callable[..., object] | None
     is_followed: bool
     partitions: int
     batch: int | None
@@ -74,13 +75,7 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
     if not 0 < asked.timeout_seconds <= 86_400:
         raise RegistrationError(f"Projection {asked.name!r}: timeout= takes seconds above 0, at most a day")
     _check_spread(asked)
-    resets_async = asked.on_reset is not None and is_async(asked.on_reset)
-    if asked.on_reset is not None:
-        if resets_async is not guard_is_async:
-            needed = "async" if guard_is_async else "a plain function"
-            raise RegistrationError(f"Projection {asked.name!r}: on_reset has to be {needed} for this guard")
-        if _parameters(asked.name, asked.on_reset, what="on_reset") != 1:
-            raise RegistrationError(f"Projection {asked.name!r}: on_reset takes one parameter, the connection")
+    _check_resets(asked, guard_is_async=guard_is_async)
     return Projection(
         name=asked.name,
         handler=asked.handler,
@@ -95,8 +90,23 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         order=asked.order,
         timeout_seconds=asked.timeout_seconds,
         on_reset=asked.on_reset,
-        resets_async=resets_async,
+        on_reset_stream=asked.on_reset_stream,
+        resets_async=guard_is_async,
     )
+
+
+def _check_resets(asked: Registration, *, guard_is_async: bool) -> None:
+    for what, function, takes in (
+        ("on_reset", asked.on_reset, "one parameter, the connection"),
+        ("on_reset_stream", asked.on_reset_stream, "two parameters, the connection and the stream's id"),
+    ):
+        if function is None:
+            continue
+        if is_async(function) is not guard_is_async:
+            needed = "async" if guard_is_async else "a plain function"
+            raise RegistrationError(f"Projection {asked.name!r}: {what} has to be {needed} for this guard")
+        if _parameters(asked.name, function, what=what) != (1 if what == "on_reset" else 2):
+            raise RegistrationError(f"Projection {asked.name!r}: {what} takes {takes}")
 
 
 def _check_spread(asked: Registration) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from . import _schema
-from ._core import admin, beginning, rounds
+from ._core import admin, beginning, replaying, rounds
 from ._core.context import Context, new_token, transact
 from ._core.delivering import deliver
 from ._core.following import Followed, Follower
@@ -18,6 +18,7 @@ from ._core.immediate import retry_now
 from ._core.lagging import lags
 from ._core.log import EventLog
 from ._core.projection import Projection
+from ._core.replaying import Asked
 from ._core.rounds import Round
 from ._io.protocol import IO
 from ._mapping import EventMapping
@@ -31,19 +32,22 @@ from ._model import (
     Outcome,
     OutcomeStatus,
     Page,
+    Replay,
     StreamState,
     SystemStatus,
 )
-from ._store import attempts, counters, failures, reading, states
+from ._store import attempts, counters, failures, reading, replays, states
 from .errors import (
     ConfigurationError,
     DeliveryInterrupted,
     EventError,
     InvalidArgument,
+    ProjectionGuardError,
     RegistrationError,
     StoreUnavailable,
     UnknownFailure,
     UnknownProjection,
+    UnknownReplay,
 )
 
 __all__ = ["Service"]
@@ -248,7 +252,7 @@ class Service:
 
     async def failure(self, failure_id: UUID | str) -> Failure:
         """Read one failure. Raises `UnknownFailure`."""
-        identity = _failure_id(failure_id)
+        identity = _id_of(failure_id, UnknownFailure, "a failure")
         await self.open()
         found = await self._read(lambda connection: failures.one(connection, identity))
         if found is None:
@@ -340,6 +344,63 @@ class Service:
             await self.open([])
         await transact(self.context, lambda connection: _ensure(connection, projection), what=f"{name}: first contact")
         await beginning.follow_from(self.context, projection, sequence, actor=actor, note=note)
+
+    # -- replays
+
+    async def replay(self, name: str, asked: Asked) -> Replay:
+        """Begin a replay and run it to its end."""
+        projection = await self._replayable(name, asked)
+        token = new_token()
+        begun = await replaying.begin(self.context, projection, self.log, asked, token=token)
+        return await replaying.run(self.context, projection, self.log, begun.id, token=token)
+
+    async def start_replay(self, name: str, asked: Asked) -> Replay:
+        """Begin a replay, to be run by a worker."""
+        projection = await self._replayable(name, asked)
+        return await replaying.begin(self.context, projection, self.log, asked, token=None)
+
+    async def _replayable(self, name: str, asked: Asked) -> Projection:
+        admin.check_actor(asked.actor)
+        projection = self.named(name)
+        _ = self.log
+        await self.open([name])
+        return projection
+
+    async def replays(self, name: str | None, *, limit: int, after: str | None) -> Page[Replay]:
+        """Read a page of replays, newest first."""
+        if name is not None:
+            self.named(name)
+        _check_limit(limit)
+        await self.open()
+        return await self._read(lambda connection: replays.page(connection, name, limit=limit, after=after))
+
+    async def replay_of(self, replay_id: UUID | str) -> Replay:
+        """Read one replay. Raises `UnknownReplay`."""
+        identity = _id_of(replay_id, UnknownReplay, "a replay")
+        await self.open()
+        found = await self._read(lambda connection: replays.one(connection, identity))
+        if found is None:
+            raise UnknownReplay(f"There is no replay {identity}")
+        return found
+
+    async def steer(self, replay_id: UUID | str, wanted: Literal["run", "pause", "cancel"], *, actor: str) -> Replay:
+        """Let a replay go on, rest or end. One that nobody runs is ended here."""
+        admin.check_actor(actor)
+        seen = await self.replay_of(replay_id)
+        projection = self.named(seen.projection_name)
+        changed = await replaying.steer(self.context, seen.id, wanted, actor=actor)
+        if wanted != "cancel":
+            return changed
+        return await replaying.run(self.context, projection, self.log, seen.id, token=new_token())
+
+    async def replays_due(self) -> dict[str, UUID]:
+        """Name the replays that nobody runs at the moment, of the projections that are followed here."""
+        due = await self._read(replays.due)
+        return {name: job for name, job in due.items() if name in self.projections and self._log is not None}
+
+    async def run_replay(self, name: str, job: UUID, *, stops: Callable[[], bool]) -> Replay:
+        """Run a replay that nobody runs."""
+        return await replaying.run(self.context, self.named(name), self.log, job, token=new_token(), stops=stops)
 
     async def followers(self) -> dict[str, Follower]:
         """Make a follower for each projection that is followed here."""
@@ -457,10 +518,10 @@ def _check_limit(limit: object) -> None:
         raise InvalidArgument(f"limit= takes a number from 1 to 1000, not {limit!r}")
 
 
-def _failure_id(failure_id: UUID | str) -> UUID:
-    if isinstance(failure_id, UUID):
-        return failure_id
+def _id_of(given: UUID | str, unknown: type[ProjectionGuardError], what: str) -> UUID:
+    if isinstance(given, UUID):
+        return given
     try:
-        return UUID(failure_id)
+        return UUID(given)
     except (ValueError, AttributeError, TypeError):
-        raise UnknownFailure(f"{failure_id!r} is not the id of a failure: ids are UUIDs") from None
+        raise unknown(f"{given!r} is not the id of {what}: ids are UUIDs") from None

@@ -24,6 +24,7 @@ __all__ = [
     "ProjectionFailure",
     "ProjectionHealthMetrics",
     "ProjectionPartition",
+    "ProjectionReplay",
     "ProjectionSkippedRange",
     "ProjectionState",
     "ProjectionStream",
@@ -308,6 +309,55 @@ class ProjectionSkippedRange(_Model):
     given_up: Mapped[bool] = mapped_column(Boolean, server_default=false())
     reason: Mapped[str] = mapped_column(String(255))
     skipped_at: Mapped[datetime]
+
+
+class ProjectionReplay(_Model):
+    """A replay or rebuild: a job that goes on where it stopped, whoever runs it.
+
+    `kind`: range, open (what is failed, then from the checkpoint on), stream, or rebuild. `wanted`: what a person wants
+    of it, run, pause or cancel; `status` is what became of that.
+    """
+
+    __tablename__ = "projection_replays"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    projection_name: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    wanted: Mapped[str] = mapped_column(String(16), server_default=text("'run'"))
+    from_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    to_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    skip_failed: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    events_per_second: Mapped[float | None] = mapped_column(Float)
+    phase: Mapped[str] = mapped_column(String(16))
+    begins_after: Mapped[int] = mapped_column(BigInteger)
+    ends_at: Mapped[int] = mapped_column(BigInteger)
+    position: Mapped[int] = mapped_column(BigInteger)
+    events_replayed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    events_skipped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    events_failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    actor: Mapped[str] = mapped_column(String(255))
+    note: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+_UNFINISHED = ProjectionReplay.finished_at.is_(None)
+
+Index(
+    "uq_projection_replays_unfinished",
+    ProjectionReplay.projection_name,
+    unique=True,
+    postgresql_where=_UNFINISHED,
+    sqlite_where=_UNFINISHED,
+)
+Index("ix_projection_replays_newest", ProjectionReplay.created_at, ProjectionReplay.id)
 
 
 class ProjectionAttempt(_Model):

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
+from uuid import UUID
 
 from ._core.following import Follower
 from ._core.rounds import Round
@@ -45,6 +46,7 @@ class _Shift:
         self._followers: dict[str, Follower] = {}
         self._following: set[str] = set()
         self._follow_again: set[str] = set()
+        self._replaying: set[str] = set()
         self._errors_in_a_row = 0
         self._prune_at = time.monotonic() + 5.0
         self._judge_at = 0.0
@@ -63,6 +65,7 @@ class _Shift:
 
     async def _look(self) -> None:
         await self._follow()
+        await self._replay()
         for name in await self._service.names_with_work():
             if name in self._busy:
                 self._again.add(name)
@@ -96,6 +99,25 @@ class _Shift:
             except BaseException:  # no thread is to be had just now
                 self._following.discard(name)
                 raise
+
+    async def _replay(self) -> None:
+        """Take up replays that nobody runs, each in a lane of its own."""
+        for name, job in (await self._service.replays_due()).items():
+            if name not in self._replaying:
+                self._replaying.add(name)
+                try:
+                    self._hands.spawn(partial(self._replay_lane, name, job))
+                except BaseException:
+                    self._replaying.discard(name)
+                    raise
+
+    async def _replay_lane(self, name: str, job: UUID) -> None:
+        try:
+            await self._service.run_replay(name, job, stops=lambda: self._hands.is_stopping)
+        except Exception as error:
+            log.warning("%s: replay %s met %s: %s", name, job, type(error).__name__, error)
+        finally:
+            self._replaying.discard(name)
 
     async def _follow_lane(self, name: str) -> None:
         pause: float | None = None

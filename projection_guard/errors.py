@@ -27,6 +27,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownFailure",
     "UnknownProjection",
+    "UnknownReplay",
     "WaitTimeout",
 ]
 
@@ -63,8 +64,12 @@ class UnknownFailure(ProjectionGuardError, LookupError):
     """No failure has this id."""
 
 
+class UnknownReplay(ProjectionGuardError, LookupError):
+    """No replay has this id."""
+
+
 class FailureBusy(ProjectionGuardError, RuntimeError):
-    """The failure, or its stream, is being worked on by somebody else right now; ask again shortly."""
+    """The failure, its stream or its projection is being worked on by somebody else right now; ask again later."""
 
 
 class SchemaError(ProjectionGuardError, RuntimeError):

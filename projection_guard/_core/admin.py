@@ -9,13 +9,13 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection
 
-from .._io.protocol import Call
 from .._model import Failure, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import audits, counters, failures, gates, parked, partitions, states
+from .._store import audits, failures, gates, states
 from ..errors import ConfigurationError, FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
 from .answering import answer
-from .context import Context, Tries, is_store_error, new_token, transact, unavailable
+from .clearing import clear, forget
+from .context import Context, new_token, transact
 from .healing import claim, heal, record_of, resolved
 from .projection import Projection
 
@@ -157,9 +157,15 @@ async def _set_state(
                 f"Projection {projection.name!r} is being reset; wait until that has ended "
                 "(if the process that reset it died, reset it again)"
             )
+        _refuse_during_replay(projection, before)
         return before
 
     await _change(context, projection, change, action=action, actor=actor, note=reason)
+
+
+def _refuse_during_replay(projection: Projection, state: str) -> None:
+    if state in ("replaying", "rebuilding"):
+        raise FailureBusy(f"Projection {projection.name!r} is {state}; wait until that has ended, or cancel it")
 
 
 async def _change(
@@ -242,50 +248,24 @@ async def reset(context: Context, projection: Projection, *, actor: str) -> None
     mine = _Reset(token=new_token(), actor=actor)
 
     def begin(connection: Connection) -> str:
-        return states.begin_reset(connection, projection.name, actor=actor, reason=mine.reason)
+        before = states.begin_reset(connection, projection.name, actor=actor, reason=mine.reason)
+        _refuse_during_replay(projection, before)
+        return before
 
     try:
         await _change(context, projection, begin, action="reset", actor=actor, note=None)
         await pass_barrier(context, projection)
-        await _clear(context, projection, mine)
+        await clear(
+            context,
+            projection,
+            is_due=lambda connection: _goes_on(connection, projection, mine),
+            then=lambda connection: _end_reset(connection, context, projection, mine),
+        )
     except BaseException:
         await context.io.shielded(_restore(context, projection, mine))
         raise
     context.tell([Notice(kind=NoticeKind.RESET, projection=projection.name, actor=actor)])
     context.wake(0.0)
-
-
-async def _clear(context: Context, projection: Projection, mine: _Reset) -> None:
-    tries = Tries(context.io)
-    while True:
-        try:
-            return await _clear_once(context, projection, mine)
-        except Exception as error:
-            if not is_store_error(error):
-                raise
-            if not tries.may_redo(error):
-                raise unavailable(f"{projection.name}: the reset did not come about", error) from error
-        await tries.pause()
-
-
-async def _clear_once(context: Context, projection: Projection, mine: _Reset) -> None:
-    transaction = await context.io.begin()
-    try:
-        await transaction.together(context.hot.preamble(limit_seconds=projection.timeout_seconds * 10))
-        if not await transaction.run(lambda connection: _goes_on(connection, projection, mine)):
-            return
-        if projection.on_reset is not None:
-            call = Call(
-                handler=projection.on_reset,
-                is_async=projection.resets_async,
-                timeout_seconds=projection.timeout_seconds * 10,
-                abandonable=False,
-            )
-            await transaction.call(call)
-        await transaction.run(lambda connection: _forget(connection, context, projection, mine))
-        await transaction.commit()
-    finally:
-        await transaction.close()
 
 
 def _goes_on(connection: Connection, projection: Projection, mine: _Reset) -> bool:
@@ -297,26 +277,16 @@ def _goes_on(connection: Connection, projection: Projection, mine: _Reset) -> bo
     return False
 
 
-def _forget(connection: Connection, context: Context, projection: Projection, mine: _Reset) -> None:
-    name = projection.name
-    dropped = parked.clear(connection, name)
-    ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_RESET, mine.actor)
-    forgotten = states.forget_applied(connection, name)
-    states.forget_gates(connection, name)
-    states.let_go(connection, name)
-    if projection.is_followed:
-        states.set_mode(connection, name, "followed", rescan_until=None)
-        partitions.begin_at(connection, name, projection.partitions, 0)
-    counters.clear_checkpoint(connection, name)
-    counters.count_failures(connection, context.health, name, change=-ended)
-    states.end_reset(connection, name, actor=mine.actor, reason=None)
+def _end_reset(connection: Connection, context: Context, projection: Projection, mine: _Reset) -> None:
+    details = forget(connection, context, projection, actor=mine.actor)
+    states.end_job(connection, projection.name, actor=mine.actor, reason=None)
     audits.write(
         connection,
         action_id=mine.token,
         actor=mine.actor,
         action="reset_done",
-        projection=name,
-        details={"failures": ended, "parked": dropped, "applied": forgotten},
+        projection=projection.name,
+        details=details,
     )
 
 
@@ -326,6 +296,6 @@ async def _restore(context: Context, projection: Projection, mine: _Reset) -> No
     def write(connection: Connection) -> None:
         if states.is_reset_of(connection, projection.name, mine.reason):
             reason = "a reset did not come about"
-            states.end_reset(connection, projection.name, actor=mine.actor, reason=reason)
+            states.end_job(connection, projection.name, actor=mine.actor, reason=reason)
 
     await transact(context, write, what=f"{projection.name}: a reset that did not come about could not be taken back")

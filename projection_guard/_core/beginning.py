@@ -62,9 +62,9 @@ def _switch(connection: Connection, projection: Projection, state: StateRow) -> 
     name = projection.name
     if state.pruned_at is not None:
         raise ConfigurationError(
-            f"Projection {name!r} was pushed until now, and what it has applied is partly forgotten already (older than "
-            "dedupe_window): the log cannot be compared with it. Rebuild it with guard.reset(...), or say where to "
-            "begin with guard.follow_from(name, sequence, actor=...)"
+            f"Projection {name!r} was pushed until now, and what it has applied is partly forgotten already (older "
+            "than dedupe_window): the log cannot be compared with it. Say where to begin with "
+            "guard.follow_from(name, sequence, actor=...): 0, with its read model cleared, rebuilds it"
         )
     states.set_mode(connection, name, "followed", rescan_until=None)
     audits.write(
@@ -81,8 +81,8 @@ def _switch(connection: Connection, projection: Projection, state: StateRow) -> 
 def _check_layout(projection: Projection, number: int) -> None:
     if number != projection.partitions:
         raise ConfigurationError(
-            f"Projection {projection.name!r} is followed in {number} partitions, and partitions={projection.partitions} "
-            f"was said. Register it with {number}; or stop its workers and lay it out anew with "
+            f"Projection {projection.name!r} is followed in {number} partitions, and partitions="
+            f"{projection.partitions} was said. Register it with {number}; or stop its workers, and lay it out anew by "
             "guard.follow_from(name, sequence, actor=...), at the checkpoint of all partitions"
         )
 

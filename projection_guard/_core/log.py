@@ -15,6 +15,7 @@ from .._mapping import EventMapping
 from .._model import EventRecord
 from .._source import Batch, Recorded, Skipped, checked
 from .._store.claims import Ticket
+from .._store.partitions import REPLAY
 from ..errors import CodecError, ConfigurationError, EventError, ProjectionGuardError, SourceError
 from .projection import Projection
 
@@ -92,9 +93,18 @@ class EventLog:
         self._mapping = mapping
 
     async def stretch(
-        self, projection: Projection, cursors: dict[int, int], *, limit: int, until: int | None = None
+        self,
+        projection: Projection,
+        cursors: dict[int, int],
+        *,
+        limit: int,
+        until: int | None = None,
+        stream_id: str | None = None,
     ) -> Stretch:
-        """Read the next part of the log for these partitions, each from its cursor on."""
+        """Read the next part of the log for these partitions, each from its cursor on.
+
+        A replay stands on one row for all of them; `stream_id` leaves out all other streams.
+        """
         after = min(cursors.values())
         if until is not None and until <= after:
             return Stretch(after=after, position=after, events=(), last=None)
@@ -102,7 +112,11 @@ class EventLog:
         events: list[Incoming] = []
         for recorded in batch.events:
             incoming = self.incoming(projection, recorded)
-            if incoming is not None and incoming.sequence > cursors.get(incoming.partition, incoming.sequence):
+            if incoming is None or (stream_id is not None and incoming.record.stream_id != stream_id):
+                continue
+            if REPLAY in cursors:
+                incoming = replace(incoming, partition=REPLAY)
+            if incoming.sequence > cursors.get(incoming.partition, incoming.sequence):
                 events.append(incoming)
         last = self.record_of(batch.events[-1])[0] if batch.events else None
         return Stretch(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -25,20 +26,22 @@ from .keeping import FailedCall, write_failure
 from .log import Incoming
 from .projection import Projection
 
-__all__ = ["LoneEvent", "lease_renewal"]
+__all__ = ["LoneEvent", "lease_renewal", "park_behind", "taint_overrun"]
 
 _OVERRAN: Final = "the lease of a follower ran out during a call: its event may come after later ones"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoneEvent:
-    """An event whose turn it is in the log. `hand`: what comes after it."""
+    """An event whose turn it is in the log. `hand`: what comes after it; `state`: the projection's, to go on in."""
 
     context: Context
     projection: Projection
     token: str
     incoming: Incoming
     hand: tuple[int, int] | None
+    state: str
+    job: UUID | None = None
 
     @property
     def what(self) -> str:
@@ -52,24 +55,29 @@ class LoneEvent:
 
     def prepare(self, connection: Connection) -> Done | None:
         """Hold the partition, then the stream; pass over what is on record, park what has to wait."""
-        held = self._hold(connection)
-        if held is None:
-            return Finished(outcome=self._answer(OutcomeStatus.DEFERRED))
-        if held.cursors[self.incoming.partition] >= self.incoming.sequence:
-            return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
-        if not held.flows:
-            return Finished(outcome=self._answer(OutcomeStatus.DEFERRED))
+        stopped = self.stopped(connection)
+        if stopped is not None:
+            return stopped
         is_blocked = gates.lock_if_there(connection, self.ticket)
         seen = gates.look(connection, self.projection.name, self.incoming.record.event_id)
         known = known_answer(self.ticket, seen)
         if known is not None:
-            self.advance(connection)
+            self.advance(connection, OutcomeStatus.DUPLICATE)
             return Finished(outcome=known)
         if not is_blocked:
             return None
         notice = park_behind(connection, self.projection, self.ticket)
-        self.advance(connection)
-        return Finished(outcome=self._answer(OutcomeStatus.PARKED), notices=(notice,))
+        self.advance(connection, OutcomeStatus.PARKED)
+        return Finished(outcome=self.answer(OutcomeStatus.PARKED), notices=(notice,))
+
+    def stopped(self, connection: Connection) -> Done | None:
+        """Hold the partition; say so where it is not ours any more, past the event, or to stand still."""
+        held = self._hold(connection)
+        if held is None or held.state != self.state or held.is_held_up:
+            return Finished(outcome=self.answer(OutcomeStatus.DEFERRED))
+        if held.cursors[self.incoming.partition] >= self.incoming.sequence:
+            return Finished(outcome=self.answer(OutcomeStatus.DUPLICATE))
+        return None
 
     def _hold(self, connection: Connection) -> Held | None:
         held = self.context.follow.hold_here(
@@ -77,8 +85,9 @@ class LoneEvent:
         )
         return held if self.incoming.partition in held.cursors else None
 
-    def advance(self, connection: Connection, applied: int = 0) -> None:
-        """Move the cursor past it."""
+    def advance(self, connection: Connection, status: OutcomeStatus, *, is_again: bool = False) -> None:
+        """Move the cursor past it. What is applied again on purpose is not counted as processed once more."""
+        applied = int(status is OutcomeStatus.APPLIED)
         self.context.follow.advance_here(
             connection,
             self.projection.name,
@@ -86,20 +95,24 @@ class LoneEvent:
             lease_seconds=self.context.lease_seconds,
             position=self.incoming.sequence,
             last=self.incoming.record,
-            applied=applied,
+            applied=0 if is_again else applied,
             hand=self.hand,
+            job=self.job,
+            replayed=applied,
+            passed=int(status is OutcomeStatus.PARKED),
+            failed=int(status is OutcomeStatus.FAILED),
         )
 
     def succeeded(self, connection: Connection) -> Done:
         """Move past it."""
-        self.advance(connection, applied=1)
-        return Finished(outcome=self._answer(OutcomeStatus.APPLIED, attempts=1))
+        self.advance(connection, OutcomeStatus.APPLIED)
+        return Finished(outcome=self.answer(OutcomeStatus.APPLIED, attempts=1))
 
     def failed(self, connection: Connection, call: FailedCall) -> Done:
         """Keep it, and move past it."""
         gates.lock(connection, self.ticket)
         written = write_failure(connection, self.context, self.projection, self.ticket, call)
-        self.advance(connection)
+        self.advance(connection, OutcomeStatus.FAILED)
         outcome = answer(self.ticket, OutcomeStatus.FAILED, failure_id=written.failure_id, attempts=1)
         return Finished(outcome=outcome, notices=written.notices, wake_seconds=written.delay_seconds)
 
@@ -110,11 +123,11 @@ class LoneEvent:
         if held is None:
             if not self.projection.joins:
                 taint_overrun(connection, self.ticket)
-            return Finished(outcome=self._answer(OutcomeStatus.DEFERRED))
+            return Finished(outcome=self.answer(OutcomeStatus.DEFERRED))
         if held.cursors[self.incoming.partition] < self.incoming.sequence:
             return None
         seen = gates.look(connection, self.projection.name, self.incoming.record.event_id)
-        return Finished(outcome=known_answer(self.ticket, seen) or self._answer(OutcomeStatus.APPLIED, attempts=1))
+        return Finished(outcome=known_answer(self.ticket, seen) or self.answer(OutcomeStatus.APPLIED, attempts=1))
 
     def give_back(self, connection: Connection) -> None:
         """Leave it in the log: nothing was counted."""
@@ -123,7 +136,8 @@ class LoneEvent:
         """Keep the lease on the partitions while an apart handler runs."""
         return lease_renewal(self.context, self.projection, self.token)
 
-    def _answer(self, status: OutcomeStatus, *, attempts: int = 0) -> Outcome:
+    def answer(self, status: OutcomeStatus, *, attempts: int = 0) -> Outcome:
+        """Say what became of it."""
         return answer(self.ticket, status, attempts=attempts)
 
 
@@ -134,7 +148,7 @@ def taint_overrun(connection: Connection, ticket: Ticket) -> None:
 
 
 def park_behind(connection: Connection, projection: Projection, ticket: Ticket) -> Notice:
-    """Let an event of the log wait behind what is unresolved in its stream; the log keeps its payload. Hold the gate."""
+    """Let an event of the log wait behind what is unresolved in its stream; the log has it. Hold its gate."""
     parked.park(connection, ticket, None, "blocked")
     gates.settle(connection, ticket.projection, ticket.gate, projection.order)
     return Notice(

@@ -38,6 +38,7 @@ class Projection:
     order: Order
     timeout_seconds: float
     on_reset: Callable[..., object] | None
+    on_reset_stream: Callable[..., object] | None
     resets_async: bool
 
     def ticket(self, record: EventRecord) -> Ticket:

@@ -26,7 +26,7 @@ class Plan:
 
 def share(rows: Sequence[PartitionRow], me: str) -> Plan:
     """Say which partitions to keep or take, which to ask for, and which to give up."""
-    owned = Counter(row.owner for row in rows if row.owner is not None)
+    owned: Counter[str | None] = Counter(row.owner for row in rows if row.owner is not None)
     alive = set(owned) | {row.wanted_by for row in rows if row.wanted_by is not None} | {me}
     least, most = len(rows) // len(alive), -(-len(rows) // len(alive))
     mine = [row for row in rows if row.owner == me]

@@ -65,7 +65,7 @@ class Transaction(Protocol):
     async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
         """Call a joined handler with one event after the other; ends early, without an error, once `seconds` are over.
 
-        Raises what the handler raises, or `HandlerTimeout`, each call having its own timeout; `ran` says at which event.
+        Raises what the handler raises, or `HandlerTimeout`, each call with its own timeout; `ran` says at which event.
         """
         ...
 

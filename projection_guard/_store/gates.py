@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    false,
     literal,
     null,
     or_,
@@ -46,10 +47,12 @@ __all__ = [
     "lock_if_there",
     "look",
     "record_done",
+    "redone",
     "release",
     "renew",
     "settle",
     "taint",
+    "untaint",
 ]
 
 S, F, P, A = ProjectionStream, ProjectionFailure, ParkedEvent, ProjectionAppliedEvent
@@ -236,6 +239,14 @@ def taint(connection: Connection, projection: str, gate: str, reason: str) -> No
     connection.execute(_taint, {"projection": projection, "gate": gate, "reason": reason[:255]})
 
 
+_untaint = update(S).where(_KEY).values(tainted=false(), tainted_reason=null())
+
+
+def untaint(connection: Connection, projection: str, gate: str) -> None:
+    """Say that a stream is right again: it was replayed alone."""
+    connection.execute(_untaint, {"projection": projection, "gate": gate})
+
+
 TURN: Final = "turn:"
 """How the lease of a joined turn begins: it reserves the turn up to its transaction, which it cannot outlast."""
 _EXPIRED: Final[BindParameter[str]] = bindparam("expired")
@@ -313,6 +324,23 @@ def record_done(connection: Connection, ticket: Ticket, how: str = "applied") ->
             "done": how,
         },
     )
+
+
+_redone = (
+    update(A)
+    .where(
+        A.projection_name == bindparam("projection"),
+        A.event_id.in_(bindparam("events", expanding=True)),
+        A.how != "applied",
+    )
+    .values(how="applied", rolled_up=true())
+)
+
+
+def redone(connection: Connection, projection: str, events: Sequence[str]) -> None:
+    """Record that events which were skipped or mended by hand, if they were, are applied now."""
+    if events:
+        connection.execute(_redone, {"projection": projection, "events": list(events)})
 
 
 _drainable = (

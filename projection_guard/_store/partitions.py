@@ -7,10 +7,11 @@ transaction; between two batches the lease's end protects them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
+from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
@@ -40,6 +41,7 @@ from .._tables import (
 from .compiled import Compiled, words
 
 __all__ = [
+    "REPLAY",
     "FollowStatements",
     "Held",
     "PartitionRow",
@@ -57,6 +59,9 @@ __all__ = [
     "take",
     "want",
 ]
+
+REPLAY: Final = -1
+"""The row that a replay stands on: a cursor and a lease of its own, beside those of the partitions."""
 
 W, A, F, P, K = ProjectionPartition, ProjectionAppliedEvent, ProjectionFailure, ParkedEvent, ProjectionSkippedRange
 _NAME: BindParameter[str] = bindparam("projection")
@@ -118,6 +123,8 @@ _rows = (
     .where(W.projection_name == _NAME)
     .order_by(W.partition)
 )
+_of_partitions = _rows.where(W.partition >= 0)
+_of_replay = _rows.where(W.partition == REPLAY)
 
 
 def ensure(connection: Connection, projection: str, number: int, begin: int = 0) -> None:
@@ -129,7 +136,24 @@ def ensure(connection: Connection, projection: str, number: int, begin: int = 0)
 
 def rows(connection: Connection, projection: str) -> list[PartitionRow]:
     """Read the partitions of a projection."""
-    return [_row(row) for row in connection.execute(_rows, {"projection": projection})]
+    return [_row(row) for row in connection.execute(_of_partitions, {"projection": projection})]
+
+
+def replay_row(connection: Connection, projection: str) -> PartitionRow | None:
+    """Read the row that a replay stands on."""
+    row = connection.execute(_of_replay, {"projection": projection}).one_or_none()
+    return None if row is None else _row(row)
+
+
+def begin_replay(connection: Connection, projection: str, after: int) -> None:
+    """Make the row that a replay stands on; it begins after a sequence."""
+    end_replay(connection, projection)
+    connection.execute(_ensure.of(connection), {"projection": projection, "number": REPLAY, "begin": after})
+
+
+def end_replay(connection: Connection, projection: str) -> None:
+    """Take that row away, whoever stands on it."""
+    connection.execute(delete(W).where(W.projection_name == projection, W.partition == REPLAY))
 
 
 def _row(row: Any) -> PartitionRow:
@@ -261,7 +285,7 @@ class Reached:
 
 _reached = (
     select(W.projection_name, func.min(W.cursor).label("cursor"), func.max(W.moved_at).label("moved_at"))
-    .where(W.projection_name.in_(bindparam("names", expanding=True)))
+    .where(W.projection_name.in_(bindparam("names", expanding=True)), W.partition >= 0)
     .group_by(W.projection_name)
 )
 _given_up = (
@@ -369,7 +393,7 @@ UPDATE {p}projection_checkpoints
 SET last_event_sequence = low.cursor, last_event_id = low.last_event_id, last_event_type = low.last_event_type,
     checkpoint_at = {now}, updated_at = {now}
 FROM (SELECT cursor, last_event_id, last_event_type FROM {p}projection_partitions
-      WHERE projection_name = :projection ORDER BY cursor LIMIT 1) low
+      WHERE projection_name = :projection AND partition >= 0 ORDER BY cursor LIMIT 1) low
 WHERE projection_name = :projection AND low.cursor > coalesce(last_event_sequence, 0)
 """
 _COUNT_CHECKPOINT = """
@@ -394,7 +418,10 @@ RETURNING partition
 
 
 class Step(TypedDict):
-    """How a batch of a follower ended. `hand`: the range that comes next; `last`: the event before the position."""
+    """How a batch of a follower ended. `hand`: the range that comes next; `last`: the event before the position.
+
+    `job` is the replay or rebuild whose progress this is: what it has `replayed`, `passed` over, seen `failed`.
+    """
 
     token: str
     lease_seconds: float
@@ -402,6 +429,18 @@ class Step(TypedDict):
     last: EventRecord | None
     applied: int
     hand: tuple[int, int] | None
+    job: UUID | None
+    replayed: int
+    passed: int
+    failed: int
+
+
+_COUNT_REPLAY = """
+UPDATE {p}projection_replays
+SET events_replayed = events_replayed + :replayed, events_skipped = events_skipped + :passed,
+    events_failed = events_failed + :failed, position = :position, updated_at = {now}
+WHERE id = :job
+"""
 
 
 class FollowStatements:
@@ -430,6 +469,8 @@ class FollowStatements:
         self._hold = compiled(_HOLD, _LOOK)
         (self._take_hand,) = compiled(_TAKE_HAND)
         self._advance = compiled(*ends, _CHECKPOINT, _COUNT_CHECKPOINT, _COUNT)
+        (self._count_replay,) = compiled(_COUNT_REPLAY)
+        self._id: Callable[[UUID], object] = (lambda job: job.hex) if is_sqlite else str
 
     def hold(self, projection: str, *, token: str, lease_seconds: float) -> list[Bound]:
         """Hold the partitions that are the token's for this transaction, and look what is wanted. See `read_held`."""
@@ -447,14 +488,35 @@ class FollowStatements:
         The checkpoint is the smallest cursor as it is once the checkpoint's own row is held: who comes second sees
         what the first has committed.
         """
-        parameters = _parameters(projection, step)
-        return [statement.bind(parameters) for statement in self._advance]
+        parameters = self._parameters(projection, step)
+        return [statement.bind(parameters) for statement in self._moving(step)]
 
     def advance_here(self, connection: Connection, projection: str, **step: Unpack[Step]) -> None:
         """Do that on a connection."""
-        parameters = _parameters(projection, step)
-        for statement in self._advance:
+        parameters = self._parameters(projection, step)
+        for statement in self._moving(step):
             connection.execute(statement.text, parameters)
+
+    def _moving(self, step: Step) -> tuple[Compiled, ...]:
+        return self._advance if step["job"] is None else (*self._advance, self._count_replay)
+
+    def _parameters(self, projection: str, step: Step) -> dict[str, object]:
+        last, hand, job = step["last"], step["hand"], step["job"]
+        return {
+            "projection": projection,
+            "token": step["token"],
+            "lease_seconds": step["lease_seconds"],
+            "position": step["position"],
+            "event_id": None if last is None else last.event_id,
+            "event_type": None if last is None else last.event_type,
+            "applied": step["applied"],
+            "hand_first": None if hand is None else hand[0],
+            "hand_last": None if hand is None else hand[1],
+            "job": None if job is None else self._id(job),
+            "replayed": step["replayed"],
+            "passed": step["passed"],
+            "failed": step["failed"],
+        }
 
     def take_hand(
         self, projection: str, *, token: str, lease_seconds: float, hand: tuple[int, int] | None
@@ -472,21 +534,6 @@ class FollowStatements:
             "hand_last": last,
         }
         return [self._take_hand.bind(parameters)]
-
-
-def _parameters(projection: str, step: Step) -> dict[str, object]:
-    last, hand = step["last"], step["hand"]
-    return {
-        "projection": projection,
-        "token": step["token"],
-        "lease_seconds": step["lease_seconds"],
-        "position": step["position"],
-        "event_id": None if last is None else last.event_id,
-        "event_type": None if last is None else last.event_type,
-        "applied": step["applied"],
-        "hand_first": None if hand is None else hand[0],
-        "hand_last": None if hand is None else hand[1],
-    }
 
 
 def read_held(results: Sequence[Sequence[Sequence[object]]]) -> Held:

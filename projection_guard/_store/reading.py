@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeGuard, cast
-from uuid import UUID
+from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
 
@@ -15,12 +12,11 @@ from .._dialect import seconds_between, statement_start, utc_now
 from .._health import HealthPolicy, Lag, Signs, judge
 from .._model import Failure, Health, HealthStatus, Page, StreamState
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState, ProjectionStream
-from ..errors import InvalidArgument
+from .cursors import cursor, read_cursor, read_time_cursor, time_cursor
 from .failures import failure_of
 
 __all__ = ["failures_page", "healths", "now", "store_judgements", "streams_page"]
 
-_NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
 M, F, P, S, T = ProjectionHealthMetrics, ProjectionFailure, ParkedEvent, ProjectionStream, ProjectionState
 
 _failed = (
@@ -160,7 +156,7 @@ def failures_page(
     if not include_resolved:
         statement = statement.where(F.resolved_at.is_(None))
     if after is not None:
-        failed_at, failure_id = _read_failures_cursor(after)
+        failed_at, failure_id = read_time_cursor(after)
         statement = statement.where(
             tuple_(F.failed_at, F.id)
             < tuple_(
@@ -170,7 +166,7 @@ def failures_page(
         )
     rows = connection.execute(statement.order_by(F.failed_at.desc(), F.id.desc()).limit(limit + 1)).all()
     items = tuple(failure_of(row) for row in rows[:limit])
-    more = _cursor(items[-1].failed_at.isoformat(), str(items[-1].id)) if len(rows) > limit else None
+    more = time_cursor(items[-1].failed_at, items[-1].id) if len(rows) > limit else None
     return Page(items=items, after=more)
 
 
@@ -182,10 +178,10 @@ def streams_page(
         S.projection_name == name, S.blocked if state == "blocked" else S.tainted
     )
     if after is not None:
-        statement = statement.where(S.stream_id > _read_cursor(after, 1)[0])
+        statement = statement.where(S.stream_id > read_cursor(after, 1)[0])
     rows = connection.execute(statement.order_by(S.stream_id).limit(limit + 1)).all()
     items = tuple(_stream(connection, name, row) for row in rows[:limit])
-    return Page(items=items, after=_cursor(items[-1].stream_id) if len(rows) > limit else None)
+    return Page(items=items, after=cursor(items[-1].stream_id) if len(rows) > limit else None)
 
 
 def _stream(connection: Connection, name: str, row: Any) -> StreamState:
@@ -206,33 +202,3 @@ def _stream(connection: Connection, name: str, row: Any) -> StreamState:
         parked_events=connection.execute(parked).scalar_one(),
         failure_ids=tuple(connection.execute(failed).scalars()),
     )
-
-
-def _cursor(*parts: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-
-def _read_cursor(after: str, length: int) -> list[str]:
-    try:
-        padded = after.encode("ascii") + b"=" * (-len(after) % 4)
-        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except ValueError:
-        parts = None
-    if not _is_texts(parts) or len(parts) != length:
-        raise InvalidArgument(_NO_CURSOR)
-    return parts
-
-
-def _is_texts(parts: object) -> TypeGuard[list[str]]:
-    return isinstance(parts, list) and all(isinstance(part, str) for part in cast("list[object]", parts))
-
-
-def _read_failures_cursor(after: str) -> tuple[datetime, UUID]:
-    failed_at, failure_id = _read_cursor(after, 2)
-    try:
-        moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
-    except ValueError as error:
-        raise InvalidArgument(_NO_CURSOR) from error
-    if moment.tzinfo is None:
-        raise InvalidArgument(_NO_CURSOR)
-    return moment, identity

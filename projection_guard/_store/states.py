@@ -34,8 +34,9 @@ from .attempts import is_reserved
 
 __all__ = [
     "StateRow",
+    "begin_job",
     "begin_reset",
-    "end_reset",
+    "end_job",
     "ensure",
     "forget_gates",
     "hold",
@@ -132,6 +133,12 @@ def set_state(connection: Connection, projection: str, state: str, *, actor: str
     return str(before)
 
 
+def begin_job(connection: Connection, projection: str, state: str, *, actor: str, reason: str) -> None:
+    """Let a replay or rebuild begin, and note what it ends in. Hold the projection's state."""
+    values = {"state": state, "state_after": T.state, "actor": actor, "reason": reason, "changed_at": utc_now()}
+    connection.execute(update(T).where(T.projection_name == projection).values(values))
+
+
 def begin_reset(connection: Connection, projection: str, *, actor: str, reason: str) -> str:
     """Let a reset begin, and note what it ends in: the state before it, also before one that came to no end."""
     statement = select(T.state, T.state_after).where(T.projection_name == projection).with_for_update()
@@ -142,8 +149,8 @@ def begin_reset(connection: Connection, projection: str, *, actor: str, reason: 
     return str(row.state)
 
 
-def end_reset(connection: Connection, projection: str, *, actor: str, reason: str | None) -> None:
-    """Let a reset end, however that went: in the state before it. Hold the projection's state."""
+def end_job(connection: Connection, projection: str, *, actor: str, reason: str | None) -> None:
+    """Let a reset or replay end, however that went: in the state before it. Hold the projection's state."""
     ended = {"state": func.coalesce(T.state_after, "active"), "state_after": null()}
     values = {**ended, "actor": actor, "reason": reason, "changed_at": utc_now()}
     connection.execute(update(T).where(T.projection_name == projection).values(values))

@@ -87,6 +87,4 @@ class FollowedLog:
 
 def rebuilt(row: Mapping[str, Any]) -> Happened:
     """Make the event of a row."""
-    return Happened(
-        event_id=row["event_id"], stream_id=row["stream_id"], sequence=row["sequence"], n=row["n"]
-    )
+    return Happened(event_id=row["event_id"], stream_id=row["stream_id"], sequence=row["sequence"], n=row["n"])

@@ -108,7 +108,7 @@ def test_reading_ones_own_writes(bed: Bed, log: FollowedLog) -> None:
     log.append("A", "B")
     guard.wait_for("P", 2, timeout=20)
     assert bed.effects("P") == [("A", 1), ("B", 1)]
-    with pytest.raises(TimeoutError, match="has come to sequence 2 and not to 3 within 0.05 s"):
+    with pytest.raises(TimeoutError, match=r"has come to sequence 2 and not to 3 within 0\.05 s"):
         guard.wait_for("P", 3, timeout=0.05)
 
 

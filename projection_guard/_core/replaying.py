@@ -1,0 +1,366 @@
+"""Replays and rebuilds: durable jobs. While one lasts, its projection's follower, retries and drain stand still.
+
+A replay applies again what is at or below the checkpoint, on a row of its own beside the partitions, and never moves
+the checkpoint; from the checkpoint on it follows. A rebuild is a reset followed from the beginning. Whoever runs a job
+holds its lease; the cursor and what was counted are committed with the effects, so that another one goes on where he
+stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection
+
+from .._model import Replay
+from .._notices import Notice, NoticeKind
+from .._store import audits, gates, partitions, replays, states
+from .._store.replays import NewReplay, Stands
+from ..errors import FailureBusy, InvalidArgument, UnknownReplay
+from .admin import pass_barrier
+from .clearing import clear, forget
+from .context import Context, new_token, transact
+from .following import Follower
+from .log import EventLog
+from .projection import Projection
+from .stand import Again, Course
+
+__all__ = ["Asked", "begin", "run", "steer"]
+
+_SLICE_SECONDS: Final = 0.5
+_STILL_RUN_BY_OTHERS_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a person asked for: a range (None: from the checkpoint on, with what is open); a stream; a rebuild."""
+
+    actor: str
+    is_rebuild: bool = False
+    from_sequence: int | None = None
+    to_sequence: int | None = None
+    stream_id: str | None = None
+    skip_failed: bool = False
+    events_per_second: float | None = None
+    note: str | None = None
+
+    def check(self, head: int) -> None:
+        """Raise `InvalidArgument` for what cannot be."""
+        first, last = self.from_sequence, self.to_sequence
+        if first is not None and (isinstance(first, bool) or first < 0):
+            raise InvalidArgument(f"from_sequence= takes a sequence of the log, 0 or more, not {first!r}")
+        if last is not None and (isinstance(last, bool) or last < 0):
+            raise InvalidArgument(f"to_sequence= takes a sequence of the log, 0 or more, not {last!r}")
+        if first is not None and last is not None and first > last:
+            raise InvalidArgument(f"from_sequence={first} lies beyond to_sequence={last}: that range is empty")
+        if last is not None and last > head:
+            raise InvalidArgument(f"to_sequence={last} lies beyond the end of the log, which is {head}")
+        if self.events_per_second is not None and not 0 < self.events_per_second < 1e9:
+            raise InvalidArgument(f"events_per_second= takes a number above 0, not {self.events_per_second!r}")
+        if self.stream_id is not None and (first is not None or last is not None):
+            raise InvalidArgument("stream_id= replays the whole stream; leave from_sequence= and to_sequence= out")
+
+
+async def begin(context: Context, projection: Projection, log: EventLog, asked: Asked, *, token: str | None) -> Replay:
+    """Write a job down and let the projection stand still for it. Raises `InvalidArgument`, `FailureBusy`."""
+    head = await log.head()
+    asked.check(head)
+    name, job = projection.name, uuid4()
+
+    def write(connection: Connection) -> Replay:
+        known = replays.one(connection, job)
+        if known is not None:  # only the reply was lost
+            return known
+        state = states.hold_row(connection, name)
+        if state.state not in ("active", "paused"):
+            raise FailureBusy(_why_busy(connection, projection, state.state))
+        low = min((row.cursor for row in partitions.rows(connection, name)), default=0)
+        new = _new(job, projection, asked, low=low, head=head, first_open=replays.first_open(connection, name))
+        kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
+        states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
+        replays.begin(connection, new, token=token, lease_seconds=context.lease_seconds)
+        if new.phase == "again":
+            partitions.begin_replay(connection, name, new.begins_after)
+        audits.write(
+            connection,
+            action_id=job.hex,
+            actor=asked.actor,
+            action="rebuild" if asked.is_rebuild else "replay",
+            projection=name,
+            note=asked.note,
+            details={"job": str(job), "kind": new.kind, "after": new.begins_after, "to": new.ends_at},
+        )
+        begun = replays.one(connection, job)
+        assert begun is not None
+        return begun
+
+    begun = await transact(context, write, what=f"{name}: the replay was not begun")
+    context.wake(0.0)
+    return begun
+
+
+def _why_busy(connection: Connection, projection: Projection, state: str) -> str:
+    job = replays.unfinished(connection, projection.name)
+    if job is None:
+        return f"Projection {projection.name!r} is {state}; wait until that has ended"
+    return (
+        f"Projection {projection.name!r} is {state} already: {job.kind} {job.id}, begun by {job.actor} at "
+        f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC; wait for it, or cancel it"
+    )
+
+
+def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int, first_open: int | None) -> NewReplay:
+    to = head if asked.to_sequence is None else asked.to_sequence
+    if asked.is_rebuild:
+        kind, phase, after, end = "rebuild", "clear", 0, to
+    elif asked.stream_id is not None:
+        kind, phase, after, end = "stream", "clear", 0, low
+    elif asked.from_sequence is not None:
+        if asked.from_sequence > low:
+            raise InvalidArgument(
+                f"Projection {projection.name!r} has come to sequence {low}, and a replay from {asked.from_sequence} "
+                "has nothing to apply again; leave from_sequence= out to go on from the checkpoint"
+            )
+        kind, phase, after, end = "range", "again", max(asked.from_sequence - 1, 0), min(to, low)
+    else:
+        is_open = first_open is not None and first_open <= low
+        kind, phase = "open", "again" if is_open else "follow"
+        after, end = (min(first_open - 1, low) if is_open and first_open is not None else low), max(to, low)
+    return NewReplay(
+        id=job,
+        projection_name=projection.name,
+        kind=kind,
+        from_sequence=asked.from_sequence,
+        to_sequence=asked.to_sequence,
+        stream_id=asked.stream_id,
+        skip_failed=asked.skip_failed,
+        events_per_second=asked.events_per_second,
+        phase=phase,
+        begins_after=after,
+        ends_at=end,
+        actor=asked.actor,
+        note=asked.note,
+    )
+
+
+async def run(
+    context: Context,
+    projection: Projection,
+    log: EventLog,
+    job: UUID,
+    *,
+    token: str,
+    stops: Callable[[], bool] = lambda: False,
+) -> Replay:
+    """Run a job to its end, or until it is paused or `stops`; where somebody else runs it, wait for him.
+
+    Raises what the source or the store raises; the job then goes on with whoever takes it up.
+    """
+    what = f"{projection.name}: replay {job}"
+    while True:
+        mine = await transact(
+            context,
+            lambda connection: replays.claim(connection, job, token=token, lease_seconds=context.lease_seconds),
+            what=what,
+        )
+        if mine:
+            try:
+                await _Run(context, projection, log, job, token).to_the_end(stops)
+            finally:
+                await context.io.shielded(
+                    transact(context, lambda connection: replays.let_go(connection, job, token=token), what=what)
+                )
+        seen = await _seen(context, job)
+        if seen.is_finished or seen.status == "paused" or stops():
+            return seen
+        await context.io.sleep(_STILL_RUN_BY_OTHERS_SECONDS)
+
+
+async def _seen(context: Context, job: UUID) -> Replay:
+    seen = await transact(context, lambda connection: replays.one(connection, job), what=f"replay {job}")
+    if seen is None:
+        raise UnknownReplay(f"There is no replay {job}")
+    return seen
+
+
+class _Run:
+    """One who runs a job."""
+
+    def __init__(self, context: Context, projection: Projection, log: EventLog, job: UUID, token: str) -> None:
+        self._context = context
+        self._projection = projection
+        self._log = log
+        self._job = job
+        self._token = token
+        self._follower: Follower | None = None
+        self._phase = ""
+
+    async def to_the_end(self, stops: Callable[[], bool]) -> None:
+        """Walk through the job's phases, in slices between which he looks what is wanted."""
+        job = await _seen(self._context, self._job)
+        if job.status == "pending":
+            await pass_barrier(self._context, self._projection)
+        try:
+            while not stops():
+                stands = await self._go_on()
+                if stands is None or stands.wanted == "pause":
+                    return
+                if stands.wanted == "cancel":
+                    await self._finish("cancelled")
+                    return
+                if await self._walk(job, stands.phase):
+                    return
+        finally:
+            await self._context.io.shielded(self._leave())
+
+    async def _walk(self, job: Replay, phase: str) -> bool:
+        """Do a part of the job; True where it has ended."""
+        if phase == "clear":
+            await self._clear(job)
+            return False
+        if self._follower is None or phase != self._phase:
+            await self._leave()
+            self._phase = phase
+            self._follower = Follower(self._context, self._projection, self._log, self._course(job, phase))
+        return await self._slice(self._follower, job, phase) and await self._phase_ended(job, phase)
+
+    async def _leave(self) -> None:
+        if self._follower is not None:
+            await self._follower.leave()
+            self._follower = None
+
+    async def _go_on(self) -> Stands | None:
+        """Prolong the lease, say that it runs (or rests), and return what is wanted and the phase."""
+
+        def write(connection: Connection) -> Stands | None:
+            stands = replays.go_on(
+                connection, self._job, token=self._token, status="running", lease_seconds=self._context.lease_seconds
+            )
+            if stands is not None and stands.wanted == "pause":
+                replays.go_on(connection, self._job, token=self._token, status="paused", lease_seconds=0.0)
+            return stands
+
+        return await transact(self._context, write, what=f"replay {self._job}")
+
+    def _course(self, job: Replay, phase: str) -> Course:
+        again = None
+        if phase == "again":
+            again = Again(
+                job=job.id,
+                only_open=job.kind == "open",
+                skip_failed=job.skip_failed,
+                stream_id=job.stream_id,
+            )
+        return Course(
+            state="rebuilding" if job.kind == "rebuild" else "replaying",
+            again=again,
+            job=job.id,
+            events_per_second=job.events_per_second,
+        )
+
+    async def _slice(self, follower: Follower, job: Replay, phase: str) -> bool:
+        """Follow for a while; True where the phase has come to its end."""
+        end = monotonic() + _SLICE_SECONDS
+        until = await self._until(job, phase)
+        turn = await follower.follow(stops=lambda: monotonic() > end, until=until)
+        if turn.position is not None and turn.position >= until:
+            return True
+        if turn.waits is not None or not turn.partitions:
+            await self._context.io.sleep(0.05)
+        return False
+
+    async def _until(self, job: Replay, phase: str) -> int:
+        if phase != "again" or job.kind != "open":
+            return job.ends_at
+        low = await transact(
+            self._context,
+            lambda connection: min(row.cursor for row in partitions.rows(connection, job.projection_name)),
+            what=f"replay {job.id}",
+        )
+        return min(low, job.ends_at) if job.to_sequence is not None else low
+
+    async def _phase_ended(self, job: Replay, phase: str) -> bool:
+        """Begin the next phase, or end the job; True where it has ended."""
+        if phase == "again" and job.kind == "open":
+
+            def write(connection: Connection) -> None:
+                partitions.end_replay(connection, job.projection_name)
+                replays.next_phase(connection, job.id, "follow")
+
+            await transact(self._context, write, what=f"replay {job.id}")
+            return False
+        await self._finish("completed")
+        return True
+
+    async def _clear(self, job: Replay) -> None:
+        """Let the application clear its read model, or one stream of it; where it does not want to, the job has failed."""
+
+        def then(connection: Connection) -> None:
+            if job.kind == "rebuild":
+                forget(connection, self._context, self._projection, actor=job.actor)
+                replays.next_phase(connection, job.id, "follow")
+            else:
+                partitions.begin_replay(connection, job.projection_name, job.begins_after)
+                replays.next_phase(connection, job.id, "again")
+
+        def is_due(connection: Connection) -> bool:
+            seen = replays.one(connection, job.id)
+            return seen is not None and not seen.is_finished and seen.phase == "clear"
+
+        try:
+            await clear(self._context, self._projection, is_due=is_due, then=then, stream_id=job.stream_id)
+        except Exception as error:
+            await self._finish("failed", f"clearing the read model raised {type(error).__name__}")
+            raise
+
+    async def _finish(self, status: str, error: str | None = None) -> None:
+        name, job = self._projection.name, self._job
+
+        def write(connection: Connection) -> bool:
+            states.hold_row(connection, name)
+            seen = replays.one(connection, job)
+            if seen is None or seen.is_finished:
+                return False
+            partitions.end_replay(connection, name)
+            replays.end(connection, job, status, error)
+            states.end_job(connection, name, actor=seen.actor, reason=None)
+            if status == "completed" and seen.stream_id is not None:
+                gates.untaint(connection, name, seen.stream_id)
+            return True
+
+        if await transact(self._context, write, what=f"{name}: replay {job}"):
+            kind = {"completed": NoticeKind.REPLAYED}.get(status, NoticeKind.REPLAY_STOPPED)
+            self._context.tell([Notice(kind=kind, projection=name, after=status)])
+            self._context.wake(0.0)
+
+
+async def steer(context: Context, job: UUID, wanted: Literal["run", "pause", "cancel"], *, actor: str) -> Replay:
+    """Say that a job is to go on, to rest, or to end where it is. Raises `UnknownReplay`, `FailureBusy`."""
+    action_id = new_token()
+
+    def write(connection: Connection) -> Replay:
+        seen = replays.one(connection, job)
+        if seen is None:
+            raise UnknownReplay(f"There is no replay {job}")
+        if audits.details_of(connection, seen.projection_name, action_id) is not None:
+            return seen
+        changed = replays.want(connection, job, wanted)
+        if changed is None:
+            raise FailureBusy(f"Replay {job} is {seen.status} already")
+        audits.write(
+            connection,
+            action_id=action_id,
+            actor=actor,
+            action={"run": "resume_replay", "pause": "pause_replay", "cancel": "cancel_replay"}[wanted],
+            projection=seen.projection_name,
+            details={"job": str(job)},
+        )
+        return changed
+
+    changed = await transact(context, write, what=f"replay {job}")
+    context.wake(0.0)
+    return changed

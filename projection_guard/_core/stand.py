@@ -1,0 +1,334 @@
+"""Where a follower stands: his partitions and their cursors, what he has in hand, and how he moves on.
+
+`following` walks with it, `joined_stretch` and `apart_stretch` apply what it reads. A replay stands on a row of its own
+beside the partitions (`REPLAY`), so that it has a cursor, a lease and a range in hand like everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from .._dialect import Bound
+from .._io.protocol import Ran
+from .._model import EventRecord, Order, Outcome, OutcomeStatus
+from .._notices import Notice
+from .._store import gates, partitions
+from .._store.claims import Ticket
+from .._store.partitions import REPLAY, Held, Step
+from .attempting import Job
+from .context import Context, new_token
+from .log import Incoming, Stretch
+from .lone import LoneEvent, park_behind
+from .projection import Projection
+from .replayed import ReplayedEvent
+
+__all__ = ["Again", "Counts", "Course", "Sorted", "Stand"]
+
+LONGEST_STRETCH_SECONDS: Final = 0.2
+"""A stretch is committed by then at the latest (after the event in hand): others wait for its locks, readers for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What a replay applies once more: everything in its range, or only what is failed or parked.
+
+    `skip_failed` leaves open failures, and what waits behind them, as they are.
+    """
+
+    job: UUID
+    only_open: bool
+    skip_failed: bool
+    stream_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """In which state of its projection a follower may walk, and whether he follows or replays."""
+
+    state: Literal["active", "replaying", "rebuilding"] = "active"
+    again: Again | None = None
+    job: UUID | None = None
+    """Whose progress is counted; None where nobody asks."""
+    events_per_second: float | None = None
+
+    @property
+    def partition(self) -> int | None:
+        """The row that it stands on; None for the projection's partitions."""
+        return None if self.again is None else REPLAY
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of events."""
+
+    applied: int = 0
+    failed: int = 0
+    parked: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an event."""
+        self.applied += outcome.status is OutcomeStatus.APPLIED
+        self.failed += outcome.status is OutcomeStatus.FAILED
+        self.parked += outcome.status is OutcomeStatus.PARKED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorted:
+    """The events of a stretch by what is to become of them, each list in the log's order."""
+
+    calls: tuple[Incoming, ...] = ()
+    parks: tuple[Incoming, ...] = ()
+    alone: tuple[Incoming, ...] = ()
+
+    def given(self, projection: Projection) -> Sequence[object]:
+        """Return what the handler is called with, call after call."""
+        return projection.given_each([incoming.event for incoming in self.calls])
+
+    def parked_up_to(self, position: int) -> int:
+        """Count what is parked up to a position."""
+        return sum(event.sequence <= position for event in self.parks)
+
+    def counted(self, ran: Ran, projection: Projection) -> None:
+        """A handler of lists is called once for all of them."""
+        if projection.batch is not None and ran.done:
+            ran.done = len(self.calls)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stand:
+    """A follower's place. `alone`: events that failed in a stretch, to be taken by themselves.
+
+    `careful_until`: up to there every event is, each attempt written down before, for somebody died among them;
+    `died_at`, by partition: the event at which he died who had taken it by itself.
+    """
+
+    context: Context
+    projection: Projection
+    course: Course
+    token: str = field(default_factory=new_token)
+    cursors: dict[int, int] = field(default_factory=dict[int, int])
+    hand: tuple[int, int] | None = None
+    ahead: Stretch | None = None
+    waits: str | None = None
+    alone: set[int] = field(default_factory=set[int])
+    careful_until: int = 0
+    died_at: dict[int, int] = field(default_factory=dict[int, int])
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def what(self) -> str:
+        """Name it in an error."""
+        return f"{self.projection.name}: following"
+
+    def forget(self) -> None:
+        """Stand nowhere."""
+        self.cursors, self.hand, self.ahead = {}, None, None
+
+    # -- reading what is held
+
+    def hold_here(self, connection: Connection) -> Held:
+        """Hold the partitions for this transaction."""
+        return self.context.follow.hold_here(
+            connection, self.projection.name, token=self.token, lease_seconds=self.context.lease_seconds
+        )
+
+    def may_walk(self, held: Held) -> bool:
+        """Return whether the projection is in the state for this, and not held by the breaker."""
+        return held.state == self.course.state and not held.is_held_up
+
+    def may_go_on(self, held: Held) -> bool:
+        """Take note of what is held; False where it is gone, or the projection stands still."""
+        if held.cursors.keys() != self.cursors.keys():
+            self.ahead = None
+        self.cursors = {p: max(cursor, self.cursors.get(p, 0)) for p, cursor in held.cursors.items()}
+        if not held.cursors:
+            self.forget()
+            return False
+        if not self.may_walk(held):
+            self.waits = "held by the breaker" if held.is_held_up else held.state
+            return False
+        if self.projection.order is Order.GLOBAL and held.has_blocked and self.course.again is None:
+            self.waits = "a failure holds the whole projection"
+            return False
+        return True
+
+    def sort(self, connection: Connection, *, held: Held, stretch: Stretch) -> Sorted:
+        """Say what becomes of the events of a stretch: called, parked behind what is unresolved, on record already.
+
+        A stream that is blocked is held before that is believed: the drain may be ending the block right now. A replay
+        takes events of blocked streams by themselves.
+        """
+        events = [
+            event for event in stretch.events if held.cursors.get(event.partition, event.sequence) < event.sequence
+        ]
+        if self.course.again is not None:
+            return self._sort_again(connection, held, events, self.course.again)
+        if events and events[0].sequence <= held.rescan_until:
+            known = partitions.known(connection, self.projection.name, [event.record.event_id for event in events])
+            events = [event for event in events if event.record.event_id not in known]
+            self._taint_overtaken(connection, held, events)
+        if not held.has_blocked or self.projection.order is not Order.STREAM:
+            return Sorted(calls=tuple(events))
+        tickets = {event.sequence: self.ticket(event) for event in events}
+        blocked = self._blocked(connection, tickets)
+        really = {gate for gate in blocked if gates.lock_if_there(connection, _behind(tickets, gate))}
+        return Sorted(
+            calls=tuple(event for event in events if tickets[event.sequence].gate not in really),
+            parks=tuple(event for event in events if tickets[event.sequence].gate in really),
+        )
+
+    def _sort_again(self, connection: Connection, held: Held, events: Sequence[Incoming], again: Again) -> Sorted:
+        tickets = {event.sequence: self.ticket(event) for event in events}
+        blocked = self._blocked(connection, tickets) if held.has_blocked else []
+        alone = tuple(event for event in events if tickets[event.sequence].gate in blocked)
+        if again.only_open:
+            return Sorted(alone=alone)
+        return Sorted(calls=tuple(event for event in events if event not in alone), alone=alone)
+
+    def _blocked(self, connection: Connection, tickets: dict[int, Ticket]) -> list[str]:
+        wanted = sorted({ticket.gate for ticket in tickets.values()})
+        return sorted(gates.blocked_among(connection, self.projection.name, wanted)) if wanted else []
+
+    def _taint_overtaken(self, connection: Connection, held: Held, events: Sequence[Incoming]) -> None:
+        """While the projection was pushed an event was missed, and a later one of its stream applied: say so."""
+        for event in events:
+            if event.sequence > held.rescan_until or self.projection.order is not Order.STREAM:
+                break
+            ticket = self.ticket(event)
+            if partitions.applied_beyond(connection, ticket.projection, ticket.gate, event.sequence):
+                gates.lock(connection, ticket)
+                gates.taint(
+                    connection, ticket.projection, ticket.gate, "an event was missed before, and comes after later ones"
+                )
+
+    def ticket(self, event: Incoming) -> Ticket:
+        """Say behind which gate an event belongs."""
+        return self.projection.lone_ticket(event.record)
+
+    # -- moving on
+
+    def position(self, stretch: Stretch, todo: Sorted, ran: Ran) -> int:
+        """Return how far a row of calls has come: where it ended early, to the last one that was made."""
+        return stretch.position if ran.done >= len(todo.calls) else todo.calls[ran.done].sequence - 1
+
+    def next_hand(self, stretch: Stretch, position: int, following: Stretch | None) -> tuple[int, int] | None:
+        """Return the range that comes next, as far as it is known."""
+        if position < stretch.position:
+            return position + 1, stretch.position
+        if following is not None and following.events:
+            return position + 1, following.position
+        return None
+
+    def came_to(self, position: int, hand: tuple[int, int] | None) -> None:
+        """Note what was committed."""
+        self.cursors = {partition: max(cursor, position) for partition, cursor in self.cursors.items()}
+        self.hand = hand
+        self.alone = {sequence for sequence in self.alone if sequence > position}
+
+    def _step(self, stretch: Stretch, position: int, applied: int, hand: tuple[int, int] | None, passed: int) -> Step:
+        return Step(
+            token=self.token,
+            lease_seconds=self.context.lease_seconds,
+            position=position,
+            last=_last(stretch, position),
+            applied=applied if self.course.again is None else 0,
+            hand=hand,
+            job=self.course.job,
+            replayed=applied,
+            passed=passed,
+            failed=0,
+        )
+
+    def advance(
+        self, stretch: Stretch, position: int, applied: int, hand: tuple[int, int] | None, passed: int
+    ) -> list[Bound]:
+        """Return the statements that move the cursors."""
+        return self.context.follow.advance(self.projection.name, **self._step(stretch, position, applied, hand, passed))
+
+    def advance_here(
+        self,
+        connection: Connection,
+        stretch: Stretch,
+        position: int,
+        applied: int,
+        hand: tuple[int, int] | None,
+        passed: int = 0,
+    ) -> None:
+        """Move the cursors."""
+        self.context.follow.advance_here(
+            connection, self.projection.name, **self._step(stretch, position, applied, hand, passed)
+        )
+
+    def has_more_to_write(self, stretch: Stretch, todo: Sorted) -> bool:
+        """Return whether `write_more` has anything to do."""
+        return bool(todo.parks or stretch.skipped or self.course.again is not None)
+
+    def write_more(self, connection: Connection, stretch: Stretch, todo: Sorted, position: int) -> list[Notice]:
+        """Write what else a stretch has come to, up to a position: what is parked, holes, skips that are made good."""
+        name = self.projection.name
+        if self.course.again is not None:  # it parks by itself, and does not judge holes again
+            done = [event.record.event_id for event in todo.calls if event.sequence <= position]
+            gates.redone(connection, name, done)
+            return []
+        for hole in stretch.skipped:
+            if hole.last <= position:
+                partitions.record_skipped(
+                    connection,
+                    name,
+                    first=hole.first,
+                    last=hole.last,
+                    reason=hole.reason,
+                    given_up=hole.is_given_up,
+                )
+        return [
+            park_behind(connection, self.projection, self.ticket(event))
+            for event in todo.parks
+            if event.sequence <= position
+        ]
+
+    def count(self, calls: Sequence[Incoming], parks: Sequence[Incoming], position: int) -> None:
+        """Count what was committed."""
+        self.counts.applied += sum(event.sequence <= position for event in calls)
+        self.counts.parked += sum(event.sequence <= position for event in parks)
+
+    def take_alone(self, todo: Sorted, ran: Ran, error: Exception | None) -> None:
+        """Take the event that failed by itself; all of them, where it cannot be told which one it was."""
+        is_told = error is not None and ran.done < len(todo.calls) and self.projection.batch is None
+        if is_told:
+            self.alone.add(todo.calls[ran.done].sequence)
+        else:
+            self.alone.update(event.sequence for event in todo.calls)
+
+    def lone(self, event: Incoming, hand: tuple[int, int] | None) -> Job:
+        """Return what becomes of one event by itself."""
+        base = LoneEvent(
+            context=self.context,
+            projection=self.projection,
+            token=self.token,
+            incoming=event,
+            hand=hand,
+            state=self.course.state,
+            job=self.course.job,
+        )
+        again = self.course.again
+        return (
+            base
+            if again is None
+            else ReplayedEvent(base=base, only_open=again.only_open, skip_failed=again.skip_failed)
+        )
+
+
+def _behind(tickets: dict[int, Ticket], gate: str) -> Ticket:
+    return next(ticket for ticket in tickets.values() if ticket.gate == gate)
+
+
+def _last(stretch: Stretch, position: int) -> EventRecord | None:
+    if position >= stretch.position:
+        return stretch.last
+    kept = [event for event in stretch.events if event.sequence <= position]
+    return kept[-1].record if kept else None

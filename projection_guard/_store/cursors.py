@@ -1,0 +1,53 @@
+"""What a page's `after` is made of: opaque to the caller, stable while new rows arrive."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Final, TypeGuard, cast
+from uuid import UUID
+
+from ..errors import InvalidArgument
+
+__all__ = ["cursor", "read_cursor", "read_time_cursor", "time_cursor"]
+
+_NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
+
+
+def time_cursor(moment: datetime, identity: UUID) -> str:
+    """Make the cursor of a list by time, newest first."""
+    return cursor(moment.isoformat(), str(identity))
+
+
+def cursor(*parts: str) -> str:
+    """Make a cursor."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def read_cursor(after: str, length: int) -> list[str]:
+    """Read a cursor of so many parts. Raises `InvalidArgument`."""
+    try:
+        padded = after.encode("ascii") + b"=" * (-len(after) % 4)
+        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        parts = None
+    if not _is_texts(parts) or len(parts) != length:
+        raise InvalidArgument(_NO_CURSOR)
+    return parts
+
+
+def _is_texts(parts: object) -> TypeGuard[list[str]]:
+    return isinstance(parts, list) and all(isinstance(part, str) for part in cast("list[object]", parts))
+
+
+def read_time_cursor(after: str) -> tuple[datetime, UUID]:
+    """Read the cursor of a list by time. Raises `InvalidArgument`."""
+    failed_at, failure_id = read_cursor(after, 2)
+    try:
+        moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
+    except ValueError as error:
+        raise InvalidArgument(_NO_CURSOR) from error
+    if moment.tzinfo is None:
+        raise InvalidArgument(_NO_CURSOR)
+    return moment, identity
