@@ -31,7 +31,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped
+from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
 from .errors import (
@@ -112,6 +112,7 @@ __all__ = [
     "UnknownReplay",
     "WaitTimeout",
     "Worker",
+    "check_range",
 ]
 
 logging.getLogger("projection_guard").addHandler(logging.NullHandler())  # quiet unless the application listens

@@ -51,11 +51,15 @@ _EMPTY: Final = "nobody was left who could have filled it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hold:
-    """Who was writing into the log when `seen` could be seen already: one of them may fill a hole before it."""
+    """Who was writing into the log when `seen` could be seen already: one of them may fill a hole up to there."""
 
     seen: int
     writers: frozenset[str]
     since: float
+
+    def is_over(self, writers: frozenset[str]) -> bool:
+        """Return whether, with these still writing, none of those is left."""
+        return not any(writer in self.writers or logs.is_prepared(writer) for writer in writers)
 
 
 def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
@@ -69,7 +73,7 @@ def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
 
 
 class _Reader:
-    """Reads one log table over a connection that is given; keeps what it waits for between two reads."""
+    """Reads one log table over a connection that is given, in several threads at once; keeps what it waits for."""
 
     def __init__(self, table: str, options: LogOptions) -> None:
         self._name = table
@@ -80,27 +84,29 @@ class _Reader:
         if self._give_up_seconds is not None and self._give_up_seconds <= 0:
             raise ConfigurationError(f"give_up_after= takes a time above 0, not {give_up_after!r}")
         self._found: logs.LogTable | None = None
-        self._hold: _Hold | None = None
+        self._final = 0
+        self._holds: tuple[_Hold, ...] = ()  # replaced, never changed: readers in other threads look at it, too
 
     def read(self, connection: Connection, after: int, limit: int, until: int | None) -> Batch:
         table = self._table(connection)
         rows = logs.page(connection, table, after, limit, until)
         end = self._end(connection, table, rows, after, limit, until)
-        open_holes = holes(after, [*self._sequences(rows), end + 1])
+        open_holes = holes(after, [*table.sequences(rows), end + 1])
         if not open_holes:
-            return self._batch(rows, position=max(end, after))
+            return self._batch(table, rows, position=max(end, after))
         final, reason = self._final_up_to(connection, table, hole=open_holes[0], seen=end)
         if final < open_holes[0][1]:
             before = open_holes[0][0] - 1
-            ready = [row for row in rows if self._sequence(row) <= before]
-            return self._batch(ready, position=before, is_held=True)
+            ready = [row for row in rows if table.sequence_of(row) <= before]
+            return self._batch(table, ready, position=before, is_held=True)
+        final = final if until is None else min(final, until)  # another reading may have come further
         rows = logs.page(connection, table, after, limit, final)
-        end = final if len(rows) < limit else self._sequence(rows[-1])
+        end = final if len(rows) < limit else table.sequence_of(rows[-1])
         skipped = [
             Skipped(first=first, last=last, reason=reason, is_given_up=reason != _EMPTY)
-            for first, last in holes(after, [*self._sequences(rows), end + 1])
+            for first, last in holes(after, [*table.sequences(rows), end + 1])
         ]
-        return self._batch(rows, position=end, skipped=skipped)
+        return self._batch(table, rows, position=end, skipped=skipped)
 
     def _end(
         self,
@@ -112,7 +118,7 @@ class _Reader:
         until: int | None,
     ) -> int:
         """Return how far these rows reach: to the last of them, or to `until` where the log is beyond that."""
-        last = self._sequence(rows[-1]) if rows else after
+        last = table.sequence_of(rows[-1]) if rows else after
         if until is None or len(rows) >= limit or last == until:
             return last
         return until if logs.page(connection, table, until, 1, None) else last
@@ -123,15 +129,23 @@ class _Reader:
         """Return up to where holes are final now, and why; below this one where it is not yet.
 
         Who wrote when something behind a hole was seen first is looked up once, and then waited for: those who came
-        later drew higher numbers, and would be waited for without an end.
+        later drew higher numbers, and would be waited for without an end. So a reader that is further ahead makes a
+        hold of its own.
         """
         first, last = hole
+        if last <= self._final:
+            return self._final, _EMPTY
+        holds = self._holds  # before the look: one made meanwhile by another thread may wait for who came after it
         writers = logs.writers(connection, table)
-        hold = self._hold
-        if hold is None or hold.seen < last:
-            hold = self._hold = _Hold(seen=seen, writers=writers, since=monotonic())
-        if not any(writer in hold.writers or logs.is_prepared(writer) for writer in writers):
-            return hold.seen, _EMPTY
+        if not any(hold.seen >= last for hold in holds):
+            holds = (*holds, _Hold(seen=seen, writers=writers, since=monotonic()))
+        self._final = max([self._final, *(hold.seen for hold in holds if hold.is_over(writers))])
+        self._holds = tuple(hold for hold in holds if hold.seen > self._final)
+        if last <= self._final:
+            return self._final, _EMPTY
+        return self._given_up(table, first, next(hold for hold in holds if hold.seen >= last))
+
+    def _given_up(self, table: logs.LogTable, first: int, hold: _Hold) -> tuple[int, str]:
         waited = monotonic() - hold.since
         if self._give_up_seconds is None or waited < self._give_up_seconds:
             return first - 1, ""
@@ -142,13 +156,15 @@ class _Reader:
         return logs.head(connection, self._table(connection))
 
     def get(self, connection: Connection, event_id: str) -> Recorded | None:
-        row = logs.one(connection, self._table(connection), event_id)
-        return None if row is None else self._recorded(row)
+        table = self._table(connection)
+        row = logs.one(connection, table, event_id)
+        return None if row is None else self._recorded(table, row)
 
     def _table(self, connection: Connection) -> logs.LogTable:
+        """Find the table at the first reading. Two readings at once may both find it: each goes on with its own."""
         if self._found is None:
             options = self._options
-            self._found = logs.find_table(
+            found = self._found = logs.find_table(
                 connection,
                 self._name,
                 options.get("schema"),
@@ -157,34 +173,32 @@ class _Reader:
                 event_type=options.get("event_type", "event_type"),
                 stream_id=options.get("stream_id", "stream_id"),
             )
+            return found
         return self._found
 
-    def _sequence(self, row: RowMapping) -> int:
-        assert self._found is not None
-        return int(row[self._found.sequence])
-
-    def _sequences(self, rows: Sequence[RowMapping]) -> list[int]:
-        return [self._sequence(row) for row in rows]
-
     def _batch(
-        self, rows: Sequence[RowMapping], *, position: int, skipped: Sequence[Skipped] = (), is_held: bool = False
+        self,
+        table: logs.LogTable,
+        rows: Sequence[RowMapping],
+        *,
+        position: int,
+        skipped: Sequence[Skipped] = (),
+        is_held: bool = False,
     ) -> Batch:
-        events = tuple(self._recorded(row) for row in rows)
+        events = tuple(self._recorded(table, row) for row in rows)
         return Batch(events=events, position=position, skipped=tuple(skipped), is_held=is_held)
 
-    def _recorded(self, row: RowMapping) -> Recorded:
-        assert self._found is not None
-        found = self._found
-        stream = None if found.stream_id is None else row[found.stream_id]
-        sequence = self._sequence(row)
+    def _recorded(self, table: logs.LogTable, row: RowMapping) -> Recorded:
+        stream = None if table.stream_id is None else row[table.stream_id]
+        sequence = table.sequence_of(row)
         record = EventRecord(
-            event_id=str(row[found.event_id]),
-            event_type=str(row[found.event_type]),
+            event_id=str(row[table.event_id]),
+            event_type=str(row[table.event_type]),
             sequence=sequence,
             stream_id=None if stream is None else str(stream),
         )
         try:
-            event = self._decode({column.key: row[column] for column in found.table.c})
+            event = self._decode({column.key: row[column] for column in table.table.c})
         except Exception as error:
             return Recorded(sequence=sequence, event=None, record=record, error=error)
         return Recorded(sequence=sequence, event=event, record=record)

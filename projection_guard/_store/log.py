@@ -7,11 +7,26 @@ already, have let it go, and it is still empty then.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import Column, Connection, MetaData, RowMapping, Select, Table, func, inspect, select, text
-from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    RowMapping,
+    Select,
+    Table,
+    Uuid,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import DataError, NoSuchTableError
 
 from ..errors import ConfigurationError
 
@@ -32,6 +47,14 @@ class LogTable:
     def name(self) -> str:
         """The table's name, with its schema."""
         return self.table.fullname
+
+    def sequence_of(self, row: RowMapping) -> int:
+        """Read a row's sequence. The row has to come from this very object: another one's columns are not its own."""
+        return int(row[self.sequence])
+
+    def sequences(self, rows: Iterable[RowMapping]) -> list[int]:
+        """Read the sequences of rows."""
+        return [self.sequence_of(row) for row in rows]
 
 
 def find_table(
@@ -147,8 +170,22 @@ def head(connection: Connection, log: LogTable) -> int:
 
 
 def one(connection: Connection, log: LogTable, event_id: str) -> RowMapping | None:
-    """Read an event by its id."""
-    return connection.execute(_columns(log).where(log.event_id == event_id)).mappings().one_or_none()
+    """Read an event by its id. What the column cannot hold is no event's id."""
+    try:
+        wanted = _of_type(log.event_id, event_id)
+    except ValueError:
+        return None
+    try:
+        found = connection.execute(_columns(log).where(log.event_id == wanted))
+    except (OverflowError, DataError):
+        return None
+    return found.mappings().one_or_none()
+
+
+def _of_type(column: Column[Any], event_id: str) -> object:
+    if isinstance(column.type, Uuid):
+        return UUID(event_id)
+    return int(event_id) if isinstance(column.type, Integer) else event_id
 
 
 _writers = text(

@@ -3,6 +3,8 @@
     with postgres_server() as server, server.database() as url:
         guard = ProjectionGuard(url)
 
+`projection_guard.testing.source_conformance` has the suite for authors of an event source; it needs pytest.
+
 Nothing else in the library imports this module. It uses what the extra `projection-guard[test]` installs.
 """
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from projection_guard import ConfigurationError, EventRecord, InvalidArgument
@@ -89,6 +91,14 @@ def log(request: pytest.FixtureRequest, database_url: str) -> Iterator[LogOnBed]
     made.close()
 
 
+@pytest.fixture
+def blocking_log(database_url: str) -> Iterator[LogOnBed]:
+    """The blocking ones, for what threads do."""
+    made = LogOnBed(database_url, "blocking")
+    yield made
+    made.close()
+
+
 def test_pages_are_the_log_in_its_order(log: LogOnBed) -> None:
     """Whatever the page's size, each event comes once; what is appended later comes afterwards."""
     names = [f"{'ABC'[n % 3]}#{n}" for n in range(23)]
@@ -158,6 +168,48 @@ def test_without_streams(log: LogOnBed) -> None:
     log.append("A#1")
     (recorded,) = log.run(log.source(stream_id=None).read(0, 1)).events
     assert recorded.record.stream_id is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "event_id", "unknown"),
+    [
+        ("uuid", "6f0c8a4e-7f0b-4a53-9c0e-0d1f3a0b5c11", "6f0c8a4e-7f0b-4a53-9c0e-0d1f3a0b5c12"),
+        ("bigint", "7", "8"),
+        ("varchar(3)", "abc", "abcd"),
+    ],
+)
+def test_an_event_is_found_by_its_id_whatever_its_columns_type(
+    log: LogOnBed, kind: str, event_id: str, unknown: str
+) -> None:
+    """Ids are text to the guard; what cannot be in the column is no event's id."""
+    if kind == "uuid" and log.engine.dialect.name == "sqlite":
+        kind = "char(36)"
+    with log.engine.begin() as connection:
+        connection.execute(text("DROP TABLE log"))
+        columns = f"id bigint PRIMARY KEY, event_id {kind}, type varchar(9), stream varchar(9)"
+        connection.execute(text(f"CREATE TABLE log ({columns})"))
+        connection.execute(text(f"INSERT INTO log VALUES (1, '{event_id}', 'Happened', 'A')"))
+    source = log.source()
+    assert log.run(source.get(event_id)).record.event_id == event_id
+    for other in (unknown, "no such event", "7 or so", "9" * 40, "a\0b"):
+        assert log.run(source.get(other)) is None
+    assert log.ids(source, 0, 10) == ([event_id], 1)
+
+
+def test_two_first_readings_at_once_find_the_same_log(blocking_log: LogOnBed) -> None:
+    """Both may find the table; neither reads its rows by the columns that the other one found."""
+    log, both = blocking_log, threading.Barrier(2)
+    log.append("A#1", "A#2")
+
+    def wait_for_the_other(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "ORDER BY log.id" in statement:
+            both.wait(20)
+
+    event.listen(log.engine, "before_cursor_execute", wait_for_the_other)
+    source = log.source()
+    with ThreadPoolExecutor(2) as pool:
+        read = list(pool.map(lambda limit: log.ids(source, 0, limit), (10, 10)))
+    assert read == [(["A#1", "A#2"], 2)] * 2
 
 
 def test_a_deleted_event_is_a_hole_that_is_recorded(log: LogOnBed) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from projection_guard import ConfigurationError
 from projection_guard._source import Batch
@@ -129,6 +129,49 @@ def test_those_who_came_later_are_not_waited_for(log: Log, source: SqlEventSourc
     assert seen(source.read(2, 10)) == ([3, 4], 4, False)
 
 
+def test_a_reader_far_ahead_holds_up_none_behind_it(log: Log, source: SqlEventSource) -> None:
+    """One source, two positions: what the one waits for, ever anew, is no matter of the other's."""
+    rolled_back = log.transaction()
+    log.append(rolled_back)
+    rolled_back.rollback()
+    log.append()
+    writer = log.transaction()
+    log.append(writer)
+    log.append()
+    assert seen(source.read(0, 10)) == ([], 0, True)
+    for ahead in (2, 4, 6):
+        later = log.transaction()
+        log.append(later)
+        log.append()
+        writer.commit()
+        assert seen(source.read(ahead, 10)) == ([ahead + 1, ahead + 2], ahead + 2, True)
+        assert seen(source.read(ahead + 2, 10)) == ([], ahead + 2, True)
+        writer = later
+    assert seen(source.read(0, 2)) == ([2, 3], 3, False)
+
+
+def test_who_began_after_the_look_at_the_writers_is_waited_for(log: Log, source: SqlEventSource) -> None:
+    """Another thread's reading, meanwhile, saw events behind his hole, and waits for him: this one must not pass it."""
+    rolled_back = log.transaction()
+    log.append(rolled_back)
+    rolled_back.rollback()
+    log.append()
+    late = log.transaction()
+
+    looks = list[str]()
+
+    def meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        looks.extend([statement] if "pg_locks" in statement else [])
+        if len(looks) == 1 and statement in looks:
+            assert (log.append(late), log.append()) == (3, 4)
+            assert seen(source.read(2, 10)) == ([], 2, True)
+
+    event.listen(log.engine, "after_cursor_execute", meanwhile)
+    assert seen(source.read(0, 10)) == ([2], 2, False)
+    late.commit()
+    assert seen(source.read(2, 10)) == ([3, 4], 4, False)
+
+
 def test_a_prepared_transaction_is_waited_for(log: Log, source: SqlEventSource) -> None:
     """Two-phase commit: it lives on without its session."""
     first = log.transaction()
@@ -176,6 +219,18 @@ def test_a_range_ends_where_it_was_asked_to_also_in_a_hole(log: Log, source: Sql
     assert seen(source.read(0, 10, until=2)) == ([1, 2], 2, False)
     assert seen(source.read(3, 10, until=3)) == ([], 3, False)
     assert seen(SqlEventSource(log.engine, "events").read(0, 10, until=9)) == ([1, 2, 4], 4, False)
+
+
+def test_a_range_ends_where_it_was_asked_to_also_after_a_reading_beyond(log: Log, source: SqlEventSource) -> None:
+    """What is known to be final further on is none of its matter."""
+    nobody = log.transaction()
+    log.append(nobody)
+    nobody.rollback()
+    for _ in range(3):
+        log.append()
+    assert seen(source.read(0, 10)) == ([2, 3, 4], 4, False)
+    assert seen(source.read(0, 10, until=2)) == ([2], 2, False)
+    assert seen(source.read(0, 10, until=1)) == ([], 1, False)
 
 
 def test_as_a_last_resort_a_hole_is_given_up(log: Log) -> None:
