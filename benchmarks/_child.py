@@ -18,16 +18,18 @@ from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 
-from ._bed import Counted, insert
+from ._bed import Counted, events, insert
 from ._following import following
+from ._log import page
 from ._loops import Share, loop
 
 __all__ = ["NAME", "Child", "Done", "Task", "begun"]
 
 NAME = "worked off"
 """The name of the projection that is followed."""
+_WARM_UP = 20
 _ROOT = Path(__file__).resolve().parents[1]
 _STATM = Path("/proc/self/statm")
 
@@ -137,6 +139,15 @@ def begun(*tasks: Task) -> Generator[list[Child]]:
             process.communicate()
 
 
+def _warm_up(engine: Engine) -> None:
+    """Connect, compile and prepare; leave nothing behind."""
+    with engine.connect() as connection:
+        for event in events(_WARM_UP):
+            page(connection, 0, 1)
+            insert(event, connection)
+        connection.rollback()
+
+
 def _wait_for_the_word(gauge: Gauge) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
@@ -147,7 +158,7 @@ def main() -> None:
     """Do what the argument says."""
     task = Task(**json.loads(sys.argv[1]))
     engine = create_engine(task.url)
-    engine.connect().close()
+    _warm_up(engine)
     gauge = Gauge(task.window)
     if task.is_guarded:
         with following(engine, NAME, gauge.handler, partitions=task.partitions) as follower:
