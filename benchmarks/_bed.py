@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -16,7 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from projection_guard import ProjectionGuard
 from projection_guard.testing import PostgresServer, find_postgres, postgres_server
 
-__all__ = ["STREAMS", "Counted", "Run", "bed", "events", "insert", "insert_async", "prepare", "running"]
+__all__ = [
+    "STREAMS",
+    "Counted",
+    "Run",
+    "bed",
+    "events",
+    "insert",
+    "insert_async",
+    "insert_many",
+    "make_read_model",
+    "prepare",
+    "running",
+]
 
 STREAMS = 100
 _NUMBERS = count(1)
@@ -70,6 +82,11 @@ async def insert_async(event: Counted, connection: AsyncConnection) -> None:
     await connection.execute(_INSERT, _row(event))
 
 
+def insert_many(events: Sequence[Counted], connection: Connection) -> None:
+    """Write one row for each, with one executemany: the batch handler that is measured."""
+    connection.execute(_INSERT, [_row(event) for event in events])
+
+
 def _row(event: Counted) -> dict[str, object]:
     return {"event_id": event.event_id, "stream_id": event.stream_id, "amount": event.amount}
 
@@ -78,6 +95,11 @@ def prepare(url: str) -> None:
     """Make the guard's tables and the read model."""
     with ProjectionGuard(url, worker="external") as guard:
         guard.migrate()
+    make_read_model(url)
+
+
+def make_read_model(url: str) -> None:
+    """Make the table that the handlers write into."""
     engine = create_engine(url)
     identity = "INTEGER PRIMARY KEY" if engine.dialect.name == "sqlite" else "bigserial PRIMARY KEY"
     with engine.begin() as connection:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["Row", "as_json", "print_rows"]
@@ -52,13 +53,13 @@ def print_rows(rows: Sequence[Row]) -> None:
             table.add_section()
         table.add_row(
             row.benchmark if row.benchmark != last else "",
-            row.measure,
+            escape(row.measure),
             "" if row.ratio is None else f"{row.ratio:.2f}",
             _target(row),
             {True: "[green]met[/]", False: "[red]not met[/]", None: ""}[row.is_met],
             _whole(row.microseconds),
             _whole(row.baseline_microseconds),
-            row.remark,
+            escape(row.remark),
         )
         last = row.benchmark
     # Into a file, a table as wide as it wants to be reads better than one of 80 columns.
