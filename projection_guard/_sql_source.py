@@ -13,13 +13,12 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine, RowMapping
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._io.engines import async_engine_for, engine_for
-from ._model import EventRecord
 from ._source import Batch, Recorded, Skipped, check_range
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
@@ -112,7 +111,7 @@ class _Reader:
         self,
         connection: Connection,
         table: logs.LogTable,
-        rows: Sequence[RowMapping],
+        rows: Sequence[logs.LogRow],
         after: int,
         limit: int,
         until: int | None,
@@ -179,7 +178,7 @@ class _Reader:
     def _batch(
         self,
         table: logs.LogTable,
-        rows: Sequence[RowMapping],
+        rows: Sequence[logs.LogRow],
         *,
         position: int,
         skipped: Sequence[Skipped] = (),
@@ -188,17 +187,12 @@ class _Reader:
         events = tuple(self._recorded(table, row) for row in rows)
         return Batch(events=events, position=position, skipped=tuple(skipped), is_held=is_held)
 
-    def _recorded(self, table: logs.LogTable, row: RowMapping) -> Recorded:
-        stream = None if table.stream_id is None else row[table.stream_id]
-        sequence = table.sequence_of(row)
-        record = EventRecord(
-            event_id=str(row[table.event_id]),
-            event_type=str(row[table.event_type]),
-            sequence=sequence,
-            stream_id=None if stream is None else str(stream),
-        )
+    def _recorded(self, table: logs.LogTable, row: logs.LogRow) -> Recorded:
+        record = table.record_of(row)
+        sequence = record.sequence
+        assert sequence is not None
         try:
-            event = self._decode({column.key: row[column] for column in table.table.c})
+            event = self._decode(dict(zip(table.columns, row, strict=True)))
         except Exception as error:
             return Recorded(sequence=sequence, event=None, record=record, error=error)
         return Recorded(sequence=sequence, event=event, record=record)

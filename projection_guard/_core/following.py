@@ -34,7 +34,9 @@ from .stand import Counts, Course, Sorted, Stand
 __all__ = ["Followed", "Follower"]
 
 log_lines = logging.getLogger("projection_guard")
+_READ: Final = 500
 _STRETCH: Final = 100
+_SHARE_EVERY_SECONDS: Final = 0.4
 _WISH_SECONDS: Final = 5.0
 
 
@@ -76,6 +78,7 @@ class Follower:
         self._log = log
         self._stand = Stand(context=context, projection=projection, course=course or Course())
         self._unsettled: Unsettled | None = None
+        self._shared_at = 0.0
 
     async def follow(self, *, stops: Callable[[], bool], until: int | None = None) -> Followed:
         """Apply what is in the log, to its end or to `until`; the partitions stay ours for the lease.
@@ -86,7 +89,8 @@ class Follower:
         stand.counts, stand.waits, stand.ahead = Counts(), None, None
         if stand.cursors:
             await self._settle()
-        await self._share()
+        if not stand.cursors or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
+            await self._share()
         await self._settle()
         while stand.cursors and not stops():
             if not await self._step(until):
@@ -138,6 +142,7 @@ class Follower:
             return rows, taken
 
         rows, taken = await transact(self._context, write, what=f"{name}: following was not begun")
+        self._shared_at = monotonic()
         for row in rows:
             if row.partition in taken and row.partition not in stand.cursors and row.owner != stand.token:
                 self._take_over(row)
@@ -182,13 +187,24 @@ class Follower:
         if stretch.is_empty:
             stand.waits = "a hole in the log may still be filled" if stretch.is_held else None
             return False
-        lone = next((event for event in stretch.events if self._is_alone(event)), None)
-        if lone is not None and lone is not stretch.events[0]:
-            ended = stretch.events[stretch.events.index(lone) - 1]
-            stretch, lone = stretch.up_to(ended.sequence), None
-        goes_on = await (self._one(stretch, lone) if lone is not None else self._together(stretch, until))
+        if stretch.events and self._is_alone(stretch.events[0]):
+            goes_on = await self._one(stretch, stretch.events[0])
+        else:
+            goes_on = await self._together(stretch, self._end_of_piece(stretch), until)
         await self._keep_pace(stand.counts.applied - before, monotonic() - began)
         return goes_on
+
+    def _end_of_piece(self, stretch: Stretch) -> int:
+        """Return how far to go in one transaction: so many events at most, up to the first to be taken by itself."""
+        most = self._projection.batch or _STRETCH
+        last = None
+        for event in stretch.events[:most]:
+            if self._is_alone(event):
+                break
+            last = event
+        if last is None or last is stretch.events[-1]:
+            return stretch.position
+        return last.sequence
 
     def _is_alone(self, event: Incoming) -> bool:
         stand = self._stand
@@ -196,7 +212,7 @@ class Follower:
 
     async def _read(self, until: int | None, cursors: dict[int, int] | None = None) -> Stretch:
         course = self._stand.course
-        limit = self._projection.batch or _STRETCH
+        limit = max(self._projection.batch or 0, _READ)
         if course.events_per_second is not None:
             limit = max(1, min(limit, int(course.events_per_second / 4)))
         stream = None if course.again is None else course.again.stream_id
@@ -209,22 +225,28 @@ class Follower:
         if rate is not None and applied / rate > seconds:
             await self._context.io.sleep(applied / rate - seconds)
 
-    async def _together(self, stretch: Stretch, until: int | None) -> bool:
-        """Apply a stretch as a whole, after saying that it is in hand; and read on while that costs nobody time."""
+    async def _together(self, stretch: Stretch, end: int, until: int | None) -> bool:
+        """Apply a piece of a stretch as a whole, after saying that it is in hand; read on where there is more."""
         stand = self._stand
-        await self._take_in_hand(stretch)
-        following = None
-        if stretch.is_full and self._projection.joins:
-            cursors = {partition: max(cursor, stretch.position) for partition, cursor in stand.cursors.items()}
+        piece = stretch if end >= stretch.position else stretch.up_to(end)
+        following = stretch.beyond(end) if end < stretch.position else None
+        await self._take_in_hand(piece)
+        if following is None and piece.is_full and self._projection.joins:
+            cursors = {partition: max(cursor, piece.position) for partition, cursor in stand.cursors.items()}
             following = await self._read(until, cursors)
-        if not stretch.events:
-            held = await self._pass_over(stretch, following)
+        if not piece.events:
+            held = await self._pass_over(piece, following)
         elif self._projection.joins:
-            held = await apply_joined(stand, stretch, following)
+            held = await apply_joined(stand, piece, following)
         else:
-            held, self._unsettled = await apply_apart(stand, stretch)
+            held, self._unsettled = await apply_apart(stand, piece)
             await self._context.io.shielded(self._settle())
-        return held is not None and await self._give_what_is_wanted(held)
+        if held is None or not stand.cursors:
+            return False
+        if stand.ahead is None:  # what was read and not applied need not be read again
+            at = min(stand.cursors.values())
+            stand.ahead = stretch.beyond(at) if stretch.after < at < stretch.position else None
+        return await self._give_what_is_wanted(held)
 
     async def _settle(self) -> None:
         """Record what calls came to that the store has not taken yet: they are not made again for that."""

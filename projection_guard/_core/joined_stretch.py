@@ -133,7 +133,7 @@ async def _finish(
     except Exception as error:
         return error
     stand.came_to(position, hand)
-    stand.ahead = following if position >= stretch.position else stretch.beyond(position)
+    stand.ahead = following if position >= stretch.position else stretch.beyond(position).then(following)
     stand.count(todo.calls, todo.parks, position)
     stand.context.tell(notices)
     return None

@@ -69,6 +69,17 @@ class Stretch:
             skipped=tuple(hole for hole in self.skipped if hole.last > sequence),
         )
 
+    def then(self, following: Stretch | None) -> Stretch:
+        """Return it with the part that comes next."""
+        if following is None:
+            return self
+        return replace(
+            following,
+            after=self.after,
+            events=self.events + following.events,
+            skipped=self.skipped + following.skipped,
+        )
+
 
 def is_async_source(source: object) -> bool:
     """Return whether a source's methods have to be awaited. Raises `ConfigurationError` for what is no source."""

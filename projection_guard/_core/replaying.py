@@ -297,7 +297,7 @@ class _Run:
         return True
 
     async def _clear(self, job: Replay) -> None:
-        """Let the application clear its read model, or one stream of it; where it does not want to, the job has failed."""
+        """Let the application clear its read model, or one stream of it; if it does not want to, the job has failed."""
 
         def then(connection: Connection) -> None:
             if job.kind == "rebuild":

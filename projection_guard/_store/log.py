@@ -7,8 +7,7 @@ already, have let it go, and it is still empty then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,10 +16,10 @@ from sqlalchemy import (
     Connection,
     Integer,
     MetaData,
-    RowMapping,
-    Select,
+    Row,
     Table,
     Uuid,
+    bindparam,
     func,
     inspect,
     select,
@@ -28,33 +27,65 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DataError, NoSuchTableError
 
+from .._model import EventRecord
 from ..errors import ConfigurationError
+
+LogRow = Row[Any]
 
 __all__ = ["LogTable", "find_table", "head", "is_prepared", "one", "page", "writers"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogTable:
-    """A log's table as it was found, and the columns that matter by their parts."""
+    """A log's table as it was found, and the columns that matter by their parts. Rows are read by their places."""
 
-    table: Table
-    sequence: Column[Any]
-    event_id: Column[Any]
-    event_type: Column[Any]
-    stream_id: Column[Any] | None
+    def __init__(
+        self,
+        table: Table,
+        *,
+        sequence: Column[Any],
+        event_id: Column[Any],
+        event_type: Column[Any],
+        stream_id: Column[Any] | None,
+    ) -> None:
+        self.table = table
+        self.sequence = sequence
+        self.event_id = event_id
+        self.columns: tuple[str, ...] = tuple(table.c.keys())
+        places = [self.columns.index(column.key) for column in (sequence, event_id, event_type)]
+        self._sequence_at, self._id_at, self._type_at = places
+        self._stream_at = None if stream_id is None else self.columns.index(stream_id.key)
+        page = (
+            select(table)
+            .where(sequence > bindparam("after"))
+            .order_by(sequence)
+            .limit(bindparam("most", type_=Integer))
+        )
+        self.page = page
+        self.page_until = page.where(sequence <= bindparam("until"))
 
     @property
     def name(self) -> str:
         """The table's name, with its schema."""
         return self.table.fullname
 
-    def sequence_of(self, row: RowMapping) -> int:
-        """Read a row's sequence. The row has to come from this very object: another one's columns are not its own."""
-        return int(row[self.sequence])
+    def sequence_of(self, row: LogRow) -> int:
+        """Read a row's sequence."""
+        return int(row[self._sequence_at])
 
-    def sequences(self, rows: Iterable[RowMapping]) -> list[int]:
+    def sequences(self, rows: Iterable[LogRow]) -> list[int]:
         """Read the sequences of rows."""
-        return [self.sequence_of(row) for row in rows]
+        at = self._sequence_at
+        return [int(row[at]) for row in rows]
+
+    def record_of(self, row: LogRow) -> EventRecord:
+        """Read what a row says of its event."""
+        stream = None if self._stream_at is None else row[self._stream_at]
+        return EventRecord(
+            event_id=str(row[self._id_at]),
+            event_type=str(row[self._type_at]),
+            sequence=int(row[self._sequence_at]),
+            stream_id=None if stream is None else str(stream),
+        )
 
 
 def find_table(
@@ -81,7 +112,7 @@ def find_table(
         return found
 
     found = LogTable(
-        table=table,
+        table,
         sequence=column(sequence),
         event_id=column(event_id),
         event_type=column(event_type),
@@ -152,16 +183,11 @@ def _quoted(connection: Connection, log: LogTable) -> str:
     return connection.dialect.identifier_preparer.format_table(log.table)
 
 
-def _columns(log: LogTable) -> Select[Any]:
-    return select(log.table)
-
-
-def page(connection: Connection, log: LogTable, after: int, limit: int, until: int | None) -> list[RowMapping]:
+def page(connection: Connection, log: LogTable, after: int, limit: int, until: int | None) -> Sequence[LogRow]:
     """Read rows by their sequence, as they can be seen now."""
-    statement = _columns(log).where(log.sequence > after).order_by(log.sequence).limit(limit)
-    if until is not None:
-        statement = statement.where(log.sequence <= until)
-    return list(connection.execute(statement).mappings())
+    if until is None:
+        return connection.execute(log.page, {"after": after, "most": limit}).all()
+    return connection.execute(log.page_until, {"after": after, "most": limit, "until": until}).all()
 
 
 def head(connection: Connection, log: LogTable) -> int:
@@ -169,17 +195,17 @@ def head(connection: Connection, log: LogTable) -> int:
     return int(connection.execute(select(func.max(log.sequence))).scalar_one() or 0)
 
 
-def one(connection: Connection, log: LogTable, event_id: str) -> RowMapping | None:
+def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:
     """Read an event by its id. What the column cannot hold is no event's id."""
     try:
         wanted = _of_type(log.event_id, event_id)
     except ValueError:
         return None
     try:
-        found = connection.execute(_columns(log).where(log.event_id == wanted))
+        found = connection.execute(select(log.table).where(log.event_id == wanted))
     except (OverflowError, DataError):
         return None
-    return found.mappings().one_or_none()
+    return found.one_or_none()
 
 
 def _of_type(column: Column[Any], event_id: str) -> object:
