@@ -93,6 +93,7 @@ class _Reader:
             before = open_holes[0][0] - 1
             ready = [row for row in rows if self._sequence(row) <= before]
             return self._batch(ready, position=before, is_held=True)
+        final = final if until is None else min(final, until)
         rows = logs.page(connection, table, after, limit, final)
         end = final if len(rows) < limit else self._sequence(rows[-1])
         skipped = [
