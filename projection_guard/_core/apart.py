@@ -119,8 +119,6 @@ async def _settle(context: Context, projection: Projection, ticket: Ticket, toke
             raise
         rows = ()
     if rows:
-        if rows[0][0]:
-            context.wake(0.0)
         return answer(ticket, OutcomeStatus.APPLIED, attempts=1)
 
     def write(connection: Connection) -> tuple[Outcome, bool]:
