@@ -55,14 +55,15 @@ async def _call(
     Interrupted while the handler goes on, the stream's lease stays, runs out, and whoever takes the stream taints it.
     """
     started = perf_counter()
-    try:
-        async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
+    # Recorded inside: to end the renewing takes a moment, in which a cancellation would forget what the handler did.
+    async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
+        try:
             await context.io.call(call, event)
-    except Exception as error:
-        failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
-    context.timings.add(projection.name, (perf_counter() - started) * 1000)
-    return await context.io.shielded(_settle(context, projection, ticket, token))
+        except Exception as error:
+            failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
+            return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
+        context.timings.add(projection.name, (perf_counter() - started) * 1000)
+        return await context.io.shielded(_settle(context, projection, ticket, token))
 
 
 async def _lease(context: Context, projection: Projection, ticket: Ticket, event: object, token: str) -> Outcome | None:
