@@ -278,7 +278,10 @@ async def _renew_for_ever(renew: Callable[[], Awaitable[object]], every_seconds:
 
 
 async def _call(call: Call, *arguments: object) -> None:
-    """Await a handler. A `CancelledError` that comes out of it and not from outside is its failure."""
+    """Await a handler. A `CancelledError` that comes out of it and not from outside is its failure.
+
+    One that swallows the cancellation at its timeout, and returns, has overrun all the same: its work may be half done.
+    """
     timer = asyncio.timeout(call.timeout_seconds)
     try:
         async with timer:
@@ -294,6 +297,8 @@ async def _call(call: Call, *arguments: object) -> None:
         if task is not None and not task.cancelling():
             raise cancelled_inside() from error
         raise
+    if timer.expired():
+        raise HandlerTimeout(overran(call))
 
 
 async def _call_in_thread(call: Call, *arguments: object) -> None:
