@@ -189,7 +189,9 @@ class Bed:
             with self.engine.begin() as connection:
                 return connection.execute(text(sql), parameters).rowcount
 
-        changed: int = self.run(asyncio.to_thread(change)) if self.is_async else change()
+        if not self.is_async or self._runner.get_loop().is_running():
+            return change()
+        changed: int = self.run(asyncio.to_thread(change))
         return changed
 
     def wait_until(self, condition: Callable[[], object], *, within: float = 20.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -17,6 +18,8 @@ from .keeping import Written
 from .projection import Projection
 
 __all__ = ["answer", "known_answer", "park_or_answer", "refused", "report"]
+
+_OVERTAKEN: Final = "a transaction was lost, and the event was parked behind a later one of the stream"
 
 
 def answer(ticket: Ticket, status: OutcomeStatus, *, failure_id: UUID | None = None, attempts: int = 0) -> Outcome:
@@ -42,11 +45,18 @@ def known_answer(ticket: Ticket, seen: gates.Look, *, applied_now: bool = False)
 
 
 def refused(
-    connection: Connection, context: Context, projection: Projection, ticket: Ticket, event: object
+    connection: Connection,
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    event: object,
+    *,
+    lost: int | None = None,
 ) -> tuple[Outcome, bool] | None:
     """Decide in a later statement why the gate refused: answer as before, or park. None: it would not refuse now.
 
-    The second value says whether the stream could be drained right now.
+    The second value says whether the stream could be drained right now. `lost`: the epoch of a claim of this delivery
+    that was broken off; whoever came in between is parked before it.
     """
     gate = gates.lock(connection, ticket)
     seen = gates.look(connection, ticket.projection, ticket.event.event_id)
@@ -58,6 +68,8 @@ def refused(
     if seen.flows and not gate.blocked and not gate.is_leased:
         return None
     parked.park(connection, ticket, _payload(context, projection, ticket, event), _reason(gate, seen))
+    if lost is not None and gate.epoch >= lost:
+        gates.taint(connection, ticket.projection, ticket.gate, _OVERTAKEN)
     can_drain = gates.settle(connection, ticket.projection, ticket.gate, projection.order)
     counters.bump_checkpoint(connection, ticket.projection, ticket.event)
     return answer(ticket, OutcomeStatus.PARKED), can_drain and seen.flows
@@ -82,11 +94,19 @@ def _payload(context: Context, projection: Projection, ticket: Ticket, event: ob
 
 
 async def park_or_answer(
-    context: Context, projection: Projection, ticket: Ticket, event: object, transaction: Transaction
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    event: object,
+    transaction: Transaction,
+    *,
+    lost: int | None = None,
 ) -> Outcome | None:
     """Answer a refused claim within its own transaction; None asks for another claim."""
     try:
-        decided = await transaction.run(lambda connection: refused(connection, context, projection, ticket, event))
+        decided = await transaction.run(
+            lambda connection: refused(connection, context, projection, ticket, event, lost=lost)
+        )
         if decided is None:
             return None
         await transaction.commit()

@@ -55,14 +55,15 @@ async def _call(
     Interrupted while the handler goes on, the stream's lease stays, runs out, and whoever takes the stream taints it.
     """
     started = perf_counter()
-    try:
-        async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
+    # Recorded inside: to end the renewing takes a moment, in which a cancellation would forget what the handler did.
+    async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
+        try:
             await context.io.call(call, projection.given(event))
-    except Exception as error:
-        failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
-    context.timings.add(projection.name, (perf_counter() - started) * 1000)
-    return await context.io.shielded(_settle(context, projection, ticket, token))
+        except Exception as error:
+            failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
+            return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
+        context.timings.add(projection.name, (perf_counter() - started) * 1000)
+        return await context.io.shielded(_settle(context, projection, ticket, token))
 
 
 async def _lease(context: Context, projection: Projection, ticket: Ticket, event: object, token: str) -> Outcome | None:
@@ -119,8 +120,6 @@ async def _settle(context: Context, projection: Projection, ticket: Ticket, toke
             raise
         rows = ()
     if rows:
-        if rows[0][0]:
-            context.wake(0.0)
         return answer(ticket, OutcomeStatus.APPLIED, attempts=1)
 
     def write(connection: Connection) -> tuple[Outcome, bool]:

@@ -8,7 +8,8 @@ took its locks and looked again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -19,7 +20,7 @@ from .._io.protocol import Call, Transaction
 from .._model import Outcome
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
-from ..errors import HandlerLeftTransactionAborted
+from ..errors import HandlerLeftTransactionAborted, StoreUnavailable
 from .context import Context, Tries, is_store_error, or_give_back, transact, unavailable
 from .delivering import handlers_own_error, undo_to_savepoint
 from .keeping import FailedCall, described_call
@@ -86,18 +87,32 @@ class Job(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far an attempt has come."""
+
+    has_called: bool = False
+
+
 async def attempt(context: Context, projection: Projection, job: Job, event: object) -> Outcome:
     """Try an event of record once and record how it went; raises `StoreUnavailable` where that cannot be done.
 
     Cancelled, the event is given back untried. A blocking handler in a thread ends when it will: its end is waited for
-    and recorded, also after a second cancellation, with which the waiting ends.
+    and recorded, also after a second cancellation, with which the waiting ends. A handler that exits the program is not
+    given back: its attempt counts, so that it does not do so for ever. One that was not called, for want of a
+    connection, is given back if that can be done.
     """
-    call = projection.call(abandonable=True)
-    work = (_joined if projection.joins else _apart)(context, projection, job, call, event)
-    if projection.joins or context.io.interrupts(call):
-        done = await or_give_back(context, work, job.give_back, what=job.what)
-    else:
-        done = await context.io.shielded(work)
+    call, progress = projection.call(abandonable=True), _Progress()
+    work = (_joined if projection.joins else _apart)(context, projection, job, call, event, progress)
+    try:
+        if projection.joins or context.io.interrupts(call):
+            done = await or_give_back(context, work, job.give_back, what=job.what, but=(Exception, SystemExit))
+        else:
+            done = await context.io.shielded(work)
+    except StoreUnavailable:
+        if not progress.has_called:
+            await _not_called(context, job)
+        raise
     context.tell(done.notices)
     if done.wake_seconds is not None:
         context.wake(done.wake_seconds)
@@ -112,17 +127,31 @@ async def refuse(context: Context, job: Job, call: FailedCall) -> Outcome:
     return done.outcome
 
 
-async def _joined(context: Context, projection: Projection, job: Job, call: Call, event: object) -> Done:
+async def _joined(
+    context: Context, projection: Projection, job: Job, call: Call, event: object, progress: _Progress
+) -> Done:
     tries = Tries(context.io)
     while True:
-        done = await _joined_once(context, projection, job, call, event, tries)
+        done = await _joined_once(context, projection, job, call, event, tries, progress)
         if done is not None:
             return done
         await tries.pause()
 
 
+async def _not_called(context: Context, job: Job) -> None:
+    """Give back an attempt that did not come to its handler's call."""
+    with suppress(Exception):
+        await transact(context, job.give_back, what=job.what, seconds=5.0)
+
+
 async def _joined_once(
-    context: Context, projection: Projection, job: Job, call: Call, event: object, tries: Tries
+    context: Context,
+    projection: Projection,
+    job: Job,
+    call: Call,
+    event: object,
+    tries: Tries,
+    progress: _Progress,
 ) -> Done | None:
     """Try within one transaction; None asks for all of it again after a deadlock, or a connection found dead."""
     transaction = await context.io.begin()
@@ -137,7 +166,7 @@ async def _joined_once(
             raise unavailable(job.what, refused) from refused
         if done is not None:
             return done
-        started = perf_counter()
+        started, progress.has_called = perf_counter(), True
         error = await _call(transaction, call, projection.given(event))
         duration_ms = (perf_counter() - started) * 1000
         state = transaction.state
@@ -222,16 +251,19 @@ async def _write_anew(context: Context, job: Job, write: Callable[[Connection], 
     return await transact(context, look_and_write, what=job.what)
 
 
-async def _apart(context: Context, projection: Projection, job: Job, call: Call, event: object) -> Done:
+async def _apart(
+    context: Context, projection: Projection, job: Job, call: Call, event: object, progress: _Progress
+) -> Done:
     done = await transact(context, job.prepare, what=job.what)
     if done is not None:
         return done
-    started = perf_counter()
-    try:
-        async with job.renewing():
+    started, progress.has_called = perf_counter(), True
+    # Recorded inside: to end the renewing takes a moment, in which a cancellation would forget what the handler did.
+    async with job.renewing():
+        try:
             await context.io.call(call, projection.given(event))
-    except Exception as error:
-        failed = described_call(error, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))
-    context.timings.add(projection.name, (perf_counter() - started) * 1000)
-    return await context.io.shielded(_write_anew(context, job, job.succeeded))
+        except Exception as error:
+            failed = described_call(error, (perf_counter() - started) * 1000)
+            return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))
+        context.timings.add(projection.name, (perf_counter() - started) * 1000)
+        return await context.io.shielded(_write_anew(context, job, job.succeeded))

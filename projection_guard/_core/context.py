@@ -176,15 +176,20 @@ async def transact(
 
 
 async def or_give_back(
-    context: Context, work: Coroutine[object, None, T], give_back: Callable[[Connection], object], *, what: str
+    context: Context,
+    work: Coroutine[object, None, T],
+    give_back: Callable[[Connection], object],
+    *,
+    what: str,
+    but: tuple[type[BaseException], ...] = (Exception,),
 ) -> T:
     """Await work that takes a lease; interrupted, give back what it has taken by then, and let the interruption on.
 
-    Where that cannot be done within 5 s the lease ends by itself.
+    Where that cannot be done within 5 s the lease ends by itself, as it does after what is in `but`.
     """
     try:
         return await work
-    except Exception:
+    except but:
         raise
     except BaseException:
         with suppress(Exception):

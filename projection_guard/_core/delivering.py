@@ -6,6 +6,7 @@ held by a short lease. The claim is the hot path; everything else here happens a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
@@ -26,6 +27,22 @@ from .projection import Projection
 __all__ = ["deliver", "handlers_own_error", "undo_to_savepoint"]
 
 _SAVEPOINT_UNDONE: Final = "ROLLBACK TO SAVEPOINT projection_guard"
+_SLIPPED_IN: Final = "a transaction was lost, and a later event of the stream was applied first"
+
+
+@dataclass(slots=True)
+class _Place:
+    """A delivery's place in its stream: the gate's epoch at its first claim. Broken off, it may lose that."""
+
+    epoch: int | None = None
+    taint: str | None = None
+
+    def take(self, claim: Claim) -> str | None:
+        """Note a claim that was granted; say so if somebody came in between the first one and this one."""
+        if self.epoch is None:
+            self.epoch = claim.epoch
+        self.taint = _SLIPPED_IN if claim.epoch != self.epoch else None
+        return self.taint
 
 
 async def deliver(
@@ -43,9 +60,9 @@ async def deliver(
     ticket = projection.ticket(record)
     if not projection.joins:
         return await deliver_apart(context, projection, ticket, event, born)
-    tries = Tries(context.io)
+    tries, place = Tries(context.io), _Place()
     while True:
-        outcome = await _joined(context, projection, ticket, event, born, tries)
+        outcome = await _joined(context, projection, ticket, event, born, tries, place)
         if outcome is not None:
             return outcome
         if not tries.may_redo():
@@ -57,18 +74,24 @@ async def deliver(
 
 
 async def _joined(
-    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None, tries: Tries
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    event: object,
+    born: str | None,
+    tries: Tries,
+    place: _Place,
 ) -> Outcome | None:
     """Deliver once; None asks for the whole transaction to be done again."""
     transaction = await context.io.begin()
     try:
-        claim = await _claim(context, projection, ticket, transaction)
+        claim = await _claim(context, projection, ticket, transaction, place)
         if claim is None:
             return None
         if claim.duplicate:
             return answer(ticket, OutcomeStatus.DUPLICATE)
         if not claim.granted:
-            return await park_or_answer(context, projection, ticket, event, transaction)
+            return await park_or_answer(context, projection, ticket, event, transaction, lost=place.epoch)
         started = perf_counter()
         error: Exception | None = None
         try:
@@ -88,23 +111,29 @@ async def _joined(
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
         call = failed_call(context, event, error, duration_ms)
-        written = await _keep_here(context, projection, ticket, call, transaction, state, born)
+        written = await _keep_here(context, projection, ticket, call, transaction, state, born, place.taint)
     finally:
         await transaction.close()
     if written is None:
-        return await _keep_anew(context, projection, ticket, call, claim, born)
+        return await _keep_anew(context, projection, ticket, call, claim, born, place.taint)
     return report(context, ticket, written)
 
 
-async def _claim(context: Context, projection: Projection, ticket: Ticket, transaction: Transaction) -> Claim | None:
+async def _claim(
+    context: Context, projection: Projection, ticket: Ticket, transaction: Transaction, place: _Place
+) -> Claim | None:
     """Take the gate; None where the transaction has to be begun again: nothing has been done in it yet."""
     try:
         statements = context.hot.claim(ticket, limit_seconds=projection.timeout_seconds)
-        return read_claim(await transaction.together(statements))
+        claim = read_claim(await transaction.together(statements))
+        taint = place.take(claim) if claim.granted else None
+        if taint is not None:
+            await transaction.run(lambda connection: gates.taint(connection, ticket.projection, ticket.gate, taint))
     except Exception as error:
         if trouble(error) in (Trouble.REDO, Trouble.LOST) and is_store_error(error):
             return None
         raise unavailable(f"{ticket.projection}: event {ticket.event.event_id!r} was not taken", error) from error
+    return claim
 
 
 async def _commit(transaction: Transaction) -> Exception | None:
@@ -135,6 +164,7 @@ async def _keep_here(
     transaction: Transaction,
     state: TransactionState,
     born: str | None,
+    taint: str | None,
 ) -> Written | None:
     """Write the failure in the transaction that still holds the stream; None where that cannot be done any more."""
     if state is TransactionState.LOST:
@@ -143,7 +173,7 @@ async def _keep_here(
     def write(connection: Connection) -> Written:
         undo_to_savepoint(connection)
         failures.undo_claim(connection, ticket)
-        return write_failure(connection, context, projection, ticket, call, born=born)
+        return write_failure(connection, context, projection, ticket, call, taint=taint, born=born)
 
     try:
         written = await transaction.run(write)
@@ -156,7 +186,13 @@ async def _keep_here(
 
 
 async def _keep_anew(
-    context: Context, projection: Projection, ticket: Ticket, call: FailedCall, claim: Claim, born: str | None
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    call: FailedCall,
+    claim: Claim,
+    born: str | None,
+    taint: str | None,
 ) -> Outcome:
     """The transaction is lost, perhaps committed: take the gate again, then look, then write what is true."""
 
@@ -167,8 +203,8 @@ async def _keep_anew(
         if known is not None:
             return known
         slipped_in = claim.epoch is not None and gate.epoch >= claim.epoch
-        taint = "a transaction was lost, and a later event of the stream was applied first" if slipped_in else None
-        return write_failure(connection, context, projection, ticket, call, taint=taint, born=born)
+        reason = _SLIPPED_IN if slipped_in else taint
+        return write_failure(connection, context, projection, ticket, call, taint=reason, born=born)
 
     result = await transact(context, write, what=f"{ticket.projection}: event {ticket.event.event_id!r} failed")
     return result if isinstance(result, Outcome) else report(context, ticket, result)

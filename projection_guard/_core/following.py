@@ -79,6 +79,7 @@ class Follower:
         self._stand = Stand(context=context, projection=projection, course=course or Course())
         self._unsettled: Unsettled | None = None
         self._shared_at = 0.0
+        self._is_lone = False
 
     async def follow(self, *, stops: Callable[[], bool], until: int | None = None) -> Followed:
         """Apply what is in the log, to its end or to `until`; the partitions stay ours for the lease.
@@ -92,9 +93,13 @@ class Follower:
         if not stand.cursors or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
             await self._share()
         await self._settle()
-        while stand.cursors and not stops():
-            if not await self._step(until):
-                break
+        try:
+            while stand.cursors and not stops():
+                if not await self._step(until):
+                    break
+        except SystemExit:
+            self._died_here()
+            raise
         await self._empty_hand()
         return Followed(
             projection=self._projection.name,
@@ -170,6 +175,14 @@ class Follower:
         self._stand.careful_until = max(self._stand.careful_until, row.hand_last)
         if row.hand_is_lone:
             self._stand.died_at[row.partition] = row.hand_last
+
+    def _died_here(self) -> None:
+        """A handler exits the program, and somebody has caught that: an unclean death of one's own."""
+        stand = self._stand
+        if stand.hand is not None:
+            stand.careful_until = max(stand.careful_until, stand.hand[1])
+            if self._is_lone:
+                stand.died_at.update(dict.fromkeys(stand.cursors, stand.hand[1]))
 
     async def _give_what_is_wanted(self, held: Held) -> bool:
         if held.is_wanted:
@@ -318,6 +331,7 @@ class Follower:
             if event.sequence <= stand.careful_until:
                 await self._say_alone(event)
             outcome = await attempt(self._context, self._projection, job, event.event)
+            self._is_lone = False
         if outcome.status is OutcomeStatus.DEFERRED:
             await self._share()
             stand.waits = stand.waits or "another follower has taken over"
@@ -342,4 +356,4 @@ class Follower:
             )
 
         await transact(self._context, write, what=self._stand.what)
-        self._stand.hand = hand
+        self._stand.hand, self._is_lone = hand, True

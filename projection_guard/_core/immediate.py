@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from .._model import Failure, Outcome, OutcomeStatus
 from .._store import failures, reading
+from ..errors import StoreUnavailable
 from .context import Context, new_token, transact
 from .healing import claim, heal
 from .projection import Projection
@@ -19,20 +20,30 @@ async def retry_now(context: Context, projection: Projection, outcome: Outcome, 
     """Retry a delivery's own failure as long as its retries are immediate ones; return what came of it.
 
     They are reserved to `born`, which names the delivery: an event that had failed before keeps the time that it has.
+    Where the store is out of reach meanwhile, the failure is on record, and a worker makes the rest of them.
     """
     for _ in range(projection.retry.immediate):
-        if outcome.status is not OutcomeStatus.FAILED or outcome.failure_id is None:
+        try:
+            next_outcome = await _next(context, projection, outcome, born)
+        except StoreUnavailable:
             break
-        waits = await _seconds_until_due(context, outcome.failure_id, born)
-        if waits is None:
+        if next_outcome is None:
             break
-        await context.io.sleep(waits)
-        token = new_token()
-        claimed = await _claim(context, projection.name, outcome.failure_id, token)
-        if claimed is None:
-            break
-        outcome = await heal(context, projection, claimed, token=token, born=born)
+        outcome = next_outcome
     return outcome
+
+
+async def _next(context: Context, projection: Projection, outcome: Outcome, born: str) -> Outcome | None:
+    """Make the next retry once it is due; None where it is not this delivery's to make."""
+    if outcome.status is not OutcomeStatus.FAILED or outcome.failure_id is None:
+        return None
+    waits = await _seconds_until_due(context, outcome.failure_id, born)
+    if waits is None:
+        return None
+    await context.io.sleep(waits)
+    token = new_token()
+    claimed = await _claim(context, projection.name, outcome.failure_id, token)
+    return None if claimed is None else await heal(context, projection, claimed, token=token, born=born)
 
 
 async def _seconds_until_due(context: Context, failure_id: UUID, born: str) -> float | None:

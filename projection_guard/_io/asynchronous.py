@@ -301,7 +301,10 @@ async def _renew_for_ever(renew: Callable[[], Awaitable[object]], every_seconds:
 
 
 async def _call(call: Call, *arguments: object) -> None:
-    """Await a handler. A `CancelledError` that comes out of it and not from outside is its failure."""
+    """Await a handler. A `CancelledError` that comes out of it and not from outside is its failure.
+
+    One that swallows the cancellation at its timeout, and returns, has overrun all the same: its work may be half done.
+    """
     timer = asyncio.timeout(call.timeout_seconds)
     try:
         async with timer:
@@ -317,6 +320,8 @@ async def _call(call: Call, *arguments: object) -> None:
         if task is not None and not task.cancelling():
             raise cancelled_inside() from error
         raise
+    if timer.expired():
+        raise HandlerTimeout(overran(call))
 
 
 async def _call_each(call: Call, events: Sequence[object], more: tuple[object, ...], ran: Ran, seconds: float) -> None:
@@ -333,6 +338,8 @@ async def _call_each(call: Call, events: Sequence[object], more: tuple[object, .
                 result = handler(event, *more)
                 if inspect.isawaitable(result):
                     await result
+                if timer.expired():  # it swallowed the cancellation, and returned
+                    raise HandlerTimeout(overran(call))
                 ran.done += 1
     except TimeoutError as error:
         if timer.expired():

@@ -26,6 +26,7 @@ log = logging.getLogger("projection_guard")
 _LONGEST_BUSY_SECONDS: Final = 60.0
 _LONGEST_CANCEL_SECONDS: Final = 5.0
 _DISTURBING: Final = ("schema_translate_map", "stream_results", "yield_per")
+_PLACES: Final = ("host", "port", "dbname")
 RELEASE: Final = (Bound("RELEASE SAVEPOINT projection_guard"),)
 COMMIT: Final = (Bound("COMMIT"),)
 
@@ -332,5 +333,7 @@ def close(connection: Connection) -> None:
 
 def unreachable(engine: Engine) -> str:
     """Say which database is out of reach, without its password."""
-    where = engine.url.render_as_string(hide_password=True)
+    url = engine.url  # of its query only what names a place is told: a password may stand there too
+    told = url.set(query={name: url.query[name] for name in _PLACES if name in url.query})
+    where = told.render_as_string(hide_password=True)
     return f"The guard's database {where} cannot be reached or is busy; deliver the event again once it is back"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..errors import HandlerCancelled, HandlerTimeout, RegistrationError
+from . import forking
 from .protocol import Call, Ran
 
 __all__ = [
@@ -43,6 +44,7 @@ class OwnThread:
         self._run_it = run or (lambda: call.handler(*arguments))
         self._tell_end: Callable[[], None] = lambda: None
         self._context = contextvars.copy_context()
+        self._waits_for_it = threading.get_ident()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="projection_guard-handler", daemon=True)
 
@@ -52,6 +54,7 @@ class OwnThread:
         self._thread.start()
 
     def _run(self) -> None:
+        forking.act_for(self._waits_for_it)
         try:
             _refuse_coroutine(self._context.run(self._run_it))
         except BaseException as error:

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from typing import Final
 
-__all__ = ["enter", "leave"]
+__all__ = ["act_for", "enter", "leave"]
 
 log = logging.getLogger("projection_guard")
 _LONGEST_WAIT_SECONDS: Final = 10.0
@@ -70,11 +70,19 @@ class _Latch:
         self._forks = False
 
     def _others(self) -> bool:
-        return any(thread != threading.get_ident() for thread in self._inside)
+        mine = {threading.get_ident(), getattr(_acts, "acts_for", None)}
+        return any(thread not in mine for thread in self._inside)
 
 
+_acts: Final = threading.local()
 _latch: Final = _Latch()
 enter, leave = _latch.enter, _latch.leave
+
+
+def act_for(thread: int) -> None:
+    """Say that this thread runs a handler for another one, which waits for it: a fork here need not wait for that."""
+    _acts.acts_for = thread
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

@@ -155,14 +155,14 @@ _SETTLE_POSTGRESQL = """
 WITH limits AS MATERIALIZED (SELECT set_config('lock_timeout', :lock_ms, true)),
 gate AS (
     UPDATE {p}projection_streams SET epoch = epoch + 1, touched_at = {now}, lease_owner = NULL, lease_expires_at = NULL
-    FROM limits WHERE projection_name = :projection AND stream_id = :gate AND lease_owner = :token
-    RETURNING blocked),
+    FROM limits WHERE projection_name = :projection AND stream_id = :gate AND lease_owner = :token AND NOT blocked
+    RETURNING true AS free),
 applied AS (
     INSERT INTO {p}projection_applied_events
         (projection_name, event_id, stream_id, event_type, event_sequence, applied_at)
     SELECT :projection, :event_id, :gate, :event_type, CAST(:sequence AS bigint), {now} FROM gate
     ON CONFLICT (projection_name, event_id) DO NOTHING)
-SELECT blocked FROM gate
+SELECT free FROM gate
 """
 
 _SETTLE_SQLITE = (
@@ -170,13 +170,13 @@ _SETTLE_SQLITE = (
 INSERT INTO projection_applied_events
     (projection_name, event_id, stream_id, event_type, event_sequence, applied_at)
 SELECT :projection, :event_id, :gate, :event_type, :sequence, {now} FROM projection_streams
-WHERE projection_name = :projection AND stream_id = :gate AND lease_owner = :token
+WHERE projection_name = :projection AND stream_id = :gate AND lease_owner = :token AND NOT blocked
 ON CONFLICT (projection_name, event_id) DO NOTHING
 """,
     """
 UPDATE projection_streams SET epoch = epoch + 1, touched_at = {now}, lease_owner = NULL, lease_expires_at = NULL
-WHERE projection_name = :projection AND stream_id = :gate AND lease_owner = :token
-RETURNING blocked
+WHERE projection_name = :projection AND stream_id = :gate AND lease_owner = :token AND NOT blocked
+RETURNING true
 """,
 )
 
@@ -220,7 +220,10 @@ class HotStatements:
         return [statement.bind(parameters) for statement in self._lease]
 
     def settle(self, ticket: Ticket, *, token: str, limit_seconds: float) -> list[Bound]:
-        """Record an apart call that went well, free its stream; returns `blocked`, or no row if the lease is lost."""
+        """Record an apart call that went well, free its stream; no row if the lease is lost, or something is parked.
+
+        The event itself may be parked there, delivered again during its call: a later statement has to look.
+        """
         parameters = _ticket_parameters(ticket) | _limits(limit_seconds) | {"token": token}
         return [statement.bind(parameters) for statement in self._settle]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.bed import Bed, GuardOnBed, happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, happened, noted
 from tests.faults.scenes import Scene, guard_with, places
+from tests.flow.acting import states_of
 
 
 class CancelledAt:
@@ -142,3 +144,38 @@ def test_a_reset_that_is_cancelled_leaves_no_projection_in_it(async_bed: Bed, wh
             assert place > 2
             return
     pytest.fail("the reset was not survived")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_retry", [False, True])
+def test_cancelled_while_the_renewing_ends_what_the_handler_came_to_is_recorded(
+    async_bed: Bed, fails: bool, is_retry: bool
+) -> None:
+    """A call that took so long that its lease was renewed is over: it is not made again for that."""
+    bed, guard, calls = async_bed, async_bed.guard(lease=timedelta(seconds=1)), list[str]()
+    deliveries: list[asyncio.Task[Any]] = []
+
+    async def handler(event: Happened) -> None:
+        calls.append(event.event_id)
+        if is_retry and len(calls) == 1:
+            raise ValueError("planned")
+        await asyncio.sleep(0.5)  # renewed after a third of a second
+        asyncio.get_running_loop().call_soon(deliveries[0].cancel)
+        if fails:
+            raise ValueError("planned")
+
+    guard.real.projection("P", handles=[Happened])(handler)
+    if is_retry:
+        guard.publish(happened("A", 1))
+
+    async def act() -> None:
+        guard_acts = guard.real.worker().run_once() if is_retry else guard.publisher.publish(happened("A", 1))
+        deliveries.append(asyncio.ensure_future(guard_acts))
+        with pytest.raises(asyncio.CancelledError):
+            await deliveries[0]
+
+    bed.run(act())
+    assert states_of(bed, "P") == {"A#1": "failed" if fails else "applied"}
+    assert [row.retry_count for row in bed.rows("SELECT retry_count FROM projection_failures")] == (
+        [1] if is_retry else [0] * fails
+    )

@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import stop_never, wait_fixed
 
-from projection_guard import RetryPolicy
+from projection_guard import ProjectionGuard, RetryPolicy
 from tests.bed import Bed, GuardOnBed, Happened, happened, noted
 from tests.flow.acting import active_equals_open_rows, states_of, statuses
 
@@ -147,3 +148,26 @@ def test_a_failure_that_a_child_saw_is_retried_by_the_child(bed: Bed) -> None:
 def async_url(url: str) -> str:
     """Return the URL with an async driver."""
     return url.replace("sqlite:", "sqlite+aiosqlite:")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_handler_on_a_thread_of_its_own_may_fork(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The transaction that is open then is its own: the fork does not wait for that."""
+    guard = ProjectionGuard(sqlite_url, worker="external", retry=RetryPolicy(wait=wait_fixed(0)))
+    calls: list[int] = []
+
+    @guard.projection("P")
+    def forks(event: object, connection: object) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("planned")
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    guard.apply("P", {"event_id": "1", "event_type": "t", "stream_id": "s"})
+    guard.worker().run_once()
+    assert not guard.failures("P").items
+    assert "did not wait any longer" not in caplog.text
+    guard.close()

@@ -373,6 +373,7 @@ SECRET = "sEcr3t"
     [
         f"postgresql+psycopg://user:{SECRET}@127.0.0.1:1/db",
         f"postgresql://user:{SECRET}@127.0.0.1:1/db",
+        f"postgresql://user@127.0.0.1:1/db?password={SECRET}&sslpassword={SECRET}",
         f"oracle://user:{SECRET}@host/db",
         f"postgresql+pg8000://user:{SECRET}@host/db",
         f"postgresql://user:{SECRET}@host:port/db",

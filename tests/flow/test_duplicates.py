@@ -223,3 +223,19 @@ def test_pruning_leaves_streams_alone_that_wait_or_are_tainted(bed: Bed) -> None
         ("B", False, True),
     ]
     assert guard.publish(happened("A", 4))[0].status == "parked"
+
+
+def test_an_event_that_was_delivered_again_during_its_own_call_is_in_one_state(bed: Bed) -> None:
+    """The one behind itself was parked; applied, it is parked no more, also where nobody drains."""
+    guard, valve = bed.guard(), Valve(bed)
+    guard.real.projection("P", handles=[Happened])(valve.apart(lambda event: None))
+    first = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
+    bed.wait_until(lambda: valve.reached == 1)
+    assert [statuses(guard.publish(happened("A", n))) for n in (1, 2)] == [["parked"], ["parked"]]
+    valve.open()
+    bed.wait_until(lambda: first.is_done)
+    assert statuses(first.answer()) == ["applied"]
+    assert states_of(bed, "P") == {"A#1": "applied", "A#2": "parked"}
+    guard.work()
+    assert states_of(bed, "P") == {"A#1": "applied", "A#2": "applied"}
+    assert guard.streams("P", state="tainted").items == ()

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.event import listen
+from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import stop_after_attempt, wait_fixed
 
-from projection_guard import Breaker, CodecError, FailureBusy, JsonCodec, RetryPolicy
+from projection_guard import Breaker, CodecError, FailureBusy, JsonCodec, ProjectionGuard, RetryPolicy
 from tests.bed import Bed, Happened, happened, noted
 from tests.flow.acting import Planned, Valve, active_equals_open_rows, going, one_failure, states_of, statuses
+
+DEADLOCK = text("DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$")
 
 
 def state_row(bed: Bed) -> Any:
@@ -339,3 +343,55 @@ def test_what_was_parked_during_a_reset_that_failed_is_the_past_of_the_next(bed:
     assert states_of(bed, "P") == {"A#1": "applied", "A#2": "parked"}
     guard.reset("P", actor="alice")
     assert (states_of(bed, "P"), state_row(bed).state) == ({}, "active")
+
+
+@pytest.mark.parametrize("other", ["applied", "failed"])
+@pytest.mark.parametrize("then", ["applied", "failed"])
+def test_a_delivery_that_lost_its_place_to_a_later_event_taints(postgres_bed: Bed, other: str, then: str) -> None:
+    """A deadlock rolls A#1 back, and A#2, which waits for the stream, comes first: nobody's failure, but no secret."""
+    bed, calls, others = postgres_bed, list[str](), list[Any]()
+
+    def body(event: Happened, connection: Connection) -> None:
+        calls.append(event.event_id)
+        noted("P")(event, connection)
+        if calls == ["A#1"]:
+            connection.execute(DEADLOCK)
+        if (other if event.n == 2 else then) == "failed":
+            raise ValueError("planned")
+
+    somebody = ProjectionGuard(bed.url, worker="external")
+    somebody.projection("P", handles=[Happened])(body)
+    engine: Any = (create_async_engine if bed.is_async else create_engine)(bed.url)
+
+    def come_in_between(*_: object) -> None:
+        if calls == ["A#1"]:  # rolled back, and not yet begun again
+            others.extend(somebody.publisher().publish(happened("A", 2)))
+
+    listen(engine.sync_engine if bed.is_async else engine, "checkin", come_in_between)
+    bed.url = engine
+    guard = bed.guard()
+    bed.joined(guard, "P", body)
+    outcomes = guard.publish(happened("A", 1))
+    assert statuses(others) == [other]
+    assert statuses(outcomes) == ["parked" if other == "failed" else then]
+    assert [stream.stream_id for stream in guard.streams("P", state="tainted").items] == ["A"]
+    somebody.close()
+    bed.run(guard.real.close())
+    bed.run(engine.dispose())
+
+
+def test_a_delivery_that_was_broken_off_and_kept_its_place_does_not_taint(postgres_bed: Bed) -> None:
+    """Nobody came in between."""
+    bed, guard, calls = postgres_bed, postgres_bed.guard(), list[str]()
+
+    def body(event: Happened, connection: Connection) -> None:
+        calls.append(event.event_id)
+        if len(calls) == 2:
+            connection.execute(DEADLOCK)
+        noted("P")(event, connection)
+
+    bed.joined(guard, "P", body)
+    assert [statuses(guard.publish(happened("A", n))) for n in (1, 2, 3)] == [["applied"]] * 3
+    assert calls == ["A#1", "A#2", "A#2", "A#3"]
+    assert bed.effects("P") == [("A", 1), ("A", 2), ("A", 3)]
+    assert guard.streams("P", state="tainted").items == ()

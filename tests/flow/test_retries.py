@@ -6,7 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.event import listen
+from sqlalchemy.exc import TimeoutError as QueuePoolTimeout
+from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
@@ -19,7 +22,16 @@ from tenacity import (
     wait_random,
 )
 
-from projection_guard import Breaker, ConfigurationError, Failure, PermanentFailure, RetryAfter, RetryPolicy
+from projection_guard import (
+    Breaker,
+    ConfigurationError,
+    Failure,
+    JsonCodec,
+    PermanentFailure,
+    RetryAfter,
+    RetryPolicy,
+    StoreUnavailable,
+)
 from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, happened, noted
 from tests.flow.acting import (
     Planned,
@@ -413,3 +425,95 @@ def _is_second_planned(bed: Bed) -> bool:
     """Return whether the first retry has failed, and is on record."""
     sql = "SELECT count(*) FROM projection_attempts WHERE number = 2"
     return bool(bed.value(sql))
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+@pytest.mark.parametrize("was", ["failed", "parked"])
+def test_a_handler_that_exits_the_program_does_not_do_so_for_ever(bed: Bed, kind: str, was: str) -> None:
+    """`sys.exit()` in a worker counts as a death of its process does: the event ends up with a person."""
+    errors = [ValueError("planned"), *[SystemExit(1)] * 12][was == "parked" :]
+    guard, planned = bed.guard(), Planned("P", "A#1", error=iter(errors).__next__)
+    planned.register(bed, guard, kind)
+    if was == "parked":
+        guard.pause("P", actor="alice")
+    assert statuses(guard.publish(happened("A", 1))) == [was]
+    guard.resume("P", actor="alice")
+    exits = 0
+    for _ in range(12):
+        try:
+            guard.work()
+        except SystemExit:
+            exits += 1
+        make_due(bed)
+        bed.change("UPDATE projection_streams SET lease_expires_at = NULL")
+    assert exits == (5 if was == "failed" else 6)
+    assert one_failure(guard).error_type.endswith("HandlerDied")
+    assert one_failure(guard).next_retry_at is None
+
+
+class RefusesAfterDecoding(JsonCodec):
+    """Lets the next look for a connection fail once an event has been rebuilt: just before its handler is called."""
+
+    refuses = is_generous = False
+
+    def decode(self, data: Any) -> object:
+        """Rebuild it."""
+        self.refuses = not self.is_generous
+        return super().decode(data)
+
+    def check_out(self, *_: object) -> None:
+        """Refuse, once."""
+        was, self.refuses = self.refuses, False
+        if was:
+            raise QueuePoolTimeout("no connection is free")
+
+
+def refusing(bed: Bed) -> tuple[RefusesAfterDecoding, Any]:
+    """Give the bed's guards such a codec and an engine whose connections it refuses; close the engine afterwards."""
+    codec = RefusesAfterDecoding()
+    url = bed.url.replace("sqlite:", "sqlite+aiosqlite:") if bed.is_async else bed.url
+    engine: Any = (create_async_engine if bed.is_async else create_engine)(url)
+    listen(engine.sync_engine if bed.is_async else engine, "checkout", codec.check_out)
+    bed.url = engine
+    return codec, engine
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+@pytest.mark.parametrize("was", ["failed", "parked"])
+def test_an_attempt_for_which_no_connection_was_free_does_not_count(bed: Bed, kind: str, was: str) -> None:
+    """Its handler was not called: it is due as before."""
+    codec, engine = refusing(bed)
+    guard, planned = bed.guard(codec=codec), Planned("P", "A#1")
+    planned.register(bed, guard, kind)
+    if was == "parked":
+        guard.pause("P", actor="alice")
+    guard.publish(happened("A", 1))
+    guard.resume("P", actor="alice")
+    for _ in range(8):
+        with pytest.raises(StoreUnavailable):
+            guard.work()
+    assert planned.calls == ["A#1"] * (was == "failed")
+    assert bed.rows("SELECT 1 FROM projection_failures WHERE retry_count > 0 OR lease_owner IS NOT NULL") == []
+    assert bed.rows("SELECT 1 FROM projection_parked_events WHERE attempts > 0") == []
+    codec.is_generous = True
+    planned.heal()
+    guard.work()
+    assert states_of(bed, "P") == {"A#1": "applied"}
+    bed.run(guard.real.close())
+    bed.run(engine.dispose())
+
+
+def test_a_delivery_whose_retry_finds_no_connection_says_that_it_failed(bed: Bed) -> None:
+    """Its failure is on record: it did reach the projection, and need not be delivered again."""
+    codec, engine = refusing(bed)
+    guard, planned = bed.guard(codec=codec), Planned("P", "A#1")
+    planned.register(bed, guard, "joined", retry=RetryPolicy(wait=wait_fixed(0), blocking=True))
+    assert statuses(guard.publish(happened("A", 1))) == ["failed"]
+    assert planned.calls == ["A#1"]
+    codec.is_generous = True
+    planned.heal()
+    make_due(bed)
+    guard.work()
+    assert states_of(bed, "P") == {"A#1": "applied"}
+    bed.run(guard.real.close())
+    bed.run(engine.dispose())

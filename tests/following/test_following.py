@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from tenacity import wait_fixed
 
 from projection_guard import RetryPolicy
+from projection_guard._io.protocol import drive
 from tests.bed import Bed, Happened
 from tests.flow.acting import Planned, make_due, one_failure, states_of, statuses
 from tests.following.logs import FollowedLog
@@ -280,3 +281,38 @@ def test_an_apart_call_is_not_made_again_because_of_bookkeeping(bed: Bed, log: F
         guard.catch_up("P")
     bed.change("ALTER TABLE gone RENAME TO projection_checkpoints")
     assert (calls, log.cursors()) == (["A#1", "A#2"], [0])
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_an_event_whose_handler_exits_the_program_becomes_a_failure(bed: Bed, log: FollowedLog, kind: str) -> None:
+    """Where somebody catches that, as threads do: it is taken by itself, and then it is not called any more."""
+    guard, calls, broken = log.guard(retry=LATER), list[str](), [True]
+
+    def exits(event: Happened) -> None:
+        calls.append(event.event_id)
+        if broken[0] and event.event_id == "A#2":
+            raise SystemExit
+
+    if kind == "joined":
+        bed.joined(guard, "P", lambda event, connection: exits(event))
+    else:
+        bed.apart(guard, "P", exits)
+    log.append("A", "A", "A", "B")
+    (follower,) = bed.run(guard.real._service.followers()).values()
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            bed.run(drive_or_await(bed, follower))
+    bed.run(drive_or_await(bed, follower))
+    assert states_of(bed, "P") == {"A#2": "failed", "A#3": "parked"}
+    assert one_failure(guard).error_type == "projection_guard.errors.HandlerDied"
+    assert calls[-1] == "B#1"
+    broken[0] = False
+    guard.resolve(one_failure(guard).id, "retry", actor="alice")
+    guard.work()
+    assert calls[-2:] == ["A#2", "A#3"]
+
+
+def drive_or_await(bed: Bed, follower: Any) -> Any:
+    """Let a follower follow, as a worker's lane does."""
+    turn = follower.follow(stops=lambda: False)
+    return turn if bed.is_async else drive(turn)

@@ -78,6 +78,22 @@ def seen(batch: Batch) -> tuple[list[int], int, bool]:
     return [recorded.sequence for recorded in batch.events], batch.position, batch.is_held
 
 
+def test_a_reader_that_has_been_further_returns_nothing_beyond_what_is_asked_for(
+    log: Log, source: SqlEventSource
+) -> None:
+    """It knows already that the holes up to there are final; a range of a replay ends where it ends."""
+    for _ in range(2):
+        log.append()
+        with log.engine.connect() as connection, connection.begin() as unused:
+            log.append(connection)
+            unused.rollback()
+    log.append()
+    assert seen(source.read(0, 10)) == ([1, 3, 5], 5, False)
+    batch = source.read(0, 10, until=3)
+    assert seen(batch) == ([1, 3], 3, False)
+    assert [(hole.first, hole.last) for hole in batch.skipped] == [(2, 2)]
+
+
 @pytest.mark.parametrize("ends", ["commits", "rolls back"])
 @pytest.mark.parametrize("restarts", [False, True], ids=["same reader", "another reader"])
 def test_a_hole_is_waited_for_as_long_as_it_may_be_filled(
