@@ -20,11 +20,11 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"
 
 
 class Victim:
-    """A process that runs `tests.faults.victim`; killed at the end, if it still lives."""
+    """A process that runs `tests.faults.victim`, or another program; killed at the end, if it still lives."""
 
-    def __init__(self, **order: Any) -> None:
+    def __init__(self, program: str = "tests.faults.victim", /, **order: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.faults.victim", json.dumps(order)],
+            [sys.executable, "-W", "error", "-m", program, json.dumps(order)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -49,6 +49,12 @@ class Victim:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+
+    def let_end(self) -> list[str]:
+        """Close its stdin, wait for its end, and return everything it still has said."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.lines()
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -24,8 +24,12 @@ _INSERT = "INSERT INTO log (event_id, event_type, stream_id, n) VALUES (:event_i
 class FollowedLog:
     """A table of events, and what was appended to it."""
 
-    def __init__(self, bed: Bed) -> None:
+    def __init__(self, bed: Bed, *, is_there: bool = False) -> None:
         self.bed = bed
+        self.lengths: Counter[str] = Counter()
+        self.appended: list[Happened] = []
+        if is_there:
+            return
         identity = (
             "INTEGER PRIMARY KEY AUTOINCREMENT" if bed.database == "sqlite" else "bigint GENERATED ALWAYS AS IDENTITY"
         )
@@ -34,8 +38,6 @@ class FollowedLog:
             f"CREATE TABLE log (sequence {identity}, event_id varchar(255) UNIQUE, event_type varchar(255), "
             f"stream_id varchar(255), n integer{key})"
         )
-        self.lengths: Counter[str] = Counter()
-        self.appended: list[Happened] = []
 
     def append(self, *streams: str) -> list[Happened]:
         """Append the next event of each of these streams, one after the other, and return them."""

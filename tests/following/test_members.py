@@ -1,0 +1,252 @@
+"""Several processes follow one log: they share its partitions, die, stand still, hand over; every effect is there."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from sqlalchemy import text
+
+from tests.bed import Bed
+from tests.faults.processes import Victim
+from tests.flow.acting import states_of
+from tests.following.logs import FollowedLog
+
+PROGRAM = "tests.following.member"
+ENDS = (
+    "SELECT lease_owner, max(lease_expires_at) AS ends FROM projection_partitions "
+    "WHERE lease_owner IS NOT NULL GROUP BY lease_owner"
+)
+HANDLERS = pytest.mark.parametrize("handler", ["joined", "apart"])
+
+
+@contextmanager
+def member(bed: Bed, **order: Any) -> Generator[Victim]:
+    """Start a process that follows."""
+    with Victim(PROGRAM, url=bed.url, kind=bed.kind, **order) as process:
+        assert order.get("forks") or process.line() == "begun"
+        yield process
+
+
+def prepared(bed: Bed, partitions: int = 1) -> FollowedLog:
+    """Make a log, and a projection that follows it."""
+    log = FollowedLog(bed)
+    guard = log.guard()
+    bed.joined(guard, "P", lambda event, connection: None, partitions=partitions)
+    guard.health()
+    return log
+
+
+def owners(bed: Bed) -> dict[int, str | None]:
+    """Return who follows in each partition, by leases that live."""
+    rows = bed.rows(
+        "SELECT partition, lease_owner FROM projection_partitions WHERE projection_name = 'P' ORDER BY partition"
+    )
+    return {row.partition: row.lease_owner for row in rows}
+
+
+def has_come_to(bed: Bed, sequence: int) -> Callable[[], bool]:
+    """Return a condition: all cursors have come that far, and nothing is open any more."""
+
+    def holds() -> bool:
+        low = bed.value("SELECT min(cursor) FROM projection_partitions WHERE projection_name = 'P' AND partition >= 0")
+        return bool(low >= sequence) and not any(
+            state in ("failed", "parked") for state in states_of(bed, "P").values()
+        )
+
+    return holds
+
+
+def assert_exact(bed: Bed, log: FollowedLog) -> None:
+    """Every event of the log has its effect once, in its stream's order (P1, P2, P3)."""
+    for stream, length in log.lengths.items():
+        assert bed.effects("P", stream) == log.of_stream(stream)
+        assert bed.count(stream) == length
+
+
+def test_an_event_of_a_process_that_was_killed_before_it_published_is_applied(bed: Bed) -> None:
+    """Nobody publishes here at all."""
+    log = prepared(bed)
+    with member(bed) as follower:
+        log.append("A", "B", "A")
+        bed.wait_until(has_come_to(bed, 3))
+        assert follower.let_end() == ["stopped"]
+    assert_exact(bed, log)
+    assert owners(bed) == {0: None}
+
+
+@HANDLERS
+def test_an_event_that_kills_its_process_becomes_a_failure(bed: Bed, tmp_path: Path, handler: str) -> None:
+    """The stretch dies, then the event by itself; the third process keeps it, and the rest goes on."""
+    log = prepared(bed)
+    log.append("A", "B", "A", "C", "B")
+    notes = tmp_path / "notes"
+    order = {"handler": handler, "notes": str(notes), "ends_at": "A#2", "how": "exit", "lease": 1}
+    with ExitStack() as stack:
+        dying = [stack.enter_context(Victim(PROGRAM, url=bed.url, kind=bed.kind, **order)) for _ in range(1)]
+        while True:
+            assert dying[-1].process.wait(60) is not None
+            if states_of(bed, "P").get("A#2") == "failed":
+                break
+            assert len(dying) < 5
+            dying.append(stack.enter_context(Victim(PROGRAM, url=bed.url, kind=bed.kind, **order)))
+    error = bed.value("SELECT error_type FROM projection_failures WHERE event_id = 'A#2'")
+    assert error == "projection_guard.errors.HandlerDied"
+    with member(bed, handler=handler, notes=str(notes)) as healthy:
+        bed.wait_until(has_come_to(bed, 5), within=40)
+        healthy.let_end()
+    if handler == "joined":
+        assert_exact(bed, log)
+    else:
+        lines = notes.read_text().split()
+        for stream in "ABC":
+            seen = list(dict.fromkeys(line for line in lines if line.startswith(stream)))
+            assert seen == [f"{stream}#{n}" for n in range(1, log.lengths[stream] + 1)]
+
+
+def test_a_follower_that_stood_still_past_its_lease_cannot_write(postgres_bed: Bed) -> None:
+    """SIGSTOP in the middle of a handler: another one takes over, and what the first one did is gone."""
+    bed = postgres_bed
+    log = prepared(bed)
+    log.append("A", "A", "B")
+    with member(bed, ends_at="A#2", how="hang", timeout=1.0) as stopped:
+        assert stopped.line() == "reached"
+        stopped.process.send_signal(signal.SIGSTOP)
+        with member(bed) as healthy:
+            bed.wait_until(has_come_to(bed, 3), within=40)
+            log.append("A")
+            bed.wait_until(has_come_to(bed, 4), within=40)
+            stopped.process.send_signal(signal.SIGCONT)
+            stopped.go_on()
+            log.append("B")
+            bed.wait_until(has_come_to(bed, 5), within=40)
+            healthy.let_end()
+    assert_exact(bed, log)
+
+
+def test_members_share_evenly_and_hand_over_at_once(postgres_bed: Bed) -> None:
+    """Two have half each, a third gets its part; who stops cleanly leaves nothing that has to run out."""
+    bed = postgres_bed
+    prepared(bed, partitions=16)
+
+    def shares() -> list[int]:
+        held = [owner for owner in owners(bed).values() if owner is not None]
+        return sorted(held.count(owner) for owner in set(held))
+
+    options = {"partitions": 16, "lease": 60}
+    with member(bed, **options) as first, member(bed, **options) as second:
+        bed.wait_until(lambda: shares() == [8, 8])
+        with member(bed, **options) as third:
+            bed.wait_until(lambda: shares() == [5, 5, 6])
+            third.let_end()
+        bed.wait_until(lambda: shares() == [8, 8])
+        second.let_end()
+        bed.wait_until(lambda: shares() == [16])
+        first.let_end()
+    assert set(owners(bed).values()) == {None}
+
+
+class Appenders:
+    """Threads that append to a log until they are told to stop; some of what they do is rolled back."""
+
+    def __init__(self, bed: Bed, number: int) -> None:
+        self._bed = bed
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._append, args=(chr(65 + index),)) for index in range(number)]
+        self.committed: dict[str, int] = {}
+
+    def _append(self, name: str) -> None:
+        statement = text(
+            "INSERT INTO log (event_id, event_type, stream_id, n) VALUES (:event_id, 'Happened', :stream, :n)"
+        )
+        for number in itertools.count():
+            stream, n = f"{name}{number % 4}", number // 4 + 1
+            with self._bed.engine.connect() as connection:
+                if number % 7 == 3:  # a number of the sequence that is never used
+                    connection.execute(statement, {"event_id": f"{stream}#{n}x", "stream": stream, "n": -n})
+                    connection.rollback()
+                connection.execute(statement, {"event_id": f"{stream}#{n}", "stream": stream, "n": n})
+                connection.commit()
+            self.committed[stream] = n
+            if self._stop.wait(0.01):
+                return
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partitions", [1, 16])
+def test_members_that_are_killed_again_and_again_lose_nothing(postgres_bed: Bed, partitions: int) -> None:
+    """Appended by three at once, followed by three of whom the oldest is killed again and again; the end is exact."""
+    bed = postgres_bed
+    log = prepared(bed, partitions=partitions)
+    options = {"partitions": partitions, "lease": 1}
+    with ExitStack() as stack:
+        members = [stack.enter_context(member(bed, **options)) for _ in range(2)]
+        with Appenders(bed, 3) as appenders:
+            for _ in range(4):
+                members.pop(0).kill()
+                members.append(stack.enter_context(member(bed, **options)))
+        log.lengths.update(appenders.committed)
+        last = bed.value("SELECT max(sequence) FROM log")
+        bed.wait_until(has_come_to(bed, last), within=60)
+        for survivor in members:
+            survivor.let_end()
+    assert sum(log.lengths.values()) > 100
+    assert_exact(bed, log)
+
+
+def test_the_partitions_of_one_who_was_killed_have_an_owner_within_a_lease(postgres_bed: Bed) -> None:
+    """Counted by the database's clock from the moment at which his lease ended."""
+    bed, lease = postgres_bed, 5
+    prepared(bed, partitions=16)
+    options = {"partitions": 16, "lease": lease}
+    with member(bed, **options) as first, member(bed, **options) as second:
+        bed.wait_until(lambda: len(set(owners(bed).values())) == 2 and None not in owners(bed).values())
+        first.kill()
+        ends = {row.lease_owner: row.ends for row in bed.rows(ENDS)}
+        bed.wait_until(lambda: len(set(owners(bed).values())) == 1)
+        gone = next(owner for owner in ends if owner not in owners(bed).values())
+        waited = bed.value("SELECT extract(epoch FROM clock_timestamp() - :ended)", ended=ends[gone])
+        second.let_end()
+    assert waited < lease
+
+
+@pytest.mark.parametrize("phase", ["range", "rebuild"])
+def test_a_replay_that_is_killed_goes_on_where_it_stopped(postgres_bed: Bed, phase: str) -> None:
+    """SIGKILL in the middle; whoever takes it up does the rest of it, and no event twice."""
+    bed = postgres_bed
+    log = FollowedLog(bed)
+    guard = log.guard()
+    bed.joined(guard, "P", lambda event, connection: None)
+    log.append_many(600, streams=6)
+    guard.catch_up("P")
+    order = {"from_sequence": 1} if phase == "range" else {}
+    if phase == "rebuild":
+        bed.change("UPDATE projection_partitions SET cursor = 0")
+    with member(bed, replays=order, pause=0.005) as runs:
+        bed.wait_until(lambda: guard.replays().items and guard.replays().items[0].events_replayed > 200, within=60)
+        runs.kill()
+    seen = guard.replays().items[0]
+    assert 200 < seen.events_replayed < 600
+    assert len(bed.effects("P")) == seen.events_replayed
+    with member(bed) as healthy:
+        bed.wait_until(lambda: guard.replay_of(seen.id).is_finished, within=60)
+        healthy.let_end()
+    ended = guard.replay_of(seen.id)
+    assert (ended.status, ended.events_replayed, ended.events_failed) == ("completed", 600, 0)
+    assert_exact(bed, log)
