@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
@@ -401,6 +402,12 @@ class Service:
     async def run_replay(self, name: str, job: UUID, *, stops: Callable[[], bool]) -> Replay:
         """Run a replay that nobody runs."""
         return await replaying.run(self.context, self.named(name), self.log, job, token=new_token(), stops=stops)
+
+    def listening(self, heard: Callable[[], object]) -> AbstractAsyncContextManager[None]:
+        """Say when another process has something in the log for one of these projections, while the block runs."""
+        if self._log is None:
+            return nullcontext()
+        return self.context.io.listening(lambda name: heard() if name in self.projections else None)
 
     async def followers(self) -> dict[str, Follower]:
         """Make a follower for each projection that is followed here."""

@@ -52,6 +52,10 @@ class _Shift:
         self._judge_at = 0.0
 
     async def run(self) -> None:
+        async with self._service.listening(lambda: self._hands.ring_in(0.0)):
+            await self._run()
+
+    async def _run(self) -> None:
         while not self._hands.is_stopping:
             try:
                 await self._look()

@@ -5,24 +5,27 @@ And how long to wait for it: `catch_up` to the log's end, `wait_for` up to one e
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import Final
 
 from sqlalchemy import Connection
 
+from .._io.listening import CHANNEL
 from .._model import EventRecord, Outcome, OutcomeStatus
 from .._store import audits, counters, gates, partitions, states
 from .._store.states import StateRow
-from ..errors import ConfigurationError, InvalidArgument, WaitTimeout
+from ..errors import ConfigurationError, InvalidArgument, StoreUnavailable, WaitTimeout
 from .admin import pass_barrier
 from .answering import answer, known_answer
-from .context import Context, new_token, transact
+from .context import Context, is_store_error, new_token, transact
 from .following import Followed, Follower
 from .log import EventLog
 from .projection import Projection
 
 __all__ = ["begin_following", "catch_up", "defer", "follow_from", "wait_for"]
 
+log_lines = logging.getLogger("projection_guard")
 _LONGEST_POLL_SECONDS: Final = 0.05
 
 
@@ -155,6 +158,7 @@ async def defer(
     """
     ticket = projection.lone_ticket(record)
     context.wake(0.0)
+    await _notify(context, projection)
     if wait_seconds is None:
         return answer(ticket, OutcomeStatus.DEFERRED)
     sequence, partition = record.sequence, projection.partition(record)
@@ -170,6 +174,22 @@ async def defer(
         return known or answer(ticket, OutcomeStatus.APPLIED, attempts=1)
 
     return await transact(context, look, what=f"{projection.name}: event {record.event_id!r}")
+
+
+async def _notify(context: Context, projection: Projection) -> None:
+    """Wake followers in other processes. Not more often than every 20 ms: each NOTIFY takes a lock of the whole server.
+
+    One that is not sent, or does not come through, is made up for by their polling.
+    """
+    statements = context.follow.notify(CHANNEL, projection.name)
+    if not statements or not context.notified.may_again(projection.name):
+        return
+    try:
+        await context.io.once(statements)
+    except Exception as error:
+        if not is_store_error(error) and not isinstance(error, StoreUnavailable):
+            raise
+        log_lines.debug("%s: others were not notified (%s)", projection.name, type(error).__name__)
 
 
 async def _lowest(context: Context, projection: Projection, partition: int | None = None) -> int:

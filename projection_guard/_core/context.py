@@ -39,6 +39,7 @@ T = TypeVar("T")
 _MOST_TRIES: Final = 25
 _LONGEST_TRIES_SECONDS: Final = 20.0
 BOOKKEEPING_SECONDS: Final = 30.0
+_NOTIFY_EVERY_SECONDS: Final = 0.02
 
 
 class EventReader(Protocol):
@@ -78,6 +79,21 @@ class Timings:
         return taken
 
 
+@dataclass(slots=True)
+class Notified:
+    """When others were last notified of events in the log, by projection."""
+
+    _at: dict[str, float] = field(default_factory=dict[str, float])
+
+    def may_again(self, projection: str) -> bool:
+        """Return whether it is time to do it again, and take it for done."""
+        now = monotonic()
+        if now - self._at.get(projection, -1.0) < _NOTIFY_EVERY_SECONDS:
+            return False
+        self._at[projection] = now
+        return True
+
+
 @dataclass(slots=True, kw_only=True)
 class Context:
     """One guard's I/O, statements, codec and settings. `process` names this process in the leases it is born with."""
@@ -96,6 +112,7 @@ class Context:
     log: EventReader | None = None
     process: str = ""
     timings: Timings = field(default_factory=Timings)
+    notified: Notified = field(default_factory=Notified)
 
 
 async def recall(context: Context, ticket: Ticket, payload: Json) -> object:

@@ -7,7 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from . import sqlite
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
 from .calling import EachInTurn, OwnThread, cancelled_inside, overran
 from .engines import LentConnection
+from .listening import listening_async
 from .protocol import Call, Ran, Rows, Transaction
 
 __all__ = ["AsyncIO"]
@@ -230,6 +231,10 @@ class AsyncIO:
             answer = question()
             return await answer if inspect.isawaitable(answer) else answer
         return await asyncio.to_thread(question)
+
+    def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
+        """Listen in a task. SQLite notifies nobody."""
+        return nullcontext() if self._is_sqlite else listening_async(self._engine, heard)
 
     def interrupts(self, call: Call) -> bool:
         """Return whether the handler is awaited."""

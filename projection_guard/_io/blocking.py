@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -17,6 +17,7 @@ from . import forking, sqlite
 from .calling import LeftBehind, call_each_now, call_now
 from .engines import LentConnection
 from .heartbeats import Heartbeats
+from .listening import listening
 from .protocol import Call, Ran, Rows, Transaction, drive
 
 __all__ = ["BlockingIO"]
@@ -216,6 +217,10 @@ class BlockingIO:
         """Ask on this thread."""
         del is_async
         return question()
+
+    def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
+        """Listen in a thread. SQLite notifies nobody."""
+        return nullcontext() if self._is_sqlite else listening(self._engine, heard)
 
     def interrupts(self, call: Call) -> bool:
         """Return whether it runs on the thread that is interrupted."""

@@ -108,6 +108,10 @@ class IO(Protocol):
         """Ask something of the application's that may take a while, like its event log: awaited, or off the loop."""
         ...
 
+    def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
+        """Tell what other processes notify while the block runs, as far as the database can do that."""
+        ...
+
     def interrupts(self, call: Call) -> bool:
         """Return whether an interruption (a cancelled task, Ctrl-C) ends this call's handler. A thread goes on."""
         ...

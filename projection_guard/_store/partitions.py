@@ -435,6 +435,10 @@ class Step(TypedDict):
     failed: int
 
 
+_NOTIFY = """
+WITH limits AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+SELECT pg_notify(:channel, :what) FROM limits
+"""
 _COUNT_REPLAY = """
 UPDATE {p}projection_replays
 SET events_replayed = events_replayed + :replayed, events_skipped = events_skipped + :passed,
@@ -470,6 +474,7 @@ class FollowStatements:
         (self._take_hand,) = compiled(_TAKE_HAND)
         self._advance = compiled(*ends, _CHECKPOINT, _COUNT_CHECKPOINT, _COUNT)
         (self._count_replay,) = compiled(_COUNT_REPLAY)
+        self._notify = () if is_sqlite else compiled(_NOTIFY)
         self._id: Callable[[UUID], object] = (lambda job: job.hex) if is_sqlite else str
 
     def hold(self, projection: str, *, token: str, lease_seconds: float) -> list[Bound]:
@@ -499,6 +504,10 @@ class FollowStatements:
 
     def _moving(self, step: Step) -> tuple[Compiled, ...]:
         return self._advance if step["job"] is None else (*self._advance, self._count_replay)
+
+    def notify(self, channel: str, what: str) -> list[Bound]:
+        """Wake those who listen, as a transaction of its own; nothing where the database notifies nobody."""
+        return [statement.bind({"channel": channel, "what": what}) for statement in self._notify]
 
     def _parameters(self, projection: str, step: Step) -> dict[str, object]:
         last, hand, job = step["last"], step["hand"], step["job"]

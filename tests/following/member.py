@@ -66,7 +66,7 @@ def act(order: dict[str, Any]) -> None:
         say("begun")
         say(guard.replay("P", actor="a member", **order["replays"]).status)
     else:
-        worker = guard.real.worker(poll_seconds=0.1)
+        worker = guard.real.worker(poll_seconds=order.get("poll", 0.1))
         bed.run(worker.start() if not bed.is_async else begun(worker))
         say("begun")
         if bed.is_async:

@@ -250,3 +250,23 @@ def test_a_replay_that_is_killed_goes_on_where_it_stopped(postgres_bed: Bed, pha
     ended = guard.replay_of(seen.id)
     assert (ended.status, ended.events_replayed, ended.events_failed) == ("completed", 600, 0)
     assert_exact(bed, log)
+
+
+def test_a_member_is_woken_by_a_publisher_in_another_process(postgres_bed: Bed) -> None:
+    """By LISTEN and NOTIFY: it polls once an hour only."""
+    bed = postgres_bed
+    log = prepared(bed)
+    publisher = log.guard()
+    bed.joined(publisher, "P", lambda event, connection: None)
+    with member(bed, poll=3600, lease=3600) as follower:
+        listens = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE query = 'LISTEN projection_guard' AND datname = current_database()"
+        )
+        bed.wait_until(lambda: bed.value(listens) == 1)
+        for _ in range(3):
+            (event,) = log.append("A")
+            waiting = publisher.real.publisher(wait=20)
+            assert [outcome.status for outcome in bed.run(waiting.publish(event))] == ["applied"]
+        follower.let_end()
+    assert_exact(bed, log)

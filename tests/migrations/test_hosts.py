@@ -85,7 +85,7 @@ assert "are not in the database; run guard.migrate()" in complaint()
 guard.migrate()
 assert complaint() is None
 assert versions() == before and len(before) == 1
-assert versions("projection_guard_alembic_version") == ["projection_guard_0001"]
+assert versions("projection_guard_alembic_version") == ["projection_guard_0003"]
 alembic("check")
 alembic("revision", "--autogenerate", "-m", "second")
 alembic("upgrade", "head")
@@ -107,7 +107,7 @@ def test_way_b_runs_our_revisions_in_the_hosts_chain(host: Host, config: str) ->
 change_configuration()
 assert complaint() is not None
 alembic("upgrade", "heads")
-assert len(versions()) == 2 and "projection_guard_0001" in versions()
+assert len(versions()) == 2 and "projection_guard_0003" in versions()
 assert complaint() is None
 guard.migrate()
 assert "projection_guard_alembic_version" not in tables()

@@ -1,0 +1,177 @@
+"""A projection that was pushed is followed from now on: the log is compared with what is on record; nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from projection_guard import ConfigurationError, InvalidArgument
+from tests.bed import Bed, GuardOnBed
+from tests.flow.acting import Planned, active_equals_open_rows, make_due, states_of, statuses
+from tests.following.logs import FollowedLog
+
+
+@pytest.fixture
+def log(bed: Bed) -> FollowedLog:
+    """A log in the bed's database."""
+    return FollowedLog(bed)
+
+
+def pushed(bed: Bed, planned: Planned, kind: str = "joined") -> GuardOnBed:
+    """Return a guard without a source."""
+    guard = bed.guard()
+    planned.register(bed, guard, kind)
+    return guard
+
+
+def followed(bed: Bed, log: FollowedLog, planned: Planned, kind: str = "joined") -> GuardOnBed:
+    """Return a guard with the log as its source."""
+    guard = log.guard()
+    planned.register(bed, guard, kind)
+    return guard
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_what_was_applied_is_not_applied_again_and_what_was_missed_is(bed: Bed, log: FollowedLog, kind: str) -> None:
+    """Applied, failed, parked, and never published: each is where it belongs, and in the end all have been applied."""
+    planned = Planned("P", "B#2")
+    old = pushed(bed, planned, kind)
+    events = log.append("A", "B", "A", "B", "B", "C", "A")
+    for event in events:
+        if event.event_id not in ("C#1", "A#3"):
+            old.publish(event)
+    assert states_of(bed, "P")["B#2"] == "failed"
+    planned.calls.clear()
+    new = followed(bed, log, planned, kind)
+    log.append("A", "B")
+    new.catch_up("P")
+    assert planned.calls == ["C#1", "A#3", "A#4"]
+    assert states_of(bed, "P")["B#4"] == "parked"
+    planned.heal()
+    make_due(bed)
+    new.work()
+    new.work()
+    effects = bed.effects("P") if kind == "joined" else planned.done
+    for stream in log.lengths:
+        assert [effect for effect in effects if effect[0] == stream] == log.of_stream(stream)
+    assert new.checkpoint("P").last_event_sequence == 9
+    assert new.streams("P", state="tainted").items == ()
+    assert active_equals_open_rows(bed)
+    assert [row.action for row in bed.rows("SELECT action FROM projection_audit_log")] == ["follow"]
+
+
+def test_an_event_that_was_missed_before_later_ones_taints_its_stream(bed: Bed, log: FollowedLog) -> None:
+    """It comes after them now: that is never silent."""
+    planned = Planned("P")
+    old = pushed(bed, planned)
+    first, second = log.append("A", "A")
+    old.publish(second)
+    new = followed(bed, log, planned)
+    new.catch_up("P")
+    assert planned.calls == [second.event_id, first.event_id]
+    (stream,) = new.streams("P", state="tainted").items
+    assert "missed before" in str(stream.tainted_reason)
+
+
+def test_an_event_that_was_missed_before_parked_ones_is_applied_before_them(bed: Bed, log: FollowedLog) -> None:
+    """A#1 failed, A#3 is parked, A#2 was never published: the drain goes by the log's order."""
+    planned = Planned("P", "A#1")
+    old = pushed(bed, planned)
+    first, _, third = log.append("A", "A", "A")
+    old.publish(first)
+    old.publish(third)
+    new = followed(bed, log, planned)
+    new.catch_up("P")
+    planned.heal()
+    make_due(bed)
+    new.work()
+    new.work()
+    assert bed.effects("P", "A") == log.of_stream("A")
+
+
+def test_it_is_refused_where_what_was_applied_is_forgotten(bed: Bed, log: FollowedLog) -> None:
+    """With the way out: a person says where to begin."""
+    planned = Planned("P")
+    old = pushed(bed, planned)
+    for event in log.append("A", "B"):
+        old.publish(event)
+    old.work()
+    bed.change("UPDATE projection_applied_events SET applied_at = :then", then="2020-01-01 00:00:00.000000")
+    old.work()
+    new = followed(bed, log, planned)
+    with pytest.raises(ConfigurationError, match=r"partly forgotten already.*follow_from"):
+        new.catch_up("P")
+    new.follow_from("P", 2, actor="alice", note="it was up to date")
+    log.append("A")
+    new.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "A#2"]
+    rows = bed.rows("SELECT action, actor, note FROM projection_audit_log")
+    assert [tuple(row) for row in rows] == [("follow_from", "alice", "it was up to date")]
+
+
+def test_a_new_projection_begins_at_the_logs_beginning(bed: Bed, log: FollowedLog) -> None:
+    """Or where a person says."""
+    log.append("A", "B", "A")
+    first, second = Planned("P"), Planned("Q")
+    guard = followed(bed, log, first)
+    second.register(bed, guard, "joined")
+    guard.follow_from("Q", 2, actor="alice")
+    guard.catch_up()
+    assert (first.calls, second.calls) == (["A#1", "B#1", "A#2"], ["A#2"])
+
+
+def test_what_is_being_followed_is_paused_before_it_begins_elsewhere(bed: Bed, log: FollowedLog) -> None:
+    """A cursor is not moved under somebody's feet."""
+    log.append("A", "B", "A")
+    planned = Planned("P")
+    guard = followed(bed, log, planned)
+    guard.catch_up("P")
+    with pytest.raises(InvalidArgument, match="is being followed; pause it first"):
+        guard.follow_from("P", 1, actor="alice")
+    guard.pause("P", actor="alice")
+    guard.follow_from("P", 1, actor="alice")
+    guard.resume("P", actor="alice")
+    guard.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "A#2", "B#1", "A#2"]
+
+
+def test_a_publisher_without_the_log_leaves_the_event_to_the_followers(bed: Bed, log: FollowedLog) -> None:
+    """A process of the old kind beside those of the new one: its events are in the log as well."""
+    planned = Planned("P")
+    old, new = pushed(bed, planned), followed(bed, log, planned)
+    new.catch_up("P")
+    (event,) = log.append("A")
+    assert statuses(old.publish(event)) == ["deferred"]
+    assert planned.calls == []
+    new.catch_up("P")
+    assert planned.calls == ["A#1"]
+
+
+def test_a_retry_needs_the_log_that_the_event_is_in(bed: Bed, log: FollowedLog) -> None:
+    """A guard without a source leaves a followed projection's failures alone."""
+    planned = Planned("P", "A#1")
+    new = followed(bed, log, planned)
+    log.append("A")
+    new.catch_up("P")
+    old = pushed(bed, planned)
+    make_due(bed)
+    assert old.work().retried == 0
+    with pytest.raises(ConfigurationError, match="has no source= to read its events from"):
+        old.resolve(new.failures("P").items[0].id, "retry", actor="alice")
+
+
+def test_another_number_of_partitions_is_refused_with_the_way_out(bed: Bed, log: FollowedLog) -> None:
+    """It is laid out anew by a person, who says where it has come to."""
+    planned = Planned("P")
+    log.append("A", "B")
+    followed(bed, log, planned).catch_up("P")
+    other = log.guard()
+    bed.joined(other, "P", planned.joined, partitions=4)
+    with pytest.raises(ConfigurationError, match="followed in 1 partitions, and partitions=4 was said"):
+        other.catch_up("P")
+    bed.change("UPDATE projection_states SET state = 'paused'")
+    other.follow_from("P", 2, actor="alice")
+    other.resume("P", actor="alice")
+    log.append("C")
+    other.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "C#1"]
+    assert log.cursors() == [3, 3, 3, 3]
