@@ -223,8 +223,8 @@ NEXT = '''\
 import sqlalchemy as sa
 from alembic import op
 
-revision = "projection_guard_0002"
-down_revision = "projection_guard_0001"
+revision = "projection_guard_0004"
+down_revision = "projection_guard_0003"
 branch_labels = None
 depends_on = None
 
@@ -246,7 +246,7 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
     later = tmp_path / "later"
     shutil.copytree(wheel, later)
     package = later / "projection_guard"
-    (package / "migrations" / "versions" / "projection_guard_0002_more.py").write_text(NEXT, encoding="utf-8")
+    (package / "migrations" / "versions" / "projection_guard_0004_more.py").write_text(NEXT, encoding="utf-8")
     tables = package / "_tables.py"
     source, count = re.subn(
         r"(    failed_probes: Mapped.*\n)",
@@ -271,6 +271,6 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
         + "    assert inspect(connection).has_table('projection_more', schema=SCHEMA)\n"
     )
     assert (
-        "at projection_guard_0001, older than projection_guard_0002, which this version needs; run guard.migr" in told
+        "at projection_guard_0003, older than projection_guard_0004, which this version needs; run guard.migr" in told
     )
     host.python(given + run.format("check") + run.format("migrate"))
