@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import lt
 from typing import Protocol, runtime_checkable
 
 from ._model import EventRecord
@@ -108,8 +109,9 @@ def check_range(after: int, limit: int, until: int | None) -> None:
         raise InvalidArgument(f"until={until!r} lies before after={after!r}: that range is empty")
 
 
-def _check_events(events: Sequence[Recorded]) -> None:
-    for before, recorded in pairwise(events):
+def _check_events(events: Sequence[Recorded], sequences: Sequence[int]) -> None:
+    is_rising = all(map(lt, sequences, sequences[1:]))
+    for before, recorded in () if is_rising else pairwise(events):
         if recorded.sequence == before.sequence:
             raise SourceError(f"The source returned sequence {recorded.sequence} twice")
         if recorded.sequence < before.sequence:
@@ -128,7 +130,7 @@ def checked(batch: Batch, after: int, limit: int, until: int | None = None) -> B
         raise SourceError(f"The source returned {len(sequences)} events where at most {limit} were asked for")
     if sequences and sequences[0] <= after:
         raise SourceError(f"The source was asked for events after {after} and returned sequence {sequences[0]}")
-    _check_events(batch.events)
+    _check_events(batch.events, sequences)
     last = sequences[-1] if sequences else after
     if until is not None and last > until:
         raise SourceError(f"The source was asked for events up to {until} and returned sequence {last}")

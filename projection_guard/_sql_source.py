@@ -63,6 +63,8 @@ class _Hold:
 
 def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
     """Return the ranges between `after` and the last sequence in which there is nothing, ends included."""
+    if not sequences or sequences[-1] - after == len(sequences):  # they rise, so there is none
+        return []
     found: list[tuple[int, int]] = []
     for sequence in sequences:
         if sequence > after + 1:
@@ -192,7 +194,7 @@ class _Reader:
         sequence = record.sequence
         assert sequence is not None
         try:
-            event = self._decode(dict(zip(table.columns, row, strict=True)))
+            event = self._decode(dict(zip(table.columns, row)))  # noqa: B905  # the same columns, for each event
         except Exception as error:
             return Recorded(sequence=sequence, event=None, record=record, error=error)
         return Recorded(sequence=sequence, event=event, record=record)

@@ -22,9 +22,12 @@ from .projection import Projection
 __all__ = ["EventLog", "Incoming", "Stretch", "is_async_source"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Incoming:
-    """An event of the log that a projection takes. `error`: it could not be rebuilt, or does not say what it must."""
+    """An event of the log that a projection takes. `error`: it could not be rebuilt, or does not say what it must.
+
+    Not frozen, for there is one for each event that is read: that would make it three times as expensive.
+    """
 
     sequence: int
     event: object
@@ -121,12 +124,13 @@ class EventLog:
             return Stretch(after=after, position=after, events=(), last=None)
         batch = await self.read(after, limit, until)
         events: list[Incoming] = []
+        is_replay = REPLAY in cursors
         for recorded in batch.events:
             incoming = self.incoming(projection, recorded)
             if incoming is None or (stream_id is not None and incoming.record.stream_id != stream_id):
                 continue
-            if REPLAY in cursors:
-                incoming = replace(incoming, partition=REPLAY)
+            if is_replay:
+                incoming.partition = REPLAY
             if incoming.sequence > cursors.get(incoming.partition, incoming.sequence):
                 events.append(incoming)
         last = self.record_of(batch.events[-1])[0] if batch.events else None
@@ -148,11 +152,8 @@ class EventLog:
                 return None
         elif not projection.takes(recorded.event, record.event_type):
             return None
-        else:
-            try:
-                projection.ticket(record)
-            except EventError as refused:
-                error = refused
+        elif record.stream_id is None:
+            error = _misplaced(projection, record)
         return Incoming(
             sequence=recorded.sequence,
             event=recorded.event,
@@ -212,6 +213,15 @@ class EventLog:
             raise SourceError(
                 f"The event log could not be read: the source's {what}() raised {type(error).__name__}"
             ) from error
+
+
+def _misplaced(projection: Projection, record: EventRecord) -> EventError | None:
+    """Return why an event without a stream has no place in this projection's order."""
+    try:
+        projection.ticket(record)
+    except EventError as refused:
+        return refused
+    return None
 
 
 def _unrebuilt(error: Exception) -> CodecError:
