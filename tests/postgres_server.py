@@ -37,7 +37,7 @@ def server_of(config: pytest.Config) -> PostgresServer:
     """Return the run's server; start it at the first call and stop it at the end of the run."""
     if SERVER not in config.stash:
         stack = ExitStack()
-        config.stash[SERVER] = stack.enter_context(running_server(found()))
+        config.stash[SERVER] = stack.enter_context(running_server(found(), fast=True))
         config.add_cleanup(stack.close)
     return config.stash[SERVER]
 
