@@ -25,6 +25,7 @@ from ._model import (
     Page,
     Replay,
     ResolutionMethod,
+    SkippedRange,
     StreamState,
     SystemStatus,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "Round",
     "SchemaError",
     "Skipped",
+    "SkippedRange",
     "SourceError",
     "SqlEventSource",
     "StoreUnavailable",

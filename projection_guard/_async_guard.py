@@ -20,7 +20,7 @@ from ._health import HealthPolicy
 from ._io.asynchronous import AsyncIO
 from ._io.engines import async_engine_for, async_view
 from ._mapping import EventMapping
-from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, StreamState, SystemStatus
+from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, SkippedRange, StreamState, SystemStatus
 from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import AsyncPublisher, Inner, OnUnavailable
@@ -278,6 +278,10 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
     ) -> Page[StreamState]:
         """Return the blocked or the tainted streams of a projection, by their ids."""
         return await self._service.streams(name, state=state, limit=limit, after=after)
+
+    async def skipped(self, name: str, *, limit: int = 100, after: str | None = None) -> Page[SkippedRange]:
+        """Return the ranges of the log in which a followed projection has found nothing, highest first."""
+        return await self._service.skipped(name, limit=limit, after=after)
 
     # -- acting
 

@@ -21,7 +21,7 @@ from ._io.blocking import BlockingIO
 from ._io.engines import engine_for, view
 from ._io.protocol import drive
 from ._mapping import EventMapping
-from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, StreamState, SystemStatus
+from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, SkippedRange, StreamState, SystemStatus
 from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import Inner, OnUnavailable, Publisher
@@ -279,6 +279,10 @@ class ProjectionGuard(Desk[Worker]):
     ) -> Page[StreamState]:
         """Return the blocked or the tainted streams of a projection, by their ids."""
         return drive(self._service.streams(name, state=state, limit=limit, after=after))
+
+    def skipped(self, name: str, *, limit: int = 100, after: str | None = None) -> Page[SkippedRange]:
+        """Return the ranges of the log in which a followed projection has found nothing, highest first."""
+        return drive(self._service.skipped(name, limit=limit, after=after))
 
     # -- acting
 

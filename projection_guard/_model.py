@@ -26,6 +26,7 @@ __all__ = [
     "Page",
     "Replay",
     "ResolutionMethod",
+    "SkippedRange",
     "StreamState",
     "SystemStatus",
 ]
@@ -253,6 +254,21 @@ class Replay:
     def is_finished(self) -> bool:
         """True once it is completed, failed or cancelled."""
         return self.finished_at is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedRange:
+    """Sequences of the log, both ends included, in which a projection has found nothing, and why.
+
+    `given_up`: something might have come there; the source was told not to wait for that any longer.
+    """
+
+    projection_name: str
+    first_sequence: int
+    last_sequence: int
+    given_up: bool
+    reason: str
+    skipped_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from ._model import (
     OutcomeStatus,
     Page,
     Replay,
+    SkippedRange,
     StreamState,
     SystemStatus,
 )
@@ -74,6 +75,7 @@ class Service:
         self.context = context
         self._log = log
         self._followed_elsewhere: set[str] = set()
+        self._resting: dict[str, Follower] = {}
         self._bare_io = bare_io
         self.mapping = mapping
         self.projections: dict[str, Projection] = {}
@@ -319,12 +321,19 @@ class Service:
         log = self.log
         wanted = [name for name in self.projections if self.projections[name].is_followed] if names is None else names
         await self.open(wanted)
-        works = [beginning.catch_up(self.context, self.named(name), log) for name in wanted]
-        results = await self.context.io.all(works)
+        results = await self.context.io.all([self._catch_up(self.named(name), log) for name in wanted])
         for result in results:
             if isinstance(result, Exception):
                 raise result
         return tuple(result for result in results if isinstance(result, Followed))
+
+    async def _catch_up(self, projection: Projection, log: EventLog) -> Followed:
+        follower = self._resting.pop(projection.name, None) or Follower(self.context, projection, log)
+        try:
+            return await beginning.catch_up(self.context, projection, log, follower)
+        finally:
+            if follower.has_unsettled:
+                self._resting[projection.name] = follower
 
     async def wait_for(self, name: str, sequence: int, timeout_seconds: float) -> None:
         """Wait until a projection has come to a sequence."""
@@ -409,11 +418,21 @@ class Service:
             return nullcontext()
         return self.context.io.listening(lambda name: heard() if name in self.projections else None)
 
-    async def followers(self) -> dict[str, Follower]:
-        """Make a follower for each projection that is followed here."""
+    async def followed(self) -> list[str]:
+        """Name the projections that are followed here."""
         await self.open()
-        followed = [projection for projection in self.projections.values() if projection.is_followed]
-        return {projection.name: Follower(self.context, projection, self.log) for projection in followed}
+        return [projection.name for projection in self.projections.values() if projection.is_followed]
+
+    def follower(self, name: str) -> Follower:
+        """Make a follower."""
+        return Follower(self.context, self.named(name), self.log)
+
+    async def skipped(self, name: str, *, limit: int, after: str | None) -> Page[SkippedRange]:
+        """Read a page of the log's ranges in which there was nothing, newest first."""
+        self.named(name)
+        _check_limit(limit)
+        await self.open([name])
+        return await self._read(lambda connection: reading.skipped_page(connection, name, limit=limit, after=after))
 
     # -- working
 
@@ -443,11 +462,13 @@ class Service:
     async def _follow_once(self, projection: Projection) -> Round:
         if not projection.is_followed:
             return Round()
-        follower = Follower(self.context, projection, self.log)
+        follower = self._resting.pop(projection.name, None) or Follower(self.context, projection, self.log)
         try:
             turn = await follower.follow(stops=lambda: False, until=await self.log.head())
         finally:
             await self.context.io.shielded(follower.leave())
+            if follower.has_unsettled:
+                self._resting[projection.name] = follower
         return Round(followed=turn.applied + turn.failed + turn.parked)
 
     async def run_once(self, *, batch: int) -> Round:

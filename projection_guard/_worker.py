@@ -92,8 +92,9 @@ class _Shift:
 
     async def _follow(self) -> None:
         """Let each followed projection be followed in a lane of its own."""
-        for name, follower in (await self._service.followers()).items():
-            self._followers.setdefault(name, follower)
+        for name in await self._service.followed():
+            if name not in self._followers:
+                self._followers[name] = self._service.follower(name)
             if name in self._following:
                 self._follow_again.add(name)
                 continue

@@ -126,14 +126,13 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
     await transact(context, begin, what=what)
 
 
-async def catch_up(context: Context, projection: Projection, log: EventLog) -> Followed:
-    """Apply what is in the log now, to its end; partitions that others follow are waited for.
+async def catch_up(context: Context, projection: Projection, log: EventLog, follower: Follower) -> Followed:
+    """Let a follower apply what is in the log now, to its end; partitions that others follow are waited for.
 
     Returns early where something stands in the way (a pause, the breaker, a hole that may still be filled); the result
     says so in `waits`.
     """
     head = await log.head()
-    follower = Follower(context, projection, log)
     total = Followed(projection=projection.name)
     pause = 0.001
     try:

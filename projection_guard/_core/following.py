@@ -111,6 +111,11 @@ class Follower:
             waits=stand.waits,
         )
 
+    @property
+    def has_unsettled(self) -> bool:
+        """True while it made calls that the store has not taken a record of: it is to be used again, for that."""
+        return self._unsettled is not None
+
     async def leave(self) -> None:
         """Give all partitions up at once, so that others go on; where that cannot be done their leases end."""
         projection, token = self._projection.name, self._stand.token

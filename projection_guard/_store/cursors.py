@@ -10,9 +10,9 @@ from uuid import UUID
 
 from ..errors import InvalidArgument
 
-__all__ = ["cursor", "read_cursor", "read_time_cursor", "time_cursor"]
+__all__ = ["NO_CURSOR", "cursor", "read_cursor", "read_time_cursor", "time_cursor"]
 
-_NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
+NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
 
 
 def time_cursor(moment: datetime, identity: UUID) -> str:
@@ -33,7 +33,7 @@ def read_cursor(after: str, length: int) -> list[str]:
     except ValueError:
         parts = None
     if not _is_texts(parts) or len(parts) != length:
-        raise InvalidArgument(_NO_CURSOR)
+        raise InvalidArgument(NO_CURSOR)
     return parts
 
 
@@ -47,7 +47,7 @@ def read_time_cursor(after: str) -> tuple[datetime, UUID]:
     try:
         moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
     except ValueError as error:
-        raise InvalidArgument(_NO_CURSOR) from error
+        raise InvalidArgument(NO_CURSOR) from error
     if moment.tzinfo is None:
-        raise InvalidArgument(_NO_CURSOR)
+        raise InvalidArgument(NO_CURSOR)
     return moment, identity

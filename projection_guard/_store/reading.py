@@ -10,14 +10,29 @@ from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tup
 
 from .._dialect import seconds_between, statement_start, utc_now
 from .._health import HealthPolicy, Lag, Signs, judge
-from .._model import Failure, Health, HealthStatus, Page, StreamState
-from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState, ProjectionStream
-from .cursors import cursor, read_cursor, read_time_cursor, time_cursor
+from .._model import Failure, Health, HealthStatus, Page, SkippedRange, StreamState
+from .._tables import (
+    ParkedEvent,
+    ProjectionFailure,
+    ProjectionHealthMetrics,
+    ProjectionSkippedRange,
+    ProjectionState,
+    ProjectionStream,
+)
+from ..errors import InvalidArgument
+from .cursors import NO_CURSOR, cursor, read_cursor, read_time_cursor, time_cursor
 from .failures import failure_of
 
-__all__ = ["failures_page", "healths", "now", "store_judgements", "streams_page"]
+__all__ = ["failures_page", "healths", "now", "skipped_page", "store_judgements", "streams_page"]
 
-M, F, P, S, T = ProjectionHealthMetrics, ProjectionFailure, ParkedEvent, ProjectionStream, ProjectionState
+M, F, P, S, T, K = (
+    ProjectionHealthMetrics,
+    ProjectionFailure,
+    ParkedEvent,
+    ProjectionStream,
+    ProjectionState,
+    ProjectionSkippedRange,
+)
 
 _failed = (
     select(
@@ -202,3 +217,16 @@ def _stream(connection: Connection, name: str, row: Any) -> StreamState:
         parked_events=connection.execute(parked).scalar_one(),
         failure_ids=tuple(connection.execute(failed).scalars()),
     )
+
+
+def skipped_page(connection: Connection, name: str, *, limit: int, after: str | None) -> Page[SkippedRange]:
+    """Read the ranges of the log in which there was nothing, highest first."""
+    statement = select(*K.__table__.c).where(K.projection_name == name)
+    if after is not None:
+        (below,) = read_cursor(after, 1)
+        if not below.isdecimal():
+            raise InvalidArgument(NO_CURSOR)
+        statement = statement.where(K.first_sequence < int(below))
+    rows = connection.execute(statement.order_by(K.first_sequence.desc()).limit(limit + 1)).all()
+    items = tuple(SkippedRange(**row._mapping) for row in rows[:limit])  # pyright: ignore[reportPrivateUsage]
+    return Page(items=items, after=cursor(str(items[-1].first_sequence)) if len(rows) > limit else None)

@@ -281,6 +281,25 @@ def test_an_apart_call_is_not_made_again_because_of_bookkeeping(bed: Bed, log: F
         guard.catch_up("P")
     bed.change("ALTER TABLE gone RENAME TO projection_checkpoints")
     assert (calls, log.cursors()) == (["A#1", "A#2"], [0])
+    log.append("A")
+    guard.catch_up("P")
+    assert (calls, log.cursors()) == (["A#1", "A#2", "A#3"], [3])
+    assert guard.streams("P", state="tainted").items == ()
+
+
+def test_holes_of_the_log_are_recorded(bed: Bed, log: FollowedLog) -> None:
+    """What a projection has found nothing in, and why nothing will come there."""
+    guard, planned = log.guard(), Planned("P")
+    planned.register(bed, guard, "joined")
+    log.append("A", "A", "B", "A", "B")
+    bed.change("DELETE FROM log WHERE sequence IN (1, 3, 4)")
+    assert guard.catch_up("P").applied == 2
+    first = guard.skipped("P", limit=1)
+    (second,) = guard.skipped("P", limit=1, after=first.after).items
+    ranges = [(hole.first_sequence, hole.last_sequence, hole.given_up) for hole in (*first.items, second)]
+    assert ranges == [(3, 4, False), (1, 1, False)]
+    assert "nobody was left" in second.reason
+    assert guard.health("P").status == "healthy"
 
 
 @pytest.mark.parametrize("kind", ["joined", "apart"])
@@ -298,7 +317,8 @@ def test_an_event_whose_handler_exits_the_program_becomes_a_failure(bed: Bed, lo
     else:
         bed.apart(guard, "P", exits)
     log.append("A", "A", "A", "B")
-    (follower,) = bed.run(guard.real._service.followers()).values()
+    guard.health()
+    follower = guard.real._service.follower("P")
     for _ in range(2):
         with pytest.raises(SystemExit):
             bed.run(drive_or_await(bed, follower))
