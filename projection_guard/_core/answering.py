@@ -67,7 +67,7 @@ def refused(
         return answer(ticket, OutcomeStatus.DEFERRED), False
     if seen.flows and not gate.blocked and not gate.is_leased:
         return None
-    parked.park(connection, ticket, _payload(context, projection, ticket, event), _reason(gate, seen))
+    parked.park(connection, [ticket], _payload(context, projection, ticket, event), _reason(gate, seen))
     if lost is not None and gate.epoch >= lost:
         gates.taint(connection, ticket.projection, ticket.gate, _OVERTAKEN)
     can_drain = gates.settle(connection, ticket.projection, ticket.gate, projection.order)

@@ -6,6 +6,7 @@ the event its cursor moves past it in the same transaction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -66,9 +67,9 @@ class LoneEvent:
             return Finished(outcome=known)
         if not is_blocked:
             return None
-        notice = park_behind(connection, self.projection, self.ticket)
+        notices = park_behind(connection, self.projection, [self.ticket])
         self.advance(connection, OutcomeStatus.PARKED)
-        return Finished(outcome=self.answer(OutcomeStatus.PARKED), notices=(notice,))
+        return Finished(outcome=self.answer(OutcomeStatus.PARKED), notices=notices)
 
     def stopped(self, connection: Connection) -> Done | None:
         """Hold the partition; say so where it is not ours any more, past the event, or to stand still."""
@@ -147,16 +148,21 @@ def taint_overrun(connection: Connection, ticket: Ticket) -> None:
     gates.taint(connection, ticket.projection, ticket.gate, _OVERRAN)
 
 
-def park_behind(connection: Connection, projection: Projection, ticket: Ticket) -> Notice:
-    """Let an event of the log wait behind what is unresolved in its stream; the log has it. Hold its gate."""
-    parked.park(connection, ticket, None, "blocked")
-    gates.settle(connection, ticket.projection, ticket.gate, projection.order)
-    return Notice(
-        kind=NoticeKind.PARKED,
-        projection=ticket.projection,
-        event_id=ticket.event.event_id,
-        event_type=ticket.event.event_type,
-        stream_id=ticket.event.stream_id,
+def park_behind(connection: Connection, projection: Projection, tickets: Sequence[Ticket]) -> tuple[Notice, ...]:
+    """Let events of the log wait behind what is unresolved in their streams; the log has them. Hold their gates."""
+    if tickets:
+        parked.park(connection, tickets, None, "blocked")
+    for gate in dict.fromkeys(ticket.gate for ticket in tickets):
+        gates.settle(connection, projection.name, gate, projection.order)
+    return tuple(
+        Notice(
+            kind=NoticeKind.PARKED,
+            projection=ticket.projection,
+            event_id=ticket.event.event_id,
+            event_type=ticket.event.event_type,
+            stream_id=ticket.event.stream_id,
+        )
+        for ticket in tickets
     )
 
 

@@ -51,7 +51,7 @@ class ReplayedEvent:
             return None
         if seen.failure_id is not None or seen.parked_id is not None:
             return self._pass(connection, OutcomeStatus.PARKED)
-        return self._pass(connection, OutcomeStatus.PARKED, park_behind(connection, base.projection, base.ticket))
+        return self._pass(connection, OutcomeStatus.PARKED, *park_behind(connection, base.projection, [base.ticket]))
 
     def _pass(self, connection: Connection, status: OutcomeStatus, *notices: Notice) -> Done:
         is_left = status is not OutcomeStatus.DUPLICATE

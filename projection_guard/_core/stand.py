@@ -285,11 +285,8 @@ class Stand:
                     reason=hole.reason,
                     given_up=hole.is_given_up,
                 )
-        return [
-            park_behind(connection, self.projection, self.ticket(event))
-            for event in todo.parks
-            if event.sequence <= position
-        ]
+        waiting = [self.ticket(event) for event in todo.parks if event.sequence <= position]
+        return list(park_behind(connection, self.projection, waiting))
 
     def count(self, calls: Sequence[Incoming], parks: Sequence[Incoming], position: int) -> None:
         """Count what was committed."""

@@ -49,21 +49,23 @@ _clear = delete(P).where(
 )
 
 
-def park(connection: Connection, ticket: Ticket, payload: Json, reason: str) -> None:
-    """Put an event at the end of its stream's line. Hold the gate, and settle it afterwards."""
-    event = ticket.event
+def park(connection: Connection, tickets: Sequence[Ticket], payload: Json, reason: str) -> None:
+    """Put events at the end of their streams' lines, in this order. Hold the gates, and settle them afterwards."""
     connection.execute(
         _park,
-        {
-            "projection_name": ticket.projection,
-            "gate": ticket.gate,
-            "event_id": event.event_id,
-            "event_type": event.event_type,
-            "event_sequence": event.sequence,
-            "stream_id": event.stream_id,
-            "event_payload": payload,
-            "reason": reason,
-        },
+        [
+            {
+                "projection_name": ticket.projection,
+                "gate": ticket.gate,
+                "event_id": ticket.event.event_id,
+                "event_type": ticket.event.event_type,
+                "event_sequence": ticket.event.sequence,
+                "stream_id": ticket.event.stream_id,
+                "event_payload": payload,
+                "reason": reason,
+            }
+            for ticket in tickets
+        ],
     )
 
 
