@@ -126,6 +126,7 @@ class Desk(Generic[W]):
         on_reset_stream: Callable[..., object] | None,
         partitions: int,
         batch: int | None,
+        tables: Sequence[str],
     ) -> None:
         projection = make_projection(
             Registration(
@@ -141,6 +142,7 @@ class Desk(Generic[W]):
                 is_followed=self._is_following,
                 partitions=partitions,
                 batch=batch,
+                tables=tables,
             ),
             guard_is_async=self._is_async,
         )

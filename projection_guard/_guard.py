@@ -115,6 +115,7 @@ class ProjectionGuard(Desk[Worker]):
         on_reset_stream: Callable[..., object] | None = None,
         partitions: int = 1,
         batch: int | None = None,
+        tables: Sequence[str] = (),
     ) -> Callable[[H], Guarded[H]]:
         """Register a handler as a projection.
 
@@ -122,7 +123,8 @@ class ProjectionGuard(Desk[Worker]):
         writes elsewhere and is called at least once. `handles` are event classes (subclasses too) or types' names; None
         takes all. `timeout` is in seconds. `on_reset(connection)` clears the read model,
         `on_reset_stream(connection, stream_id)` one stream of it. With `batch=` the handler takes a list of up to so
-        many events. `partitions` divides the streams among the workers that follow the log. Raises `RegistrationError`.
+        many events. `partitions` divides the streams among the workers that follow the log. `tables` names the read
+        model's tables, parents first, for a rebuild beside them. Raises `RegistrationError`.
         """
 
         def decorate(handler: H) -> Guarded[H]:
@@ -138,6 +140,7 @@ class ProjectionGuard(Desk[Worker]):
                 on_reset_stream=on_reset_stream,
                 partitions=partitions,
                 batch=batch,
+                tables=tables,
             )
             return Guarded(handler, name, self._service)
 
@@ -155,6 +158,7 @@ class ProjectionGuard(Desk[Worker]):
         on_reset_stream: Callable[..., object] | None = None,
         partitions: int = 1,
         batch: int | None = None,
+        tables: Sequence[str] = (),
     ) -> Guarded[Callable[..., object]]:
         """Register an object with `handle(event)` or `handle(event, connection)`, by its class's name if none is given.
 
@@ -176,6 +180,7 @@ class ProjectionGuard(Desk[Worker]):
             on_reset_stream=on_reset_stream or getattr(projection, "on_reset_stream", None),
             partitions=partitions,
             batch=batch,
+            tables=tables,
         )
         return Guarded(handler, chosen, self._service)
 
@@ -349,10 +354,21 @@ class ProjectionGuard(Desk[Worker]):
         return drive(self._service.replay(name, asked))
 
     def rebuild(
-        self, name: str, *, events_per_second: float | None = None, actor: str, note: str | None = None
+        self,
+        name: str,
+        *,
+        into: str | None = None,
+        events_per_second: float | None = None,
+        actor: str,
+        note: str | None = None,
     ) -> Replay:
-        """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`."""
-        asked = Asked(actor=actor, is_rebuild=True, events_per_second=events_per_second, note=note)
+        """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`.
+
+        With `into=`, a name that is free, its `tables` are built beside the live ones, compared with them (`compared`),
+        and exchanged for them in one transaction: nobody sees a half-built one. Where an event fails there the job
+        fails, and the live one stays. PostgreSQL: `into` is a schema; the handler must not name another one itself.
+        """
+        asked = Asked(actor=actor, is_rebuild=True, into=into, events_per_second=events_per_second, note=note)
         return drive(self._service.replay(name, asked))
 
     def start_replay(
@@ -360,6 +376,7 @@ class ProjectionGuard(Desk[Worker]):
         name: str,
         *,
         rebuild: bool = False,
+        into: str | None = None,
         from_sequence: int | None = None,
         to_sequence: int | None = None,
         stream_id: str | None = None,
@@ -371,7 +388,8 @@ class ProjectionGuard(Desk[Worker]):
         """Write a replay or rebuild down, to be run by a worker, and return at once."""
         asked = Asked(
             actor=actor,
-            is_rebuild=rebuild,
+            is_rebuild=rebuild or into is not None,
+            into=into,
             from_sequence=from_sequence,
             to_sequence=to_sequence,
             stream_id=stream_id,

@@ -218,13 +218,14 @@ class Replay:
     """A replay or rebuild, as far as it has come.
 
     `status`: pending, running, paused, completed, failed or cancelled. `progress` is 0 to 1, by sequences;
-    `seconds_left` an estimate. `events_skipped` were passed over: they wait behind something unresolved, or were left
+    `seconds_left` an estimate. `compared` tells for each table that was built beside how it differed from the live
+    one when it took its place. `events_skipped` were passed over: they wait behind something unresolved, or were left
     as they are.
     """
 
     id: UUID
     projection_name: str
-    kind: Literal["range", "open", "stream", "rebuild"]
+    kind: Literal["range", "open", "stream", "rebuild", "beside"]
     status: Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
     wanted: Literal["run", "pause", "cancel"]
     from_sequence: int | None
@@ -242,6 +243,8 @@ class Replay:
     actor: str
     note: str | None
     error: str | None
+    built_into: str | None
+    compared: Json
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -36,6 +36,7 @@ class Registration:
     is_followed: bool
     partitions: int
     batch: int | None
+    tables: Sequence[str]
 
 
 def order_of(order: str) -> Order:
@@ -86,6 +87,7 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         is_followed=asked.is_followed,
         partitions=asked.partitions,
         batch=asked.batch,
+        tables=tuple(asked.tables),
         retry=asked.retry,
         order=asked.order,
         timeout_seconds=asked.timeout_seconds,
@@ -120,6 +122,8 @@ def _check_spread(asked: Registration) -> None:
         raise RegistrationError(
             f"Projection {asked.name!r}: order='global' is one line of events; it cannot be divided into partitions"
         )
+    if isinstance(asked.tables, str) or any("." in table or not table for table in asked.tables):
+        raise RegistrationError(f"Projection {asked.name!r}: tables= takes a list of tables' names, without a schema")
     if asked.batch is not None and not 1 <= asked.batch <= 10_000:
         raise RegistrationError(f"Projection {asked.name!r}: batch= takes a number of events from 1 to 10000, or None")
 

@@ -314,8 +314,9 @@ class ProjectionSkippedRange(_Model):
 class ProjectionReplay(_Model):
     """A replay or rebuild: a job that goes on where it stopped, whoever runs it.
 
-    `kind`: range, open (what is failed, then from the checkpoint on), stream, or rebuild. `wanted`: what a person wants
-    of it, run, pause or cancel; `status` is what became of that.
+    `kind`: range, open (what is failed, then from the checkpoint on), stream, rebuild, or beside (a rebuild whose
+    tables are `built_into` another place, `compared` with the live ones and exchanged for them). `wanted`: what a
+    person wants of it, run, pause or cancel; `status` is what became of that.
     """
 
     __tablename__ = "projection_replays"
@@ -340,6 +341,8 @@ class ProjectionReplay(_Model):
     actor: Mapped[str] = mapped_column(String(255))
     note: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
+    built_into: Mapped[str | None] = mapped_column(String(63))
+    compared: Mapped[Any | None] = mapped_column(_Payload)
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime]

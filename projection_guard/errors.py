@@ -20,6 +20,7 @@ __all__ = [
     "InvalidArgument",
     "PermanentFailure",
     "ProjectionGuardError",
+    "RebuildRefused",
     "RegistrationError",
     "RetryAfter",
     "SchemaError",
@@ -66,6 +67,10 @@ class UnknownFailure(ProjectionGuardError, LookupError):
 
 class UnknownReplay(ProjectionGuardError, LookupError):
     """No replay has this id."""
+
+
+class RebuildRefused(ProjectionGuardError, RuntimeError):
+    """A rebuild beside the live read model was given up: an event failed there. The live one is as it was."""
 
 
 class FailureBusy(ProjectionGuardError, RuntimeError):

@@ -183,16 +183,19 @@ class Bed:
             return connection.execute(text(sql), parameters).scalar_one()
 
     def change(self, sql: str, **parameters: object) -> int:
-        """Change something past the library, while an async guard's tasks go on: one of them may hold SQLite's lock."""
+        """Change something past the library."""
+        return int(self.past_the_library(lambda connection: connection.execute(text(sql), parameters).rowcount))
 
-        def change() -> int:
+    def past_the_library(self, work: Callable[[Connection], Any]) -> Any:
+        """Do something in a transaction, while an async guard's tasks go on: one of them may hold SQLite's lock."""
+
+        def do() -> Any:
             with self.engine.begin() as connection:
-                return connection.execute(text(sql), parameters).rowcount
+                return work(connection)
 
         if not self.is_async or self._runner.get_loop().is_running():
-            return change()
-        changed: int = self.run(asyncio.to_thread(change))
-        return changed
+            return do()
+        return self.run(asyncio.to_thread(do))
 
     def wait_until(self, condition: Callable[[], object], *, within: float = 20.0) -> None:
         """Wait on a condition, giving an async guard's worker the loop meanwhile; fail when it does not come true."""

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from .._model import OutcomeStatus
 from .._store import partitions, states
 from .._store.partitions import REPLAY, Held, PartitionRow
-from ..errors import HandlerDied, StoreUnavailable
+from ..errors import HandlerDied, RebuildRefused, StoreUnavailable
 from .apart_stretch import Unsettled, apply_apart
 from .attempting import attempt, refuse
 from .context import Context, Tries, is_store_error, transact, unavailable
@@ -178,6 +178,11 @@ class Follower:
         if row.hand_first is None or row.hand_last is None:
             return
         self._stand.careful_until = max(self._stand.careful_until, row.hand_last)
+        if row.hand_is_lone and self._stand.course.beside is not None:
+            raise RebuildRefused(
+                f"{self._projection.name}: two processes died while they built beside the live read model, at "
+                f"sequences {row.hand_first} to {row.hand_last}"
+            )
         if row.hand_is_lone:
             self._stand.died_at[row.partition] = row.hand_last
 
@@ -226,6 +231,8 @@ class Follower:
 
     def _is_alone(self, event: Incoming) -> bool:
         stand = self._stand
+        if stand.course.beside is not None:
+            return False
         return event.sequence <= stand.careful_until or event.sequence in stand.alone or event.error is not None
 
     async def _read(self, until: int | None, cursors: dict[int, int] | None = None) -> Stretch:
@@ -295,7 +302,9 @@ class Follower:
 
     async def _take_in_hand(self, stretch: Stretch) -> None:
         hand, known = (stretch.after + 1, stretch.position), self._stand.hand
-        if stretch.events and (known is None or not known[0] <= hand[0] <= hand[1] <= known[1]):
+        if self._stand.course.beside is not None and hand[0] <= self._stand.careful_until:
+            await self._say_alone(hand)
+        elif stretch.events and (known is None or not known[0] <= hand[0] <= hand[1] <= known[1]):
             await self._say_in_hand(hand)
 
     async def _empty_hand(self) -> None:
@@ -334,7 +343,7 @@ class Follower:
             outcome = await refuse(self._context, job, failed_call_of_log(self._context, event.event, error))
         else:
             if event.sequence <= stand.careful_until:
-                await self._say_alone(event)
+                await self._say_alone((event.sequence, event.sequence))
             outcome = await attempt(self._context, self._projection, job, event.event)
             self._is_lone = False
         if outcome.status is OutcomeStatus.DEFERRED:
@@ -346,9 +355,8 @@ class Follower:
         stand.ahead = stretch.beyond(event.sequence) if event.sequence < stretch.position else None
         return True
 
-    async def _say_alone(self, event: Incoming) -> None:
+    async def _say_alone(self, hand: tuple[int, int]) -> None:
         """Write the attempt down before the call: should it kill this process too, the next one knows which it was."""
-        hand = (event.sequence, event.sequence)
 
         def write(connection: Connection) -> bool:
             return partitions.set_hand(

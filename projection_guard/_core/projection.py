@@ -22,7 +22,7 @@ class Projection:
 
     `joins`: its handler takes the guard's connection too. `batch`: it takes a list of up to so many events instead of
     one. `partitions`: into how many parts its streams are divided where it is followed. `could_take`: what is asked of
-    an event that could not be rebuilt, by its type's name.
+    an event that could not be rebuilt, by its type's name. `tables` are its read model's, for a rebuild beside them.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Projection:
     is_followed: bool
     partitions: int
     batch: int | None
+    tables: tuple[str, ...]
     retry: RetryPolicy
     order: Order
     timeout_seconds: float

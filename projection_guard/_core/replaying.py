@@ -8,6 +8,7 @@ stopped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -18,19 +19,21 @@ from sqlalchemy import Connection
 
 from .._model import Replay
 from .._notices import Notice, NoticeKind
-from .._store import audits, gates, partitions, replays, states
+from .._store import audits, gates, partitions, replays, shadows, states
 from .._store.replays import NewReplay, Stands
-from ..errors import FailureBusy, InvalidArgument, UnknownReplay
+from ..errors import FailureBusy, InvalidArgument, RebuildRefused, UnknownReplay
+from . import building
 from .admin import pass_barrier
 from .clearing import clear, forget
 from .context import Context, new_token, transact
 from .following import Follower
 from .log import EventLog
 from .projection import Projection
-from .stand import Again, Course
+from .stand import Again, Beside, Course
 
 __all__ = ["Asked", "begin", "run", "steer"]
 
+_IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _SLICE_SECONDS: Final = 0.5
 _STILL_RUN_BY_OTHERS_SECONDS: Final = 0.1
 
@@ -47,6 +50,7 @@ class Asked:
     skip_failed: bool = False
     events_per_second: float | None = None
     note: str | None = None
+    into: str | None = None
 
     def check(self, head: int) -> None:
         """Raise `InvalidArgument` for what cannot be."""
@@ -61,6 +65,10 @@ class Asked:
             raise InvalidArgument(f"to_sequence={last} lies beyond the end of the log, which is {head}")
         if self.events_per_second is not None and not 0 < self.events_per_second < 1e9:
             raise InvalidArgument(f"events_per_second= takes a number above 0, not {self.events_per_second!r}")
+        if self.into is not None and not _IDENTIFIER.fullmatch(self.into):
+            raise InvalidArgument(
+                f"into= takes a name of lower-case letters, digits and underscores, not {self.into!r}"
+            )
         if self.stream_id is not None and (first is not None or last is not None):
             raise InvalidArgument("stream_id= replays the whole stream; leave from_sequence= and to_sequence= out")
 
@@ -69,6 +77,8 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
     """Write a job down and let the projection stand still for it. Raises `InvalidArgument`, `FailureBusy`."""
     head = await log.head()
     asked.check(head)
+    if asked.into is not None:
+        building.check(projection)
     name, job = projection.name, uuid4()
 
     def write(connection: Connection) -> Replay:
@@ -76,12 +86,13 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
         if known is not None:  # only the reply was lost
             return known
         state = states.hold_row(connection, name)
-        if state.state not in ("active", "paused"):
+        if state.state not in ("active", "paused") or replays.unfinished(connection, name) is not None:
             raise FailureBusy(_why_busy(connection, projection, state.state))
         low = min((row.cursor for row in partitions.rows(connection, name)), default=0)
         new = _new(job, projection, asked, low=low, head=head, first_open=replays.first_open(connection, name))
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
-        states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
+        if new.kind != "beside":  # the live read model goes on while another one is built
+            states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
         replays.begin(connection, new, token=token, lease_seconds=context.lease_seconds)
         if new.phase == "again":
             partitions.begin_replay(connection, name, new.begins_after)
@@ -107,15 +118,18 @@ def _why_busy(connection: Connection, projection: Projection, state: str) -> str
     job = replays.unfinished(connection, projection.name)
     if job is None:
         return f"Projection {projection.name!r} is {state}; wait until that has ended"
+    doing = "being rebuilt" if job.kind in ("beside", "rebuild") else "replaying"
     return (
-        f"Projection {projection.name!r} is {state} already: {job.kind} {job.id}, begun by {job.actor} at "
+        f"Projection {projection.name!r} is {doing} already: {job.kind} {job.id}, begun by {job.actor} at "
         f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC; wait for it, or cancel it"
     )
 
 
 def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int, first_open: int | None) -> NewReplay:
     to = head if asked.to_sequence is None else asked.to_sequence
-    if asked.is_rebuild:
+    if asked.into is not None:
+        kind, phase, after, end = "beside", "make", 0, to
+    elif asked.is_rebuild:
         kind, phase, after, end = "rebuild", "clear", 0, to
     elif asked.stream_id is not None:
         kind, phase, after, end = "stream", "clear", 0, low
@@ -144,6 +158,7 @@ def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int
         ends_at=end,
         actor=asked.actor,
         note=asked.note,
+        built_into=asked.into,
     )
 
 
@@ -214,6 +229,8 @@ class _Run:
                     return
                 if await self._walk(job, stands.phase):
                     return
+        except RebuildRefused as refused:
+            await self._finish("failed", str(refused))
         finally:
             await self._context.io.shielded(self._leave())
 
@@ -222,6 +239,13 @@ class _Run:
         if phase == "clear":
             await self._clear(job)
             return False
+        if phase == "make":
+            await building.make(self._context, self._projection, job)
+            return False
+        if phase == "exchange":
+            if await building.exchange(self._context, self._projection, job):
+                self._tell_end("completed")
+            return True
         if self._follower is None or phase != self._phase:
             await self._leave()
             self._phase = phase
@@ -255,9 +279,18 @@ class _Run:
                 skip_failed=job.skip_failed,
                 stream_id=job.stream_id,
             )
+        beside = None
+        if job.built_into is not None:
+            beside = Beside(into=job.built_into, tables=self._projection.tables)
+        state: Literal["active", "replaying", "rebuilding"] = "replaying"
+        if job.kind in ("rebuild", "beside"):
+            state = "active" if phase == "build" else "rebuilding"
+        if job.kind == "rebuild":
+            state = "rebuilding"
         return Course(
-            state="rebuilding" if job.kind == "rebuild" else "replaying",
+            state=state,
             again=again,
+            beside=beside,
             job=job.id,
             events_per_second=job.events_per_second,
         )
@@ -274,6 +307,8 @@ class _Run:
         return False
 
     async def _until(self, job: Replay, phase: str) -> int:
+        if job.kind == "beside":
+            return (await _seen(self._context, job.id)).ends_at
         if phase != "again" or job.kind != "open":
             return job.ends_at
         low = await transact(
@@ -285,6 +320,12 @@ class _Run:
 
     async def _phase_ended(self, job: Replay, phase: str) -> bool:
         """Begin the next phase, or end the job; True where it has ended."""
+        if job.kind == "beside":
+            if phase == "build":
+                await building.stand_still(self._context, self._projection, job)
+            else:
+                await building.be_ready(self._context, job)
+            return False
         if phase == "again" and job.kind == "open":
 
             def write(connection: Connection) -> None:
@@ -321,21 +362,27 @@ class _Run:
         name, job = self._projection.name, self._job
 
         def write(connection: Connection) -> bool:
-            states.hold_row(connection, name)
+            state = states.hold_row(connection, name)
             seen = replays.one(connection, job)
             if seen is None or seen.is_finished:
                 return False
             partitions.end_replay(connection, name)
+            if seen.built_into is not None and seen.phase != "make":
+                shadows.drop(connection, seen.built_into, self._projection.tables)
             replays.end(connection, job, status, error)
-            states.end_job(connection, name, actor=seen.actor, reason=None)
+            if state.state in ("replaying", "rebuilding"):
+                states.end_job(connection, name, actor=seen.actor, reason=None)
             if status == "completed" and seen.stream_id is not None:
                 gates.untaint(connection, name, seen.stream_id)
             return True
 
         if await transact(self._context, write, what=f"{name}: replay {job}"):
-            kind = {"completed": NoticeKind.REPLAYED}.get(status, NoticeKind.REPLAY_STOPPED)
-            self._context.tell([Notice(kind=kind, projection=name, after=status)])
-            self._context.wake(0.0)
+            self._tell_end(status)
+
+    def _tell_end(self, status: str) -> None:
+        kind = {"completed": NoticeKind.REPLAYED}.get(status, NoticeKind.REPLAY_STOPPED)
+        self._context.tell([Notice(kind=kind, projection=self._projection.name, after=status)])
+        self._context.wake(0.0)
 
 
 async def steer(context: Context, job: UUID, wanted: Literal["run", "pause", "cancel"], *, actor: str) -> Replay:

@@ -17,7 +17,7 @@ from .._dialect import Bound
 from .._io.protocol import Ran
 from .._model import EventRecord, Order, Outcome, OutcomeStatus
 from .._notices import Notice
-from .._store import gates, partitions
+from .._store import gates, partitions, shadows
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY, Held, Step
 from .attempting import Job
@@ -27,7 +27,7 @@ from .lone import LoneEvent, park_behind
 from .projection import Projection
 from .replayed import ReplayedEvent
 
-__all__ = ["Again", "Counts", "Course", "Sorted", "Stand"]
+__all__ = ["Again", "Beside", "Counts", "Course", "Sorted", "Stand"]
 
 LONGEST_STRETCH_SECONDS: Final = 0.2
 """A stretch is committed by then at the latest (after the event in hand): others wait for its locks, readers for it."""
@@ -47,11 +47,20 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Where the tables stand that are built beside those of the read model."""
+
+    into: str
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """In which state of its projection a follower may walk, and whether he follows or replays."""
+    """In which state of its projection a follower may walk, and whether he follows, replays, or builds beside."""
 
     state: Literal["active", "replaying", "rebuilding"] = "active"
     again: Again | None = None
+    beside: Beside | None = None
     job: UUID | None = None
     """Whose progress is counted; None where nobody asks."""
     events_per_second: float | None = None
@@ -59,7 +68,12 @@ class Course:
     @property
     def partition(self) -> int | None:
         """The row that it stands on; None for the projection's partitions."""
-        return None if self.again is None else REPLAY
+        return None if self.again is None and self.beside is None else REPLAY
+
+    @property
+    def is_counted(self) -> bool:
+        """True where what is applied is applied for the first time."""
+        return self.partition is None
 
 
 @dataclass(slots=True)
@@ -152,7 +166,7 @@ class Stand:
         if not self.may_walk(held):
             self.waits = "held by the breaker" if held.is_held_up else held.state
             return False
-        if self.projection.order is Order.GLOBAL and held.has_blocked and self.course.again is None:
+        if self.projection.order is Order.GLOBAL and held.has_blocked and self.course.is_counted:
             self.waits = "a failure holds the whole projection"
             return False
         return True
@@ -166,6 +180,8 @@ class Stand:
         events = [
             event for event in stretch.events if held.cursors.get(event.partition, event.sequence) < event.sequence
         ]
+        if self.course.beside is not None:
+            return Sorted(calls=tuple(events))
         if self.course.again is not None:
             return self._sort_again(connection, held, events, self.course.again)
         if events and events[0].sequence <= held.rescan_until:
@@ -236,7 +252,7 @@ class Stand:
             lease_seconds=self.context.lease_seconds,
             position=position,
             last=_last(stretch, position),
-            applied=applied if self.course.again is None else 0,
+            applied=applied if self.course.is_counted else 0,
             hand=hand,
             job=self.course.job,
             replayed=applied,
@@ -266,7 +282,7 @@ class Stand:
 
     def has_more_to_write(self, stretch: Stretch, todo: Sorted) -> bool:
         """Return whether `write_more` has anything to do."""
-        return bool(todo.parks or stretch.skipped or self.course.again is not None)
+        return bool(todo.parks or stretch.skipped or not self.course.is_counted)
 
     def write_more(self, connection: Connection, stretch: Stretch, todo: Sorted, position: int) -> list[Notice]:
         """Write what else a stretch has come to, up to a position: what is parked, holes, skips that are made good."""
@@ -274,6 +290,9 @@ class Stand:
         if self.course.again is not None:  # it parks by itself, and does not judge holes again
             done = [event.record.event_id for event in todo.calls if event.sequence <= position]
             gates.redone(connection, name, done)
+            return []
+        if self.course.beside is not None:
+            shadows.give_back(connection, self.course.beside.into, self.course.beside.tables)
             return []
         for hole in stretch.skipped:
             if hole.last <= position:
@@ -292,6 +311,11 @@ class Stand:
         """Count what was committed."""
         self.counts.applied += sum(event.sequence <= position for event in calls)
         self.counts.parked += sum(event.sequence <= position for event in parks)
+
+    def lend(self, connection: Connection) -> None:
+        """Let the handler write beside the read model, where it is to."""
+        if self.course.beside is not None:
+            shadows.lend(connection, self.course.beside.into, self.course.beside.tables)
 
     def take_alone(self, todo: Sorted, ran: Ran, error: Exception | None) -> None:
         """Take the event that failed by itself; all of them, where it cannot be told which one it was."""

@@ -143,6 +143,13 @@ def has_past(connection: Connection, projection: str) -> bool:
     return connection.execute(moved).first() is not None or connection.execute(applied).first() is not None
 
 
+def move_checkpoint(connection: Connection, projection: str, sequence: int) -> None:
+    """Move a followed projection's checkpoint forward, to where all its cursors have come."""
+    values = {"last_event_sequence": sequence, "checkpoint_at": utc_now(), "updated_at": utc_now()}
+    behind = or_(C.last_event_sequence.is_(None), C.last_event_sequence < sequence)
+    connection.execute(update(C).where(C.projection_name == projection, behind).values(values))
+
+
 _clear_checkpoint = (
     update(C)
     .where(C.projection_name == _NAME)

@@ -308,9 +308,15 @@ def reached(connection: Connection, names: Sequence[str]) -> dict[str, Reached]:
 
 def begin_at(connection: Connection, projection: str, number: int, sequence: int) -> None:
     """Lay the partitions out anew; nobody's lease outlives that. Pass the barrier before."""
-    connection.execute(delete(W).where(W.projection_name == projection))
+    connection.execute(delete(W).where(W.projection_name == projection, W.partition >= 0))
     connection.execute(delete(K).where(K.projection_name == projection))
     ensure(connection, projection, number, sequence)
+
+
+def jump_to(connection: Connection, projection: str, sequence: int) -> None:
+    """Let all partitions come to a sequence at once: a read model that has come there took the place of theirs."""
+    statement = update(W).where(W.projection_name == projection, W.partition >= 0, W.cursor < sequence)
+    connection.execute(statement.values(cursor=sequence, moved_at=utc_now()))
 
 
 _known = [

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, null, or_, select, tuple_, update
 
 from .._dialect import later, statement_start, utc_now
-from .._model import Order, Page, Replay
+from .._model import Json, Order, Page, Replay
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionReplay
 from .claims import Ticket
 from .cursors import read_time_cursor, time_cursor
@@ -54,6 +54,7 @@ class NewReplay:
     ends_at: int
     actor: str
     note: str | None
+    built_into: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,9 +175,12 @@ def let_go(connection: Connection, job: UUID, *, token: str) -> None:
     connection.execute(statement.values(lease_owner=null(), lease_expires_at=null()), {"job": job, "token": token})
 
 
-def next_phase(connection: Connection, job: UUID, phase: str) -> None:
-    """Begin a replay's next part."""
-    connection.execute(update(R).where(R.id == _JOB).values(phase=phase, updated_at=utc_now()), {"job": job})
+def next_phase(connection: Connection, job: UUID, phase: str, *, ends_at: int | None = None) -> None:
+    """Begin a replay's next part, which may end elsewhere."""
+    values: dict[str, Any] = {"phase": phase, "updated_at": utc_now()}
+    if ends_at is not None:
+        values["ends_at"] = ends_at
+    connection.execute(update(R).where(R.id == _JOB).values(values), {"job": job})
 
 
 def want(connection: Connection, job: UUID, wanted: str) -> Replay | None:
@@ -187,14 +191,15 @@ def want(connection: Connection, job: UUID, wanted: str) -> Replay | None:
     return one(connection, job)
 
 
-def end(connection: Connection, job: UUID, status: str, error: str | None) -> None:
-    """Write down how it ended."""
+def end(connection: Connection, job: UUID, status: str, error: str | None, compared: Json = None) -> None:
+    """Write down how it ended, and what was compared."""
     connection.execute(
         update(R)
         .where(R.id == _JOB)
         .values(
             status=status,
             error=error,
+            compared=compared,
             finished_at=utc_now(),
             updated_at=utc_now(),
             lease_owner=null(),

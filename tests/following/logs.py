@@ -61,8 +61,7 @@ class FollowedLog:
             self.appended.append(
                 Happened(event_id=f"{stream}#{n}", stream_id=stream, sequence=len(self.appended) + 1, n=n)
             )
-        with self.bed.engine.begin() as connection:
-            connection.execute(text(_INSERT), rows)
+        self.bed.past_the_library(lambda connection: connection.execute(text(_INSERT), rows))
 
     def source(self, decode: Callable[[Mapping[str, object]], object] | None = None, **options: Any) -> Any:
         """Return a reader of it."""

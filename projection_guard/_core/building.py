@@ -1,0 +1,132 @@
+"""A rebuild beside the live read model: made, built by the same handler, compared, and exchanged in one transaction.
+
+The live one goes on meanwhile. Only at the end it stands still, until the other one has come as far and takes its
+place. An event that fails ends it all, and the live one is as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from .._dialect import Trouble, trouble
+from .._model import Json, Replay, ResolutionMethod
+from .._store import counters, failures, parked, partitions, replays, shadows, states
+from ..errors import ConfigurationError, InvalidArgument, RebuildRefused, StoreUnavailable
+from .admin import pass_barrier
+from .context import Context, transact
+from .describing import describe
+from .projection import Projection
+
+__all__ = ["be_ready", "check", "exchange", "make", "stand_still"]
+
+_LONGEST_EXCHANGE_SECONDS: Final = 3600.0
+
+
+def check(projection: Projection) -> None:
+    """Raise `InvalidArgument` for a projection that cannot be built beside itself."""
+    if not projection.joins:
+        raise InvalidArgument(
+            f"Projection {projection.name!r} writes elsewhere; only what is written through the guard's connection can "
+            "be built beside the live read model. Leave into= out"
+        )
+    if not projection.tables:
+        raise InvalidArgument(
+            f"Projection {projection.name!r} does not say which tables are its read model's; register it with "
+            "tables=[...]"
+        )
+
+
+async def make(context: Context, projection: Projection, job: Replay) -> None:
+    """Make the tables, empty, and a row to stand on. Raises `RebuildRefused`."""
+    into = _into(job)
+
+    def write(connection: Connection) -> None:
+        if _is_in(connection, job, "make"):
+            shadows.make(connection, into, projection.tables)
+            partitions.begin_replay(connection, projection.name, job.begins_after)
+            replays.next_phase(connection, job.id, "build")
+
+    try:
+        await transact(context, write, what=f"{projection.name}: rebuild {job.id}")
+    except (ConfigurationError, StoreUnavailable) as error:
+        raise _refused(projection, "the tables beside it could not be made", error) from error
+
+
+async def stand_still(context: Context, projection: Projection, job: Replay) -> None:
+    """Let the live projection stand still, and say how far there is to go: to where it has come."""
+    what = f"{projection.name}: rebuild {job.id}"
+
+    def stop(connection: Connection) -> None:
+        state = states.hold_row(connection, projection.name)
+        if state.state in ("active", "paused"):
+            states.begin_job(connection, projection.name, "rebuilding", actor=job.actor, reason=f"beside {job.id}")
+
+    def look(connection: Connection) -> None:
+        if _is_in(connection, job, "build"):
+            furthest = max(row.cursor for row in partitions.rows(connection, projection.name))
+            replays.next_phase(connection, job.id, "rest", ends_at=max(furthest, job.ends_at))
+
+    await transact(context, stop, what=what)
+    await pass_barrier(context, projection)
+    await transact(context, look, what=what)
+
+
+async def be_ready(context: Context, job: Replay) -> None:
+    """Say that it has come as far as the live one."""
+    await transact(
+        context, lambda connection: replays.next_phase(connection, job.id, "exchange"), what=f"rebuild {job.id}"
+    )
+
+
+async def exchange(context: Context, projection: Projection, job: Replay) -> bool:
+    """Compare the two, let the new one take the live one's place, and settle what was open; False if that was done.
+
+    What has failed or waits is in the new one: it was applied there.
+    """
+    into, name = _into(job), projection.name
+
+    def write(connection: Connection) -> bool:
+        states.hold_row(connection, name)
+        if not _is_in(connection, job, "exchange"):
+            return False
+        reached = partitions.replay_row(connection, name)
+        assert reached is not None
+        compared: Json = [shadows.compare(connection, into, table).as_json() for table in projection.tables]
+        shadows.exchange(connection, into, projection.tables)
+        shadows.drop(connection, into, projection.tables)
+        partitions.end_replay(connection, name)
+        partitions.jump_to(connection, name, reached.cursor)
+        parked.clear(connection, name)
+        ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_REPLAY, "rebuild")
+        states.forget_gates(connection, name)
+        replays.end(connection, job.id, "completed", None, compared)
+        states.end_job(connection, name, actor=job.actor, reason=None)
+        counters.move_checkpoint(connection, name, reached.cursor)
+        counters.count_failures(connection, context.health, name, change=-ended)
+        return True
+
+    what = f"{name}: the read model that was built beside was not exchanged for the live one"
+    try:
+        return await transact(context, write, what=what, seconds=_LONGEST_EXCHANGE_SECONDS)
+    except StoreUnavailable as error:
+        raise _refused(projection, "it could not take the live one's place", error) from error
+
+
+def _refused(projection: Projection, what: str, error: Exception) -> Exception:
+    """Say that the database does not want this; one that is away is only waited for."""
+    if isinstance(error, StoreUnavailable) and trouble(error) is not Trouble.OTHER:
+        return error
+    cause = error if error.__cause__ is None else error.__cause__
+    return RebuildRefused(f"{projection.name}: {what}: {describe(cause).message}")
+
+
+def _is_in(connection: Connection, job: Replay, phase: str) -> bool:
+    seen = replays.one(connection, job.id)
+    return seen is not None and not seen.is_finished and seen.phase == phase
+
+
+def _into(job: Replay) -> str:
+    assert job.built_into is not None
+    return job.built_into

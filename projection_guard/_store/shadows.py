@@ -1,0 +1,213 @@
+"""Tables beside those of a read model: made alike, written to by the same handler, compared, and exchanged for them.
+
+On PostgreSQL they stand in a schema of their own, which comes first in the search path of the transactions that build.
+SQLite has no such path: there they stand beside the others under names with a prefix, and a transaction that builds
+exchanges the names before it calls the handler, and back before it commits; nobody else sees that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from zlib import crc32
+
+from sqlalchemy import Connection, inspect, text
+
+from .._model import Json
+from ..errors import ConfigurationError
+
+__all__ = ["Compared", "compare", "drop", "exchange", "give_back", "lend", "make"]
+
+_LIVE: Final = "projection_guard_live_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A table and its shadow: how many rows each has, how many only one of them has, whether they are alike."""
+
+    table: str
+    rows_before: int
+    rows_after: int
+    only_before: int
+    only_after: int
+    digest_before: str
+    digest_after: str
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as it is kept with the job."""
+        return asdict(self)
+
+
+def make(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Make the shadows, empty. Raises `ConfigurationError` where a table is missing, or something has their place."""
+    there = set(inspect(connection).get_table_names())
+    for table in tables:
+        if table not in there:
+            raise ConfigurationError(f"There is no table {table!r} to rebuild beside; tables= names the read model's")
+    if _is_sqlite(connection):
+        for table in tables:
+            shadow = _on_sqlite(into, table)
+            if shadow in there:
+                raise ConfigurationError(f"A table {shadow!r} is there already; drop it, or choose another into=")
+            _copy_on_sqlite(connection, table, shadow)
+        return
+    if into in inspect(connection).get_schema_names():
+        raise ConfigurationError(f"A schema {into!r} is there already; drop it, or choose another into=")
+    connection.execute(text(f"CREATE SCHEMA {_quoted(connection, into)}"))
+    for table in tables:
+        shadow, like = _shadow(connection, into, table), _quoted(connection, table)
+        connection.execute(text(f"CREATE TABLE {shadow} (LIKE {like} INCLUDING ALL)"))
+
+
+def drop(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Take the shadows away."""
+    if not _is_sqlite(connection):
+        connection.execute(text(f"DROP SCHEMA IF EXISTS {_quoted(connection, into)} CASCADE"))
+        return
+    for table in tables:
+        connection.execute(text(f"DROP TABLE IF EXISTS {_shadow(connection, into, table)}"))
+
+
+def lend(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Let the names of the read model's tables mean the shadows, in this transaction."""
+    if _is_sqlite(connection):
+        for table in tables:
+            _rename(connection, table, _LIVE + table)
+            _rename(connection, _on_sqlite(into, table), table)
+        return
+    path = text("SELECT set_config('search_path', :into || ', ' || current_setting('search_path'), true)")
+    connection.execute(path, {"into": _quoted(connection, into)})
+
+
+def give_back(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Let the names mean what they meant before. PostgreSQL: whoever set the search path restores it."""
+    if _is_sqlite(connection):
+        for table in tables:
+            _rename(connection, table, _on_sqlite(into, table))
+            _rename(connection, _LIVE + table, table)
+
+
+def compare(connection: Connection, into: str, table: str) -> Compared:
+    """Compare a table and its shadow, row by row."""
+    before, after = _quoted(connection, table), _shadow(connection, into, table)
+    rows_before, digest_before = _digest(connection, before)
+    rows_after, digest_after = _digest(connection, after)
+    is_alike = (rows_before, digest_before) == (rows_after, digest_after)
+    return Compared(
+        table=table,
+        rows_before=rows_before,
+        rows_after=rows_after,
+        only_before=0 if is_alike else _only_in(connection, before, after),
+        only_after=0 if is_alike else _only_in(connection, after, before),
+        digest_before=digest_before,
+        digest_after=digest_after,
+    )
+
+
+def exchange(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Let the read model's tables hold what the shadows hold: whoever reads sees the one or the other.
+
+    The tables stay the same ones, with their indexes, grants, views and foreign keys; `tables` is in the order in which
+    rows can be inserted.
+    """
+    for table in reversed(tables):
+        connection.execute(text(f"DELETE FROM {_quoted(connection, table)}"))
+    for table in tables:
+        columns = ", ".join(_quoted(connection, name) for name in _stored_columns(connection, table))
+        overriding = "" if _is_sqlite(connection) else "OVERRIDING SYSTEM VALUE"
+        connection.execute(
+            text(
+                f"INSERT INTO {_quoted(connection, table)} ({columns}) {overriding} "
+                f"SELECT {columns} FROM {_shadow(connection, into, table)}"
+            )
+        )
+        if not _is_sqlite(connection):
+            _advance_sequences(connection, table)
+
+
+def _is_sqlite(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"
+
+
+def _on_sqlite(into: str, table: str) -> str:
+    return f"{into}_{table}"
+
+
+def _quoted(connection: Connection, name: str) -> str:
+    return connection.dialect.identifier_preparer.quote_identifier(name)
+
+
+def _shadow(connection: Connection, into: str, table: str) -> str:
+    if _is_sqlite(connection):
+        return _quoted(connection, _on_sqlite(into, table))
+    return f"{_quoted(connection, into)}.{_quoted(connection, table)}"
+
+
+def _rename(connection: Connection, table: str, name: str) -> None:
+    connection.execute(text(f"ALTER TABLE {_quoted(connection, table)} RENAME TO {_quoted(connection, name)}"))
+
+
+def _copy_on_sqlite(connection: Connection, table: str, shadow: str) -> None:
+    """Make a table like another one: from its own words, while that has another name; and its indexes."""
+    words = text(
+        "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = :t AND sql IS NOT NULL AND type <> 'trigger'"
+    )
+    found = connection.execute(words, {"t": table}).all()
+    _rename(connection, table, _LIVE + table)
+    connection.exec_driver_sql(next(row.sql for row in found if row.type == "table"))
+    _rename(connection, table, shadow)
+    _rename(connection, _LIVE + table, table)
+    for row in found:
+        if row.type == "index":
+            connection.exec_driver_sql(_indexing(connection, row.sql, f"{shadow}_{row.name}", shadow))
+
+
+def _indexing(connection: Connection, words: str, name: str, table: str) -> str:
+    """Return what makes an index, with another name and on another table."""
+    parts = re.match(r"(?is)(CREATE\s+(?:UNIQUE\s+)?INDEX\s+).*?(\s+ON\s+)(?:\"[^\"]+\"|\w+)(.*)", words)
+    assert parts is not None
+    return f"{parts[1]}{_quoted(connection, name)}{parts[2]}{_quoted(connection, table)}{parts[3]}"
+
+
+def _stored_columns(connection: Connection, table: str) -> list[str]:
+    columns: list[Any] = list(inspect(connection).get_columns(table))
+    return [column["name"] for column in columns if not column.get("computed")]
+
+
+def _digest(connection: Connection, table: str) -> tuple[int, str]:
+    """Count the rows, and add up a hash of each: the order does not matter."""
+    if _is_sqlite(connection):
+        number = total = 0
+        for row in connection.exec_driver_sql(f"SELECT * FROM {table}"):
+            number, total = number + 1, (total + crc32(repr(tuple(row)).encode())) % 2**64
+        return number, f"{total:x}"
+    statement = text(
+        f"SELECT count(*), coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint), 0) FROM {table} t"
+    )
+    found = connection.execute(statement).one()
+    return int(found[0]), f"{int(found[1]) % 2**64:x}"
+
+
+def _only_in(connection: Connection, first: str, second: str) -> int:
+    row = "*" if _is_sqlite(connection) else "t::text"
+    statement = f"SELECT count(*) FROM (SELECT {row} FROM {first} t EXCEPT SELECT {row} FROM {second} t) d"
+    return int(connection.exec_driver_sql(statement).scalar_one())
+
+
+def _advance_sequences(connection: Connection, table: str) -> None:
+    """Let serial and identity columns count on from what was copied into them."""
+    quoted = _quoted(connection, table)
+    for name in _stored_columns(connection, table):
+        sequence = connection.execute(
+            text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": quoted, "column": name}
+        ).scalar_one_or_none()
+        if sequence is not None:
+            column = _quoted(connection, name)
+            connection.execute(
+                text(
+                    f"SELECT setval(CAST(:sequence AS regclass), max({column})) FROM {quoted} HAVING max({column}) > 0"
+                ),
+                {"sequence": sequence},
+            )
