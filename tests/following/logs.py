@@ -16,7 +16,7 @@ from sqlalchemy import text
 from projection_guard import AsyncSqlEventSource, SqlEventSource
 from tests.bed import Bed, GuardOnBed, Happened
 
-__all__ = ["FollowedLog"]
+__all__ = ["FollowedLog", "rebuilt"]
 
 _INSERT = "INSERT INTO log (event_id, event_type, stream_id, n) VALUES (:event_id, 'Happened', :stream, :n)"
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from tenacity import wait_fixed
 
-from projection_guard import RetryPolicy
+from projection_guard import Batch, RetryPolicy, SourceError, SqlEventSource
 from projection_guard._io.protocol import drive
 from tests.bed import Bed, Happened
 from tests.flow.acting import Planned, make_due, one_failure, states_of, statuses
-from tests.following.logs import FollowedLog
+from tests.following.logs import FollowedLog, rebuilt
 
 LATER = RetryPolicy(wait=wait_fixed(3600), breaker=None)
 
@@ -153,8 +155,6 @@ def test_an_event_that_cannot_be_rebuilt_is_a_failure(bed: Bed, log: FollowedLog
     broken = [True]
 
     def decode(row: Any) -> Happened:
-        from tests.following.logs import rebuilt
-
         if broken[0] and row["event_id"] == "A#1":
             raise KeyError("n")
         return rebuilt(row)
@@ -336,3 +336,89 @@ def drive_or_await(bed: Bed, follower: Any) -> Any:
     """Let a follower follow, as a worker's lane does."""
     turn = follower.follow(stops=lambda: False)
     return turn if bed.is_async else drive(turn)
+
+
+class Wrapped:
+    """A source that does something to what another one returns."""
+
+    def __init__(self, source: Any, change: Callable[[Batch], Batch]) -> None:
+        self._source = source
+        self._change = change
+
+    def read(self, after: int, limit: int, until: int | None = None) -> Batch:
+        """Read, and change that."""
+        return self._change(self._source.read(after, limit, until))
+
+    def head(self) -> int:
+        """Return the end."""
+        return int(self._source.head())
+
+
+def raises(batch: Batch) -> Batch:
+    """Raise in the middle of the log."""
+    if batch.events and batch.events[-1].sequence >= 3:
+        raise OSError("secret")
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda batch: replace(batch, events=batch.events[::-1]), "that is not the log's order"),
+        (lambda batch: replace(batch, events=[*batch.events, *batch.events[-1:]]), "twice"),
+        (raises, r"the source's read\(\) raised OSError"),
+        (lambda batch: None, "returned NoneType, not a Batch"),
+    ],
+    ids=["out of order", "repeats", "raises", "nonsense"],
+)
+def test_a_source_with_a_defect_does_no_harm(
+    bed: Bed, log: FollowedLog, change: Callable[[Batch], Batch], says: str
+) -> None:
+    """It is said what it did, nothing of that is applied, and with a sound one it goes on."""
+    sound = SqlEventSource(bed.url, "log", decode=rebuilt)
+    bed.on_close(sound.close)
+    guard, planned = log.guard(Wrapped(sound, change)), Planned("P")
+    planned.register(bed, guard, "joined")
+    guard.health()
+    log.append("A", "B", "A")
+    with pytest.raises(SourceError, match=says) as refused:
+        guard.catch_up("P")
+    assert "secret" not in str(refused.value)
+    assert (planned.calls, log.cursors()) == ([], [0])
+    other = log.guard(Wrapped(sound, lambda batch: batch))
+    planned.register(bed, other, "joined")
+    other.catch_up("P")
+    assert bed.effects("P") == [("A", 1), ("B", 1), ("A", 2)]
+
+
+def test_a_hole_is_waited_for_while_it_may_be_filled(postgres_bed: Bed) -> None:
+    """tx1 takes a number and stays open, tx2 commits the next one: both are applied, in the log's order."""
+    bed = postgres_bed
+    log = FollowedLog(bed)
+    guard, planned = log.guard(), Planned("P")
+    planned.register(bed, guard, "joined")
+    guard.health()
+    insert = text("INSERT INTO log (event_id, event_type, stream_id, n) VALUES (:id, 'Happened', 'A', :n)")
+    with bed.engine.connect() as first:
+        first.execute(insert, {"id": "A#1", "n": 1})
+        bed.change("INSERT INTO log (event_id, event_type, stream_id, n) VALUES ('A#2', 'Happened', 'A', 2)")
+        assert guard.catch_up("P").waits == "a hole in the log may still be filled"
+        assert planned.calls == []
+        assert any("may still write into the log" in reason for reason in guard.health("P").reasons)
+        first.commit()
+    assert guard.catch_up("P").applied == 2
+    assert planned.calls == ["A#1", "A#2"]
+
+
+def test_a_log_that_cannot_be_read_is_told(bed: Bed, log: FollowedLog) -> None:
+    """Health is no error for that: the projection is offline, with the reason."""
+    guard, planned = log.guard(), Planned("P")
+    planned.register(bed, guard, "joined")
+    log.append("A")
+    guard.catch_up("P")
+    bed.change("ALTER TABLE log RENAME TO elsewhere")
+    health = guard.health("P")
+    assert health.status == "offline"
+    assert any("The event log 'log' could not be read" in reason for reason in health.reasons)
+    bed.change("ALTER TABLE elsewhere RENAME TO log")
+    assert guard.health("P").status == "healthy"
