@@ -216,15 +216,15 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
         filled stands in the way it returns early, and `waits` says why. Raises `SourceError`, `StoreUnavailable`.
         """
         if name is None:
-            return await self._service.catch_up(None)
-        return (await self._service.catch_up([name]))[0]
+            return await self._service.on_log.catch_up(None)
+        return (await self._service.on_log.catch_up([name]))[0]
 
     async def wait_for(self, name: str, sequence: int, timeout: float = 10.0) -> None:  # noqa: ASYNC109  # as the blocking guard
         """Wait until a followed projection has come to a sequence of the log: read your own writes.
 
         Everything up to there is applied, failed, parked or skipped then. Raises `WaitTimeout` after `timeout` seconds.
         """
-        await self._service.wait_for(name, sequence, timeout)
+        await self._service.on_log.wait_for(name, sequence, timeout)
 
     async def follow_from(self, name: str, sequence: int, *, actor: str, note: str | None = None) -> None:
         """Let following begin after a sequence, 0 for the beginning: what is at or below it counts as done. Audited.
@@ -232,7 +232,7 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
         For a read model that was filled by other means, or one that was pushed for longer than `dedupe_window`. A
         projection that is being followed has to be paused first.
         """
-        await self._service.follow_from(name, sequence, actor=actor, note=note)
+        await self._service.on_log.follow_from(name, sequence, actor=actor, note=note)
 
     # -- looking
 
@@ -286,7 +286,7 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
 
     async def skipped(self, name: str, *, limit: int = 100, after: str | None = None) -> Page[SkippedRange]:
         """Return the ranges of the log in which a followed projection has found nothing, highest first."""
-        return await self._service.skipped(name, limit=limit, after=after)
+        return await self._service.on_log.skipped(name, limit=limit, after=after)
 
     # -- acting
 
@@ -350,7 +350,7 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
             events_per_second=events_per_second,
             note=note,
         )
-        return await self._service.replay(name, asked)
+        return await self._service.on_log.replay(name, asked)
 
     async def rebuild(
         self,
@@ -368,7 +368,7 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
         fails, and the live one stays. PostgreSQL: `into` is a schema; the handler must not name another one itself.
         """
         asked = Asked(actor=actor, is_rebuild=True, into=into, events_per_second=events_per_second, note=note)
-        return await self._service.replay(name, asked)
+        return await self._service.on_log.replay(name, asked)
 
     async def start_replay(
         self,
@@ -396,27 +396,27 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
             events_per_second=events_per_second,
             note=note,
         )
-        return await self._service.start_replay(name, asked)
+        return await self._service.on_log.start_replay(name, asked)
 
     async def replays(self, name: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Replay]:
         """Return replays and rebuilds, newest first, `limit` (1 to 1000) at a time."""
-        return await self._service.replays(name, limit=limit, after=after)
+        return await self._service.on_log.replays(name, limit=limit, after=after)
 
     async def replay_of(self, replay_id: UUID | str) -> Replay:
         """Return one replay or rebuild, as far as it has come. Raises `UnknownReplay`."""
-        return await self._service.replay_of(replay_id)
+        return await self._service.on_log.replay_of(replay_id)
 
     async def pause_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """Let a replay rest; its projection goes on standing still."""
-        return await self._service.steer(replay_id, "pause", actor=actor)
+        return await self._service.on_log.steer(replay_id, "pause", actor=actor)
 
     async def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """Let a worker go on with a replay that rests."""
-        return await self._service.steer(replay_id, "run", actor=actor)
+        return await self._service.on_log.steer(replay_id, "run", actor=actor)
 
     async def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
-        return await self._service.steer(replay_id, "cancel", actor=actor)
+        return await self._service.on_log.steer(replay_id, "cancel", actor=actor)
 
     def worker(self, *, poll_seconds: float = 0.5, batch: int = 100) -> AsyncWorker:
         """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.

@@ -25,7 +25,7 @@ from ._registration import EventType, Registration, make_projection, order_of
 from ._service import Service
 from ._store.attempts import PROCESS
 from ._store.claims import HotStatements
-from ._store.partitions import FollowStatements
+from ._store.steps import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 

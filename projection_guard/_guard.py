@@ -217,15 +217,15 @@ class ProjectionGuard(Desk[Worker]):
         filled stands in the way it returns early, and `waits` says why. Raises `SourceError`, `StoreUnavailable`.
         """
         if name is None:
-            return drive(self._service.catch_up(None))
-        return (drive(self._service.catch_up([name])))[0]
+            return drive(self._service.on_log.catch_up(None))
+        return (drive(self._service.on_log.catch_up([name])))[0]
 
     def wait_for(self, name: str, sequence: int, timeout: float = 10.0) -> None:
         """Wait until a followed projection has come to a sequence of the log: read your own writes.
 
         Everything up to there is applied, failed, parked or skipped then. Raises `WaitTimeout` after `timeout` seconds.
         """
-        drive(self._service.wait_for(name, sequence, timeout))
+        drive(self._service.on_log.wait_for(name, sequence, timeout))
 
     def follow_from(self, name: str, sequence: int, *, actor: str, note: str | None = None) -> None:
         """Let following begin after a sequence, 0 for the beginning: what is at or below it counts as done. Audited.
@@ -233,7 +233,7 @@ class ProjectionGuard(Desk[Worker]):
         For a read model that was filled by other means, or one that was pushed for longer than `dedupe_window`. A
         projection that is being followed has to be paused first.
         """
-        drive(self._service.follow_from(name, sequence, actor=actor, note=note))
+        drive(self._service.on_log.follow_from(name, sequence, actor=actor, note=note))
 
     # -- looking
 
@@ -287,7 +287,7 @@ class ProjectionGuard(Desk[Worker]):
 
     def skipped(self, name: str, *, limit: int = 100, after: str | None = None) -> Page[SkippedRange]:
         """Return the ranges of the log in which a followed projection has found nothing, highest first."""
-        return drive(self._service.skipped(name, limit=limit, after=after))
+        return drive(self._service.on_log.skipped(name, limit=limit, after=after))
 
     # -- acting
 
@@ -351,7 +351,7 @@ class ProjectionGuard(Desk[Worker]):
             events_per_second=events_per_second,
             note=note,
         )
-        return drive(self._service.replay(name, asked))
+        return drive(self._service.on_log.replay(name, asked))
 
     def rebuild(
         self,
@@ -369,7 +369,7 @@ class ProjectionGuard(Desk[Worker]):
         fails, and the live one stays. PostgreSQL: `into` is a schema; the handler must not name another one itself.
         """
         asked = Asked(actor=actor, is_rebuild=True, into=into, events_per_second=events_per_second, note=note)
-        return drive(self._service.replay(name, asked))
+        return drive(self._service.on_log.replay(name, asked))
 
     def start_replay(
         self,
@@ -397,27 +397,27 @@ class ProjectionGuard(Desk[Worker]):
             events_per_second=events_per_second,
             note=note,
         )
-        return drive(self._service.start_replay(name, asked))
+        return drive(self._service.on_log.start_replay(name, asked))
 
     def replays(self, name: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Replay]:
         """Return replays and rebuilds, newest first, `limit` (1 to 1000) at a time."""
-        return drive(self._service.replays(name, limit=limit, after=after))
+        return drive(self._service.on_log.replays(name, limit=limit, after=after))
 
     def replay_of(self, replay_id: UUID | str) -> Replay:
         """Return one replay or rebuild, as far as it has come. Raises `UnknownReplay`."""
-        return drive(self._service.replay_of(replay_id))
+        return drive(self._service.on_log.replay_of(replay_id))
 
     def pause_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """Let a replay rest; its projection goes on standing still."""
-        return drive(self._service.steer(replay_id, "pause", actor=actor))
+        return drive(self._service.on_log.steer(replay_id, "pause", actor=actor))
 
     def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """Let a worker go on with a replay that rests."""
-        return drive(self._service.steer(replay_id, "run", actor=actor))
+        return drive(self._service.on_log.steer(replay_id, "run", actor=actor))
 
     def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
-        return drive(self._service.steer(replay_id, "cancel", actor=actor))
+        return drive(self._service.on_log.steer(replay_id, "cancel", actor=actor))
 
     def worker(self, *, poll_seconds: float = 0.5, batch: int = 100) -> Worker:
         """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.

@@ -52,7 +52,7 @@ class _Shift:
         self._judge_at = 0.0
 
     async def run(self) -> None:
-        async with self._service.listening(lambda: self._hands.ring_in(0.0)):
+        async with self._service.on_log.listening(lambda: self._hands.ring_in(0.0)):
             await self._run()
 
     async def _run(self) -> None:
@@ -92,9 +92,9 @@ class _Shift:
 
     async def _follow(self) -> None:
         """Let each followed projection be followed in a lane of its own."""
-        for name in await self._service.followed():
+        for name in await self._service.on_log.followed():
             if name not in self._followers:
-                self._followers[name] = self._service.follower(name)
+                self._followers[name] = self._service.on_log.follower(name)
             if name in self._following:
                 self._follow_again.add(name)
                 continue
@@ -107,7 +107,7 @@ class _Shift:
 
     async def _replay(self) -> None:
         """Take up replays that nobody runs, each in a lane of its own."""
-        for name, job in (await self._service.replays_due()).items():
+        for name, job in (await self._service.on_log.replays_due()).items():
             if name not in self._replaying:
                 self._replaying.add(name)
                 try:
@@ -118,7 +118,7 @@ class _Shift:
 
     async def _replay_lane(self, name: str, job: UUID) -> None:
         try:
-            await self._service.run_replay(name, job, stops=lambda: self._hands.is_stopping)
+            await self._service.on_log.run_replay(name, job, stops=lambda: self._hands.is_stopping)
         except Exception as error:
             log.warning("%s: replay %s met %s: %s", name, job, type(error).__name__, error)
         finally:

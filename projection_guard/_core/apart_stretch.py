@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from sqlalchemy import Connection
 
 from .._io.protocol import Ran
 from .._notices import Notice
-from .._store.partitions import Held
+from .._store.steps import Held
 from .context import transact
 from .keeping import FailedCall, failed_call_of_log
 from .log import Incoming, Stretch
@@ -60,19 +59,14 @@ async def apply_apart(stand: Stand, stretch: Stretch) -> tuple[Held | None, Unse
 
 
 async def _call(stand: Stand, todo: Sorted, ran: Ran) -> Exception | None:
-    call, started = stand.projection.call(abandonable=True), perf_counter()
+    call = stand.projection.call(abandonable=True)
     try:
         async with lease_renewal(stand.context, stand.projection, stand.token):
-            if todo.calls:
-                given = todo.given(stand.projection)
-                await stand.context.io.call_each(call, given, ran, seconds=LONGEST_STRETCH_SECONDS)
+            with stand.calling(todo, ran) as given:
+                if todo.calls:
+                    await stand.context.io.call_each(call, given, ran, seconds=LONGEST_STRETCH_SECONDS)
     except Exception as error:
         return error
-    finally:
-        todo.counted(ran, stand.projection)
-        if ran.done:
-            milliseconds = (perf_counter() - started) * 1000
-            stand.context.timings.add(stand.projection.name, milliseconds, ran.done)
     return None
 
 

@@ -19,7 +19,7 @@ from .._io.protocol import IO
 from .._model import Json
 from .._notices import Notice
 from .._store.claims import HotStatements, Ticket
-from .._store.partitions import FollowStatements
+from .._store.steps import FollowStatements
 from ..errors import ProjectionGuardError, StoreUnavailable
 
 __all__ = [

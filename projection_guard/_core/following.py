@@ -19,7 +19,8 @@ from sqlalchemy import Connection
 
 from .._model import OutcomeStatus
 from .._store import partitions, states
-from .._store.partitions import REPLAY, Held, PartitionRow
+from .._store.partitions import REPLAY, PartitionRow
+from .._store.steps import Held
 from ..errors import HandlerDied, RebuildRefused, StoreUnavailable
 from .apart_stretch import Unsettled, apply_apart
 from .attempting import attempt, refuse

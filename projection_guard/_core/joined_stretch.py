@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from time import perf_counter
 from typing import Final
 
 from sqlalchemy import Connection
@@ -12,7 +11,7 @@ from .._dialect import Bound, TransactionState
 from .._io.protocol import Ran, Transaction
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
-from .._store.partitions import Held, read_held
+from .._store.steps import Held, read_held
 from ..errors import RebuildRefused
 from .context import Tries, is_store_error, unavailable
 from .log import Stretch
@@ -115,19 +114,13 @@ async def _hold(stand: Stand, transaction: Transaction) -> tuple[Held, Settings]
 
 
 async def _call(stand: Stand, transaction: Transaction, todo: Sorted, ran: Ran) -> Exception | None:
-    started = perf_counter()
     call = stand.projection.call(abandonable=True)
     try:
-        if todo.calls:
-            given = todo.given(stand.projection)
-            await transaction.call_each(call, given, ran, seconds=LONGEST_STRETCH_SECONDS)
+        with stand.calling(todo, ran) as given:
+            if todo.calls:
+                await transaction.call_each(call, given, ran, seconds=LONGEST_STRETCH_SECONDS)
     except Exception as error:
         return error
-    finally:
-        todo.counted(ran, stand.projection)
-        if ran.done:
-            milliseconds = (perf_counter() - started) * 1000
-            stand.context.timings.add(stand.projection.name, milliseconds, ran.done)
     return None
 
 

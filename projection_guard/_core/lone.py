@@ -18,7 +18,7 @@ from .._model import Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import gates, parked, partitions
 from .._store.claims import Ticket
-from .._store.partitions import Held
+from .._store.steps import Held
 from .answering import answer, known_answer
 from .attempting import Done
 from .context import Context, transact

@@ -6,8 +6,10 @@ beside the partitions (`REPLAY`), so that it has a cursor, a lease and a range i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Final, Literal
 from uuid import UUID
 
@@ -19,7 +21,8 @@ from .._model import EventRecord, Order, Outcome, OutcomeStatus
 from .._notices import Notice
 from .._store import gates, partitions, shadows
 from .._store.claims import Ticket
-from .._store.partitions import REPLAY, Held, Step
+from .._store.partitions import REPLAY
+from .._store.steps import Held, Step
 from .attempting import Job
 from .context import Context, new_token
 from .log import Incoming, Stretch
@@ -99,18 +102,9 @@ class Sorted:
     parks: tuple[Incoming, ...] = ()
     alone: tuple[Incoming, ...] = ()
 
-    def given(self, projection: Projection) -> Sequence[object]:
-        """Return what the handler is called with, call after call."""
-        return projection.given_each([incoming.event for incoming in self.calls])
-
     def parked_up_to(self, position: int) -> int:
         """Count what is parked up to a position."""
         return sum(event.sequence <= position for event in self.parks)
-
-    def counted(self, ran: Ran, projection: Projection) -> None:
-        """A handler of lists is called once for all of them."""
-        if projection.batch is not None and ran.done:
-            ran.done = len(self.calls)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -225,6 +219,18 @@ class Stand:
     def ticket(self, event: Incoming) -> Ticket:
         """Say behind which gate an event belongs."""
         return self.projection.lone_ticket(event.record)
+
+    @contextmanager
+    def calling(self, todo: Sorted, ran: Ran) -> Generator[Sequence[object]]:
+        """Give what the handler is to be called with; afterwards count and time what was called."""
+        started = perf_counter()
+        try:
+            yield self.projection.given_each([incoming.event for incoming in todo.calls])
+        finally:
+            if self.projection.batch is not None and ran.done:
+                ran.done = len(todo.calls)  # it is called once for all of them
+            if ran.done:
+                self.context.timings.add(self.projection.name, (perf_counter() - started) * 1000, ran.done)
 
     # -- moving on
 

@@ -2,7 +2,7 @@
 
 It works until its stdin is closed, and then stops cleanly. `ends_at` names an event whose handler exits the process
 without any clean-up, each time it is called ("exit"), or says "reached" and stands there until a line comes ("hang").
-`replays` makes it run a replay in the foreground instead. With `forks` it is started again as often as it dies.
+`replays` makes it run a replay in the foreground instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,21 +89,5 @@ async def until_told() -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-def main() -> None:
-    """Act, in this process or in one child after the other."""
-    order = json.loads(sys.argv[1])
-    for _ in range(order.get("forks", 0)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            act(order)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        say(os.waitstatus_to_exitcode(status))
-    if not order.get("forks"):
-        act(order)
-
-
 if __name__ == "__main__":
-    main()
+    act(json.loads(sys.argv[1]))

@@ -124,7 +124,7 @@ def test_readers_never_see_a_half_built_one(bed: Bed, model: Model) -> None:
     assert model.entries() == 630
 
     def run() -> Any:
-        work = guard.real._service.run_replay("P", job.id, stops=lambda: False)
+        work = guard.real._service.on_log.run_replay("P", job.id, stops=lambda: False)
         return work if bed.is_async else drive(work)
 
     under_way = going(bed, run)
@@ -210,7 +210,7 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
     job = guard.start_replay("P", into="next", events_per_second=400, actor="alice")
     bed.wait_until(lambda: halfway(bed, guard, job))
     assert guard.replay_of(job.id).status == "running"
-    work = other.real._service.run_replay("P", job.id, stops=lambda: False)
+    work = other.real._service.on_log.run_replay("P", job.id, stops=lambda: False)
     done = bed.run(work) if bed.is_async else drive(work)
     assert (done.status, done.events_replayed) == ("completed", 400)
     assert (sum(model.totals().values()), model.entries()) == (400, 400)
@@ -219,6 +219,6 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
 def halfway(bed: Bed, guard: GuardOnBed, job: Replay) -> bool:
     """Run a job for a little while, and stop."""
     looks = iter([False, False, True])
-    work = guard.real._service.run_replay("P", job.id, stops=lambda: next(looks, True))
+    work = guard.real._service.on_log.run_replay("P", job.id, stops=lambda: next(looks, True))
     bed.run(work) if bed.is_async else drive(work)
     return bool(guard.replay_of(job.id).events_replayed > 50)

@@ -318,7 +318,7 @@ def test_an_event_whose_handler_exits_the_program_becomes_a_failure(bed: Bed, lo
         bed.apart(guard, "P", exits)
     log.append("A", "A", "A", "B")
     guard.health()
-    follower = guard.real._service.follower("P")
+    follower = guard.real._service.on_log.follower("P")
     for _ in range(2):
         with pytest.raises(SystemExit):
             bed.run(drive_or_await(bed, follower))
