@@ -39,13 +39,14 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
 
 
 def places(bed: Bed, kind: str, deed: str) -> Iterable[int]:
-    """Return where to break a scene, one place after the other, all of them for a joined handler and for callers.
+    """Return where to break a scene, one place after the other, all of them for what callers do.
 
-    Of a worker's rounds with an apart handler, and on the async bed, it is every third, to save CI's time; all with
-    `PROJECTION_GUARD_FAULTS=every` in the environment.
+    Of a worker's rounds it is every third, to save CI's time, beginning elsewhere for each kind of handler and guard;
+    all with `PROJECTION_GUARD_FAULTS=every` in the environment.
     """
-    is_whole = deed in CALLERS_OWN or (kind == "joined" and not bed.is_async)
-    return range(1, 400, 1 if is_whole or os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else 3)
+    if deed in CALLERS_OWN or os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
+        return range(1, 400)
+    return range(1 + (kind == "apart") + bed.is_async, 400, 3)
 
 
 def quiet(bed: Bed, guard: GuardOnBed) -> None:
