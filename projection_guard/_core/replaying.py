@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
-from .._model import Replay
+from .._model import EventRecord, Replay
 from .._notices import Notice, NoticeKind
 from .._store import audits, gates, partitions, replays, states
 from .._store.replays import NewReplay, Stands
@@ -27,7 +27,7 @@ from .context import Context, new_token, transact
 from .following import Follower
 from .log import EventLog
 from .projection import Projection
-from .stand import Again, Course
+from .stand import HELD_BY_A_FAILURE, Again, Course
 
 __all__ = ["Asked", "begin", "run", "steer"]
 
@@ -198,6 +198,7 @@ class _Run:
         self._token = token
         self._follower: Follower | None = None
         self._phase = ""
+        self._waits: str | None = None
 
     async def to_the_end(self, stops: Callable[[], bool]) -> None:
         """Walk through the job's phases, in slices between which he looks what is wanted."""
@@ -226,7 +227,12 @@ class _Run:
             await self._leave()
             self._phase = phase
             self._follower = Follower(self._context, self._projection, self._log, self._course(job, phase))
-        return await self._slice(self._follower, job, phase) and await self._phase_ended(job, phase)
+        if await self._slice(self._follower, job, phase):
+            return await self._phase_ended(job, phase)
+        if self._waits == HELD_BY_A_FAILURE:  # its retries stand still as long as this lasts: the follower goes on
+            await self._finish("failed", "a failure holds the whole projection; once it is healed, following goes on")
+            return True
+        return False
 
     async def _leave(self) -> None:
         if self._follower is not None:
@@ -267,6 +273,7 @@ class _Run:
         end = monotonic() + _SLICE_SECONDS
         until = await self._until(job, phase)
         turn = await follower.follow(stops=lambda: monotonic() > end, until=until)
+        self._waits = turn.waits
         if turn.position is not None and turn.position >= until:
             return True
         if turn.waits is not None or not turn.partitions:
@@ -274,6 +281,8 @@ class _Run:
         return False
 
     async def _until(self, job: Replay, phase: str) -> int:
+        if job.kind == "stream":
+            return await self._end_of_stream(job)
         if phase != "again" or job.kind != "open":
             return job.ends_at
         low = await transact(
@@ -282,6 +291,17 @@ class _Run:
             what=f"replay {job.id}",
         )
         return min(low, job.ends_at) if job.to_sequence is not None else low
+
+    async def _end_of_stream(self, job: Replay) -> int:
+        """Return up to where its events were cleared: what was in flight when the job was begun was, too."""
+        record = EventRecord(event_id="", event_type="", stream_id=job.stream_id)
+        partition = self._projection.partition(record)
+
+        def look(connection: Connection) -> int:
+            rows = partitions.rows(connection, job.projection_name)
+            return max((row.cursor for row in rows if row.partition == partition), default=job.ends_at)
+
+        return await transact(self._context, look, what=f"replay {job.id}")
 
     async def _phase_ended(self, job: Replay, phase: str) -> bool:
         """Begin the next phase, or end the job; True where it has ended."""

@@ -27,10 +27,11 @@ from .lone import LoneEvent, park_behind
 from .projection import Projection
 from .replayed import ReplayedEvent
 
-__all__ = ["Again", "Counts", "Course", "Sorted", "Stand"]
+__all__ = ["HELD_BY_A_FAILURE", "Again", "Counts", "Course", "Sorted", "Stand"]
 
 LONGEST_STRETCH_SECONDS: Final = 0.2
 """A stretch is committed by then at the latest (after the event in hand): others wait for its locks, readers for it."""
+HELD_BY_A_FAILURE: Final = "a failure holds the whole projection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ class Stand:
             self.waits = "held by the breaker" if held.is_held_up else held.state
             return False
         if self.projection.order is Order.GLOBAL and held.has_blocked and self.course.again is None:
-            self.waits = "a failure holds the whole projection"
+            self.waits = HELD_BY_A_FAILURE
             return False
         return True
 

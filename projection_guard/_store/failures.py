@@ -79,7 +79,7 @@ _keep = insert(F).values(
 
 
 def undo_claim(connection: Connection, ticket: Ticket) -> None:
-    """Delete the applied row that the claim of this transaction wrote."""
+    """Delete the applied row that the claim of this transaction wrote, or that a replay makes untrue."""
     connection.execute(_undo_claim, {"projection": ticket.projection, "event": ticket.event.event_id})
 
 
