@@ -249,6 +249,8 @@ class Follower:
         piece = stretch if end >= stretch.position else stretch.up_to(end)
         following = stretch.beyond(end) if end < stretch.position else None
         await self._take_in_hand(piece)
+        if not stand.cursors:
+            return False
         if following is None and piece.is_full and self._projection.joins:
             cursors = {partition: max(cursor, piece.position) for partition, cursor in stand.cursors.items()}
             following = await self._read(until, cursors)

@@ -8,7 +8,7 @@ stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
@@ -78,8 +78,8 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
         state = states.hold_row(connection, name)
         if state.state not in ("active", "paused"):
             raise FailureBusy(_why_busy(connection, projection, state.state))
-        low = min((row.cursor for row in partitions.rows(connection, name)), default=0)
-        new = _new(job, projection, asked, low=low, head=head, first_open=replays.first_open(connection, name))
+        cursors = [row.cursor for row in partitions.rows(connection, name)]
+        new = _new(job, projection, asked, cursors, head=head, first_open=replays.first_open(connection, name))
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
         states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
         replays.begin(connection, new, token=token, lease_seconds=context.lease_seconds)
@@ -113,8 +113,11 @@ def _why_busy(connection: Connection, projection: Projection, state: str) -> str
     )
 
 
-def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int, first_open: int | None) -> NewReplay:
+def _new(
+    job: UUID, projection: Projection, asked: Asked, cursors: Sequence[int], *, head: int, first_open: int | None
+) -> NewReplay:
     to = head if asked.to_sequence is None else asked.to_sequence
+    low, high = min(cursors, default=0), max(cursors, default=0)
     if asked.is_rebuild:
         kind, phase, after, end = "rebuild", "clear", 0, to
     elif asked.stream_id is not None:
@@ -127,7 +130,7 @@ def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int
             )
         kind, phase, after, end = "range", "again", max(asked.from_sequence - 1, 0), min(to, low)
     else:
-        is_open = first_open is not None and first_open <= low
+        is_open = first_open is not None and first_open <= high
         kind, phase = "open", "again" if is_open else "follow"
         after, end = (min(first_open - 1, low) if is_open and first_open is not None else low), max(to, low)
     return NewReplay(
@@ -274,7 +277,8 @@ class _Run:
         until = await self._until(job, phase)
         turn = await follower.follow(stops=lambda: monotonic() > end, until=until)
         self._waits = turn.waits
-        if turn.position is not None and turn.position >= until:
+        is_whole = phase == "again" or turn.partitions == self._projection.partitions
+        if is_whole and turn.position is not None and turn.position >= until:
             return True
         if turn.waits is not None or not turn.partitions:
             await self._context.io.sleep(0.05)
@@ -285,12 +289,12 @@ class _Run:
             return await self._end_of_stream(job)
         if phase != "again" or job.kind != "open":
             return job.ends_at
-        low = await transact(
+        high = await transact(
             self._context,
-            lambda connection: min(row.cursor for row in partitions.rows(connection, job.projection_name)),
+            lambda connection: max(row.cursor for row in partitions.rows(connection, job.projection_name)),
             what=f"replay {job.id}",
         )
-        return min(low, job.ends_at) if job.to_sequence is not None else low
+        return min(high, job.ends_at) if job.to_sequence is not None else high
 
     async def _end_of_stream(self, job: Replay) -> int:
         """Return up to where its events were cleared: what was in flight when the job was begun was, too."""
@@ -328,6 +332,7 @@ class _Run:
                 replays.next_phase(connection, job.id, "again")
 
         def is_due(connection: Connection) -> bool:
+            states.hold_row(connection, job.projection_name)  # clearing may outlast the lease of who has begun it
             seen = replays.one(connection, job.id)
             return seen is not None and not seen.is_finished and seen.phase == "clear"
 

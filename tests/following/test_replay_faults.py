@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from typing import Any
+
 import pytest
+from sqlalchemy import text
 from tenacity import wait_fixed
 
 from projection_guard import Breaker, RetryPolicy
+from projection_guard._io.protocol import drive
 from tests.bed import Bed
 from tests.flow.acting import Planned, Valve, going, make_due, states_of
 from tests.following.logs import FollowedLog
@@ -109,3 +116,102 @@ def test_a_rebuild_in_one_line_ends_where_a_failure_holds_it(bed: Bed, log: Foll
     guard.work()
     guard.catch_up("P")
     assert [stream for stream, _ in bed.effects("P")] == ["A", "B", "C"]
+
+
+def test_a_replay_ends_when_all_partitions_have_come_to_its_end(bed: Bed, log: FollowedLog) -> None:
+    """Also those which another follower had not given up yet when it began."""
+    guard, planned = log.guard(), Planned("P")
+    planned.register(bed, guard, "joined", partitions=4)
+    guard.health()
+    log.append(*"ABCDEFGHIJKL")
+    owned = "UPDATE projection_partitions SET lease_owner = 'other', lease_expires_at = :ends WHERE partition > 1"
+    ends = datetime.now(UTC) + timedelta(seconds=2)
+    bed.change(owned, ends=ends if bed.database != "sqlite" else ends.strftime("%Y-%m-%d %H:%M:%S.%f"))
+    job = guard.replay("P", actor="alice")
+    assert (job.status, job.events_replayed) == ("completed", 12)
+    assert log.cursors() == [12] * 4
+
+
+def test_what_is_open_beyond_the_smallest_cursor_is_replayed(bed: Bed, log: FollowedLog) -> None:
+    """A partition that is ahead of the others has failures there."""
+    guard, planned = log.guard(retry=LATER), Planned("P", "A#1")
+    planned.register(bed, guard, "joined", partitions=4)
+    log.append("B", "C", "A", "A")
+    guard.catch_up("P")
+    planned.heal()
+    other = bed.value("SELECT min(partition) FROM projection_partitions WHERE cursor > 0 AND partition <> :p", p=part("A"))
+    bed.change("UPDATE projection_partitions SET cursor = 2 WHERE partition = :other", other=other)
+    job = guard.replay("P", actor="alice")
+    assert job.status == "completed"
+    assert states_of(bed, "P") == {}
+    assert bed.effects("P", "A") == log.of_stream("A")
+
+
+def part(stream: str) -> int:
+    """Return the partition, of four, that a stream belongs to."""
+    return int.from_bytes(md5(stream.encode()).digest()[:4]) % 4
+
+
+def test_a_slow_clearing_is_not_begun_by_another_one_too(postgres_bed: Bed) -> None:
+    """`on_reset` takes longer than the lease: whoever takes the job up meanwhile waits for it."""
+    bed = postgres_bed
+    log = FollowedLog(bed)
+    begun, valve = list[int](), Valve(bed)
+
+    def clear(connection: Any) -> None:
+        connection.execute(text("DELETE FROM effects"))
+
+    def clears(connection: Any) -> None:
+        clear(connection)
+        begun.append(1)
+        valve._wait()
+
+    async def clears_async(connection: Any) -> None:
+        await connection.run_sync(clear)
+        begun.append(1)
+        await valve._awaited()
+
+    planned, guards = Planned("P"), []
+    for _ in range(2):
+        guard = log.guard(lease=timedelta(seconds=1))
+        planned.register(bed, guard, "joined", on_reset=clears_async if bed.is_async else clears)
+        guards.append(guard)
+    log.append("A", "A")
+    guards[0].catch_up("P")
+    rebuilds = going(bed, lambda: guards[0].real.rebuild("P", actor="alice"))
+    bed.wait_until(lambda: begun)
+    worker = guards[1].real.worker(poll_seconds=0.1)
+    bed.run(worker.start()) if not bed.is_async else bed.run(begin(worker))
+    end = time.monotonic() + 2.5
+    bed.wait_until(lambda: time.monotonic() > end)
+    valve.open()
+    bed.wait_until(lambda: rebuilds.is_done)
+    bed.run(worker.stop())
+    assert rebuilds.answer().status == "completed"
+    bed.wait_until(lambda: guards[0].replays().items[0].is_finished)
+    assert len(begun) == 1
+    assert bed.effects("P") == log.of_stream("A")
+
+
+async def begin(worker: Any) -> None:
+    """Start a worker on the loop that is running."""
+    worker.start()
+
+
+def test_a_follower_whose_lease_is_lost_while_he_reads(bed: Bed, log: FollowedLog) -> None:
+    """Another one has taken all of his partitions over: he stops, and that is no error."""
+    guard = log.guard()
+    bed.joined(guard, "P", lambda events, connection: None, batch=500)
+    log.append_many(600, streams=3)
+    guard.health()
+    events = guard.real._service.log
+    read = events.read
+
+    async def losing(*asked: Any) -> Any:
+        bed.change("UPDATE projection_partitions SET lease_owner = 'other'")
+        return await read(*asked)
+
+    events.read = losing
+    work = guard.real._service.follower("P").follow(stops=lambda: False)
+    turn = bed.run(work) if bed.is_async else drive(work)
+    assert (turn.applied, turn.partitions) == (0, 0)
