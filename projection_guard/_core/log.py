@@ -16,7 +16,7 @@ from .._model import EventRecord
 from .._source import Batch, Recorded, Skipped, checked
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
-from ..errors import CodecError, ConfigurationError, EventError, ProjectionGuardError, SourceError
+from ..errors import CodecError, ConfigurationError, EventError, PermanentFailure, ProjectionGuardError, SourceError
 from .projection import Projection
 
 __all__ = ["EventLog", "Incoming", "Stretch", "is_async_source"]
@@ -150,10 +150,14 @@ class EventLog:
         if error is not None:
             if not projection.could_take(record.event_type):
                 return None
-        elif not projection.takes(recorded.event, record.event_type):
-            return None
-        elif record.stream_id is None:
-            error = _misplaced(projection, record)
+        else:
+            try:
+                if not projection.takes(recorded.event, record.event_type):
+                    return None
+            except Exception as raised:
+                error = _untold(raised)
+            else:
+                error = _misplaced(projection, record) if record.stream_id is None else None
         return Incoming(
             sequence=recorded.sequence,
             event=recorded.event,
@@ -222,6 +226,12 @@ def _misplaced(projection: Projection, record: EventRecord) -> EventError | None
     except EventError as refused:
         return refused
     return None
+
+
+def _untold(raised: Exception) -> PermanentFailure:
+    refused = PermanentFailure(f"can_handle raised {type(raised).__name__}: whether this event is taken is not known")
+    refused.__cause__ = raised
+    return refused
 
 
 def _unrebuilt(error: Exception) -> CodecError:

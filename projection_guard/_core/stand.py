@@ -23,7 +23,7 @@ from .._store.partitions import REPLAY, Held, Step
 from .attempting import Job
 from .context import Context, new_token
 from .log import Incoming, Stretch
-from .lone import LoneEvent, park_behind
+from .lone import LoneEvent, park_behind, taint_overtaken
 from .projection import Projection
 from .replayed import ReplayedEvent
 
@@ -171,6 +171,8 @@ class Stand:
             return self._sort_again(connection, held, events, self.course.again)
         if events and events[0].sequence <= held.rescan_until:
             known = partitions.known(connection, self.projection.name, [event.record.event_id for event in events])
+            placed = {event.record.event_id: event.sequence for event in events if event.record.event_id in known}
+            partitions.place(connection, self.projection.name, placed)
             events = [event for event in events if event.record.event_id not in known]
             self._taint_overtaken(connection, held, events)
         if not held.has_blocked or self.projection.order is not Order.STREAM:
@@ -200,12 +202,7 @@ class Stand:
         for event in events:
             if event.sequence > held.rescan_until or self.projection.order is not Order.STREAM:
                 break
-            ticket = self.ticket(event)
-            if partitions.applied_beyond(connection, ticket.projection, ticket.gate, event.sequence):
-                gates.lock(connection, ticket)
-                gates.taint(
-                    connection, ticket.projection, ticket.gate, "an event was missed before, and comes after later ones"
-                )
+            taint_overtaken(connection, self.ticket(event), event.sequence)
 
     def ticket(self, event: Incoming) -> Ticket:
         """Say behind which gate an event belongs."""
@@ -303,7 +300,7 @@ class Stand:
         if is_told:
             self.alone.add(todo.calls[ran.done].sequence)
         else:
-            self.alone.update(event.sequence for event in todo.calls)
+            self.alone.update(event.sequence for event in (*todo.calls, *todo.parks))
 
     def lone(self, event: Incoming, hand: tuple[int, int] | None) -> Job:
         """Return what becomes of one event by itself."""

@@ -302,9 +302,12 @@ def probe_candidate(connection: Connection, projection: str) -> UUID | None:
     return connection.execute(_probe, {"projection": projection}).scalar_one_or_none()
 
 
-def forget_applied(connection: Connection, projection: str) -> int:
-    """Forget which events were applied (reset)."""
-    return connection.execute(delete(A).where(A.projection_name == projection)).rowcount
+def forget_applied(connection: Connection, projection: str, *, beyond: int = 0) -> int:
+    """Forget which events were applied (reset), or which of those after a sequence."""
+    statement = delete(A).where(A.projection_name == projection)
+    if beyond:
+        statement = statement.where(A.event_sequence > beyond)
+    return connection.execute(statement).rowcount
 
 
 def forget_gates(connection: Connection, projection: str) -> None:
