@@ -90,7 +90,7 @@ class Follower:
         stand.counts, stand.waits, stand.ahead = Counts(), None, None
         if stand.cursors:
             await self._settle()
-        if not stand.cursors or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
+        if not stand.cursors or not self._shared_at or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
             await self._share()
         await self._settle()
         try:
@@ -136,6 +136,7 @@ class Follower:
     async def _share(self) -> None:
         """Take our share of the partitions, prolong what is ours, ask for what is missing, give what is asked for."""
         stand, name = self._stand, self._projection.name
+        self._shared_at = 0.0  # where only the reply is lost, what is ours is looked up before anything is applied
 
         def write(connection: Connection) -> tuple[list[PartitionRow], list[int]]:
             state = states.read(connection, name)
@@ -337,6 +338,8 @@ class Follower:
         else:
             if event.sequence <= stand.careful_until:
                 await self._say_alone(event)
+            else:
+                await self._take_in_hand(stretch)
             outcome = await attempt(self._context, self._projection, job, event.event)
             self._is_lone = False
         if outcome.status is OutcomeStatus.DEFERRED:

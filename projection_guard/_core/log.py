@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from .._io.protocol import IO
-from .._mapping import EventMapping
+from .._mapping import EventMapping, why_not_storable
 from .._model import EventRecord
 from .._source import Batch, Recorded, Skipped, checked
 from .._store.claims import Ticket
@@ -168,6 +168,11 @@ class EventLog:
 
     def record_of(self, recorded: Recorded) -> tuple[EventRecord, Exception | None]:
         """Return what an event says of itself, its place in the log above all, and why it cannot be handled, if so."""
+        refusal = None if recorded.record is None else why_not_storable(recorded.record)
+        if refusal is not None:
+            kind = type(recorded.event).__name__[:255]
+            record = EventRecord(event_id=f"sequence-{recorded.sequence}", event_type=kind, sequence=recorded.sequence)
+            return record, EventError(f"the log says of this event what cannot be stored: {refusal}")
         if recorded.error is not None:
             assert recorded.record is not None
             return replace(recorded.record, sequence=recorded.sequence), _unrebuilt(recorded.error)

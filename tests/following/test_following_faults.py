@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import md5
 from typing import Any
 
 import pytest
 from tenacity import wait_fixed
 
-from projection_guard import RetryPolicy
+from projection_guard import RetryPolicy, StoreUnavailable
+from projection_guard._io.protocol import drive
+from projection_guard._source import Batch
 from tests.bed import Bed
 from tests.flow.acting import Planned, active_equals_open_rows, going, make_due, one_failure, states_of
 from tests.following.logs import FollowedLog
@@ -167,3 +170,106 @@ def test_a_predicate_that_raises_is_a_failure_of_that_event(bed: Bed, log: Follo
     guard.resolve(one_failure(guard).id, "retry", actor="alice")
     guard.work()
     assert planned.calls == ["B#1", "A#1", "A#2"]
+
+
+@pytest.mark.parametrize("field", ["event_id", "event_type", "stream_id"])
+def test_an_event_that_says_what_cannot_be_stored_is_a_failure(bed: Bed, log: FollowedLog, field: str) -> None:
+    """A source's own record may be longer than any of our columns: it does not hold up what is behind it."""
+    guard, planned = log.guard(retry=LATER), Planned("P")
+    planned.register(bed, guard, "joined")
+    log.append("A")
+    guard.health()
+    events = guard.real._service.log
+    read = events.read
+
+    async def odd(*asked: Any) -> Batch:
+        batch = await read(*asked)
+        changed = [
+            replace(found, record=replace(found.record, **{field: "x" * 300})) if found.sequence == 1 else found
+            for found in batch.events
+        ]
+        return replace(batch, events=changed)
+
+    events.read = odd
+    guard.catch_up("P")
+    log.append("B")
+    guard.catch_up("P")
+    assert planned.calls == ["B#1"]
+    failure = one_failure(guard)
+    assert failure.event_sequence == 1
+    assert f"{field} has 300 characters" in failure.error_message
+
+
+def test_a_partition_that_was_taken_over_during_apart_calls_is_tainted(postgres_bed: Bed) -> None:
+    """One of two: what was called for it is not recorded beside whoever has it now; the other's is."""
+    bed = postgres_bed
+    log = FollowedLog(bed)
+    guard, planned = log.guard(retry=LATER), Planned("P")
+    mine, lost = log_streams()
+
+    def body(event: Any) -> None:
+        planned.apart(event)
+        if event.event_id == f"{mine}#1":
+            bed.change("UPDATE projection_partitions SET lease_owner = 'other' WHERE partition = 1")
+
+    bed.apart(guard, "P", body, partitions=2)
+    log.append(lost, mine)
+    guard.health()
+    work = guard.real._service.follower("P").follow(stops=lambda: False)
+    bed.run(work) if bed.is_async else drive(work)
+    assert planned.calls == [f"{lost}#1", f"{mine}#1"]
+    assert log.cursors() == [2, 0]
+    assert [stream.stream_id for stream in guard.streams("P", state="tainted").items] == [lost]
+
+
+def log_streams() -> tuple[str, str]:
+    """Return a stream of partition 0 and one of partition 1, of two."""
+    names = [chr(ord("A") + place) for place in range(26)]
+    parts = {int.from_bytes(md5(name.encode()).digest()[:4]) % 2: name for name in names}
+    return parts[0], parts[1]
+
+
+def test_a_share_whose_reply_was_lost_is_looked_up_before_anything_is_applied(bed: Bed, log: FollowedLog) -> None:
+    """A partition that came to him without his knowing, further behind than the others, is not carried along."""
+    guard, planned = log.guard(), Planned("P")
+    planned.register(bed, guard, "joined", partitions=2)
+    first, second = log_streams()
+    log.append(second, first)
+    guard.health()
+    follower = guard.real._service.follower("P")
+    owned = "UPDATE projection_partitions SET lease_owner = 'other', lease_expires_at = :ends WHERE partition = 1"
+    bed.change(owned, ends="2100-01-01 00:00:00.000000")
+
+    def turn() -> Any:
+        work = follower.follow(stops=lambda: False)
+        return bed.run(work) if bed.is_async else drive(work)
+
+    turn()
+    assert planned.calls == [f"{first}#1"]
+    bed.change("UPDATE projection_partitions SET lease_owner = NULL, lease_expires_at = NULL WHERE partition = 1")
+    log.append(first)
+    context = guard.real._service.context
+    begin, times = context.io.begin, list[int]()
+
+    class Lost:
+        def __init__(self, real: Any) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        async def commit(self) -> None:
+            await self.real.commit()
+            times.append(1)
+            raise StoreUnavailable("the reply was lost")
+
+    async def losing() -> Any:
+        return Lost(await begin())
+
+    context.io.begin = losing
+    share = follower._share()
+    with pytest.raises(StoreUnavailable):
+        bed.run(share) if bed.is_async else drive(share)
+    context.io.begin = begin
+    turn()
+    assert planned.calls == [f"{first}#1", f"{second}#1", f"{first}#2"]
