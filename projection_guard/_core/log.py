@@ -171,8 +171,10 @@ class EventLog:
         refusal = None if recorded.record is None else why_not_storable(recorded.record)
         if refusal is not None:
             kind = type(recorded.event).__name__[:255]
-            record = EventRecord(event_id=f"sequence-{recorded.sequence}", event_type=kind, sequence=recorded.sequence)
-            return record, EventError(f"the log says of this event what cannot be stored: {refusal}")
+            nameless = EventRecord(
+                event_id=f"sequence-{recorded.sequence}", event_type=kind, sequence=recorded.sequence
+            )
+            return nameless, EventError(f"the log says of this event what cannot be stored: {refusal}")
         if recorded.error is not None:
             assert recorded.record is not None
             return replace(recorded.record, sequence=recorded.sequence), _unrebuilt(recorded.error)

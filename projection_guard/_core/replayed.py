@@ -97,6 +97,7 @@ class ReplayedEvent:
                 call,
                 elapsed_seconds=elapsed,
                 is_probe=False,
+                is_claimed=False,
             )
         base.advance(connection, OutcomeStatus.FAILED, is_again=True)
         return Finished(

@@ -214,6 +214,8 @@ class _Run:
                 if stands is None or stands.wanted == "pause":
                     return
                 if stands.wanted == "cancel":
+                    # whoever ran it before may be in a call that has outlasted his lease
+                    await pass_barrier(self._context, self._projection)
                     await self._finish("cancelled")
                     return
                 if await self._walk(job, stands.phase):

@@ -294,9 +294,9 @@ def resolve_all(connection: Connection, projection: str, method: ResolutionMetho
     return connection.execute(_resolve_all, parameters).rowcount
 
 
-_resolve_beyond = _resolve_all.where(
-    or_(F.event_sequence > bindparam("beyond"), bindparam("beyond") == 0)
-).returning(F.event_id, F.event_type, F.event_sequence, F.stream_id)
+_resolve_beyond = _resolve_all.where(or_(F.event_sequence > bindparam("beyond"), bindparam("beyond") == 0)).returning(
+    F.event_id, F.event_type, F.event_sequence, F.stream_id
+)
 
 
 def resolve_beyond(

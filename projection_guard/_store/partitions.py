@@ -339,9 +339,7 @@ _place = [
 
 def place(connection: Connection, projection: str, sequences: Mapping[str, int]) -> None:
     """Write the log's sequence down for events on record that did not tell theirs when they were pushed."""
-    rows = [
-        {"projection": projection, "event": event, "sequence": sequence} for event, sequence in sequences.items()
-    ]
+    rows = [{"projection": projection, "event": event, "sequence": sequence} for event, sequence in sequences.items()]
     for statement in _place if rows else ():
         connection.execute(statement, rows)
 

@@ -284,9 +284,7 @@ _probe = (
     .where(F.projection_name == _NAME, F.resolved_at.is_(None), F.next_retry_at.is_not(None))
     .where(
         ~exists(
-            select(literal(1)).where(
-                R.projection_name == _NAME, R.finished_at.is_(None), F.event_sequence > R.position
-            )
+            select(literal(1)).where(R.projection_name == _NAME, R.finished_at.is_(None), F.event_sequence > R.position)
         )
     )
     .order_by(func.coalesce(F.last_retry_at, F.failed_at), F.id)

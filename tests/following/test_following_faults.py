@@ -1,4 +1,4 @@
-"""Following after a switch, from elsewhere, and over events that no handler is ever called with: in order, never stuck."""
+"""Following after a switch, from elsewhere, and over events that no handler is ever called with: never stuck."""
 
 from __future__ import annotations
 
@@ -183,9 +183,11 @@ def test_an_event_that_says_what_cannot_be_stored_is_a_failure(bed: Bed, log: Fo
     read = events.read
 
     async def odd(*asked: Any) -> Batch:
-        batch = await read(*asked)
+        batch: Batch = await read(*asked)
         changed = [
-            replace(found, record=replace(found.record, **{field: "x" * 300})) if found.sequence == 1 else found
+            replace(found, record=replace(found.record, **{field: "x" * 300}))
+            if found.sequence == 1 and found.record is not None
+            else found
             for found in batch.events
         ]
         return replace(batch, events=changed)
@@ -273,3 +275,22 @@ def test_a_share_whose_reply_was_lost_is_looked_up_before_anything_is_applied(be
     context.io.begin = begin
     turn()
     assert planned.calls == [f"{first}#1", f"{second}#1", f"{first}#2"]
+
+
+def test_every_apart_call_is_said_to_be_in_hand(bed: Bed, log: FollowedLog) -> None:
+    """Also one by itself, at the beginning of a turn: a barrier waits for it, and its crash is known."""
+    guard, hands = log.guard(), list[int]()
+
+    def body(events: list[Any]) -> None:
+        hands.append(bed.value("SELECT count(*) FROM projection_partitions WHERE hand_first IS NOT NULL"))
+        if len(events) > 1:
+            raise ValueError("planned")
+
+    bed.apart(guard, "P", body, batch=4)
+    log.append("A", "B", "C")
+    guard.health()
+    follower = guard.real._service.follower("P")
+    for most in (2, 9):
+        work = follower.follow(stops=lambda most=most: len(hands) >= most)
+        bed.run(work) if bed.is_async else drive(work)
+    assert hands == [1] * 4

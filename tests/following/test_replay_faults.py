@@ -139,7 +139,9 @@ def test_what_is_open_beyond_the_smallest_cursor_is_replayed(bed: Bed, log: Foll
     log.append("B", "C", "A", "A")
     guard.catch_up("P")
     planned.heal()
-    other = bed.value("SELECT min(partition) FROM projection_partitions WHERE cursor > 0 AND partition <> :p", p=part("A"))
+    other = bed.value(
+        "SELECT min(partition) FROM projection_partitions WHERE cursor > 0 AND partition <> :p", p=part("A")
+    )
     bed.change("UPDATE projection_partitions SET cursor = 2 WHERE partition = :other", other=other)
     job = guard.replay("P", actor="alice")
     assert job.status == "completed"
@@ -215,3 +217,41 @@ def test_a_follower_whose_lease_is_lost_while_he_reads(bed: Bed, log: FollowedLo
     work = guard.real._service.follower("P").follow(stops=lambda: False)
     turn = bed.run(work) if bed.is_async else drive(work)
     assert (turn.applied, turn.partitions) == (0, 0)
+
+
+def test_a_cancelled_replay_has_no_call_in_flight(bed: Bed, log: FollowedLog) -> None:
+    """Whoever runs it is in a call that has outlasted the job's lease: who cancels waits for that."""
+    planned, valve, guards = Planned("P"), Valve(bed), []
+    valve.open()
+    for _ in range(2):
+        guard = log.guard(lease=timedelta(seconds=1))
+        guard.real.projection("P")(valve.apart(planned.apart))
+        guards.append(guard)
+    log.append("A", "A")
+    guards[0].catch_up("P")
+    valve.close()
+    replays = going(bed, lambda: guards[0].real.replay("P", from_sequence=1, actor="alice"))
+    bed.wait_until(lambda: valve.reached == 3)
+    end = time.monotonic() + 1.3
+    bed.wait_until(lambda: time.monotonic() > end)
+    job = bed.value("SELECT id FROM projection_replays")
+    cancels = going(bed, lambda: guards[1].real.cancel_replay(str(job), actor="bob"))
+    end = time.monotonic() + 1.0
+    bed.wait_until(lambda: time.monotonic() > end)
+    assert not cancels.is_done
+    valve.open()
+    bed.wait_until(lambda: cancels.is_done and replays.is_done)
+    assert cancels.answer().status == "cancelled"
+    assert guards[0].streams("P", state="tainted").items == ()
+
+
+def test_a_lost_connection_in_a_replay_gives_nothing_back(bed: Bed, log: FollowedLog) -> None:
+    """No retry was claimed for it: the failure's count stays what it was."""
+    guard, planned = log.guard(retry=LATER), Planned("P", "A#1", error=lambda: ConnectionError("away"))
+    planned.register(bed, guard, "joined")
+    log.append("A")
+    guard.catch_up("P")
+    guard.replay("P", actor="alice")
+    guard.replay("P", actor="alice")
+    (failure,) = guard.failures("P").items
+    assert failure.retry_count == 0
