@@ -205,6 +205,22 @@ def _as_text(event: object, name: str, value: object) -> str:
     return str(value)
 
 
+def why_not_storable(record: EventRecord) -> str | None:
+    """Return why what a log says of an event cannot be stored, if so: the rules that hold for `EventMapping`, too."""
+    for name, text in (
+        ("event_id", record.event_id),
+        ("event_type", record.event_type),
+        ("stream_id", record.stream_id),
+    ):
+        if text is None:
+            continue
+        if len(text) > _LONGEST:
+            return f"{name} has {len(text)} characters, more than {_LONGEST}"
+        if "\0" in text or not (text.isascii() or _is_storable(text)):
+            return f"{name} has a NUL or half a surrogate pair, which no database stores"
+    return None
+
+
 def _is_storable(text: str) -> bool:
     try:
         text.encode()

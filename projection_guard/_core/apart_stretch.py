@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -118,14 +118,16 @@ class Unsettled:
         stand, position, failing = self.stand, self._position, self._failing
         self._notices.clear()
         held = stand.hold_here(connection)
-        if not held.cursors:
-            for event in self.todo.calls[: self.ran.done + 1]:
+        for event in self.todo.calls[: self.ran.done + 1]:
+            if event.partition not in held.cursors:
                 taint_overrun(connection, stand.ticket(event))
+        if not held.cursors:
             return False
         if min(held.cursors.values()) >= position:
             return True  # only the reply was lost
-        self._notices.extend(stand.write_more(connection, self.stretch, self.todo, position))
-        if failing is None or self._failed is None:
+        parks = tuple(event for event in self.todo.parks if event.partition in held.cursors)
+        self._notices.extend(stand.write_more(connection, self.stretch, replace(self.todo, parks=parks), position))
+        if failing is None or self._failed is None or failing.partition not in held.cursors:
             parked = self.todo.parked_up_to(position)
             stand.advance_here(connection, self.stretch, position, self.ran.done, self._hand, parked)
             return True

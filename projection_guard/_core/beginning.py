@@ -18,6 +18,7 @@ from .._store.states import StateRow
 from ..errors import ConfigurationError, InvalidArgument, StoreUnavailable, WaitTimeout
 from .admin import pass_barrier
 from .answering import answer, known_answer
+from .clearing import forget_beyond
 from .context import Context, is_store_error, new_token, transact
 from .following import Followed, Follower
 from .log import EventLog
@@ -91,7 +92,10 @@ def _check_layout(projection: Projection, number: int) -> None:
 
 
 async def follow_from(context: Context, projection: Projection, sequence: int, *, actor: str, note: str | None) -> None:
-    """Let following begin after a sequence, by a person's decision: what is at or below it counts as done."""
+    """Let following begin after a sequence, by a person's decision: what is at or below it counts as done.
+
+    What is on record of events beyond it is forgotten: they come again in the log.
+    """
     name, what, action_id = projection.name, f"{projection.name}: where to begin was not set", new_token()
     if isinstance(sequence, bool) or sequence < 0:
         raise InvalidArgument(f"follow_from takes a sequence of the log, 0 for its beginning, not {sequence!r}")
@@ -113,6 +117,7 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
             return
         before = [row.cursor for row in partitions.rows(connection, name)]
         partitions.begin_at(connection, name, projection.partitions, sequence)
+        forget_beyond(connection, context, projection, sequence, actor=actor)
         audits.write(
             connection,
             action_id=action_id,

@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from .._io.protocol import Call
 from .._model import Json, ResolutionMethod
-from .._store import counters, failures, parked, partitions, states
+from .._store import counters, failures, gates, parked, partitions, states
 from .context import Context, Tries, is_store_error, unavailable
 from .projection import Projection
 
-__all__ = ["clear", "forget"]
+__all__ = ["clear", "forget", "forget_beyond"]
 
 
 async def clear(
@@ -82,3 +82,18 @@ def forget(connection: Connection, context: Context, projection: Projection, *, 
     counters.clear_checkpoint(connection, name)
     counters.count_failures(connection, context.health, name, change=-ended)
     return {"failures": ended, "parked": dropped, "applied": forgotten}
+
+
+def forget_beyond(
+    connection: Connection, context: Context, projection: Projection, sequence: int, *, actor: str
+) -> None:
+    """Forget what was applied, failed and parked after a sequence of the log. Pass the barrier before."""
+    name = projection.name
+    ended = failures.resolve_beyond(connection, name, sequence, ResolutionMethod.MANUAL_RESET, actor)
+    dropped = parked.clear_beyond(connection, name, sequence)
+    states.forget_applied(connection, name, beyond=sequence)
+    tickets = {ticket.gate: ticket for ticket in map(projection.lone_ticket, [*ended, *dropped])}
+    for gate in sorted(tickets):
+        gates.lock(connection, tickets[gate])
+        gates.settle(connection, name, gate, projection.order)
+    counters.count_failures(connection, context.health, name, change=-len(ended))

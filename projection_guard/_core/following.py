@@ -91,7 +91,7 @@ class Follower:
         stand.counts, stand.waits, stand.ahead = Counts(), None, None
         if stand.cursors:
             await self._settle()
-        if not stand.cursors or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
+        if not stand.cursors or not self._shared_at or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
             await self._share()
         await self._settle()
         try:
@@ -137,6 +137,7 @@ class Follower:
     async def _share(self) -> None:
         """Take our share of the partitions, prolong what is ours, ask for what is missing, give what is asked for."""
         stand, name = self._stand, self._projection.name
+        self._shared_at = 0.0  # where only the reply is lost, what is ours is looked up before anything is applied
 
         def write(connection: Connection) -> tuple[list[PartitionRow], list[int]]:
             state = states.read(connection, name)
@@ -257,6 +258,8 @@ class Follower:
         piece = stretch if end >= stretch.position else stretch.up_to(end)
         following = stretch.beyond(end) if end < stretch.position else None
         await self._take_in_hand(piece)
+        if not stand.cursors:
+            return False
         if following is None and piece.is_full and self._projection.joins:
             cursors = {partition: max(cursor, piece.position) for partition, cursor in stand.cursors.items()}
             following = await self._read(until, cursors)
@@ -345,6 +348,8 @@ class Follower:
         else:
             if event.sequence <= stand.careful_until:
                 await self._say_alone((event.sequence, event.sequence))
+            else:
+                await self._take_in_hand(stretch)
             outcome = await attempt(self._context, self._projection, job, event.event)
             self._is_lone = False
         if outcome.status is OutcomeStatus.DEFERRED:

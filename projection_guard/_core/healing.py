@@ -106,7 +106,8 @@ class _Retry:
             return ended
         state = states.read(connection, self.projection.name)
         goes_past_hold = self.is_probe or self.by is not None
-        if state is not None and state.state == "active" and (state.held_since is None or goes_past_hold):
+        walking = states.WALKING if self.is_probe else ("active",)
+        if state is not None and state.state in walking and (state.held_since is None or goes_past_hold):
             return None
         failures.give_back(connection, self.projection.name, token=self.token)
         return Finished(outcome=self._answer(OutcomeStatus.PARKED))

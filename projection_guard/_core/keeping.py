@@ -143,10 +143,11 @@ def write_attempt(
     elapsed_seconds: float,
     is_probe: bool,
     born: str | None = None,
+    is_claimed: bool = True,
 ) -> Written:
     """Write that a retry failed, and what follows. Hold the gate and the failure's row.
 
-    `born` names who makes the next one, if it is an immediate one still.
+    `born` names who makes the next one, if it is an immediate one still. `is_claimed`: the attempt was counted before.
     """
     made = attempts.count(connection, failure.id)
     verdict = decide(
@@ -160,7 +161,7 @@ def write_attempt(
     if is_probe and verdict.kind is not VerdictKind.PERMANENT:
         pause = verdict.delay_seconds if verdict.delay_seconds is not None else 1.0
         verdict = Verdict(kind=VerdictKind.TRANSIENT, delay_seconds=pause)
-    uncounted = verdict.kind is VerdictKind.TRANSIENT
+    uncounted = is_claimed and verdict.kind is VerdictKind.TRANSIENT
     retry_count = failure.retry_count - 1 if uncounted else failure.retry_count
     kept = _kept(context, projection, ticket, call, verdict, retry_count, failure.max_retries, born)
     failures.record_attempt(connection, failure, kept)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from .._io.protocol import IO
-from .._mapping import EventMapping
+from .._mapping import EventMapping, why_not_storable
 from .._model import EventRecord
 from .._source import Batch, Recorded, Skipped, checked
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
-from ..errors import CodecError, ConfigurationError, EventError, ProjectionGuardError, SourceError
+from ..errors import CodecError, ConfigurationError, EventError, PermanentFailure, ProjectionGuardError, SourceError
 from .projection import Projection
 
 __all__ = ["EventLog", "Incoming", "Stretch", "is_async_source"]
@@ -150,10 +150,14 @@ class EventLog:
         if error is not None:
             if not projection.could_take(record.event_type):
                 return None
-        elif not projection.takes(recorded.event, record.event_type):
-            return None
-        elif record.stream_id is None:
-            error = _misplaced(projection, record)
+        else:
+            try:
+                if not projection.takes(recorded.event, record.event_type):
+                    return None
+            except Exception as raised:
+                error = _untold(raised)
+            else:
+                error = _misplaced(projection, record) if record.stream_id is None else None
         return Incoming(
             sequence=recorded.sequence,
             event=recorded.event,
@@ -164,6 +168,13 @@ class EventLog:
 
     def record_of(self, recorded: Recorded) -> tuple[EventRecord, Exception | None]:
         """Return what an event says of itself, its place in the log above all, and why it cannot be handled, if so."""
+        refusal = None if recorded.record is None else why_not_storable(recorded.record)
+        if refusal is not None:
+            kind = type(recorded.event).__name__[:255]
+            nameless = EventRecord(
+                event_id=f"sequence-{recorded.sequence}", event_type=kind, sequence=recorded.sequence
+            )
+            return nameless, EventError(f"the log says of this event what cannot be stored: {refusal}")
         if recorded.error is not None:
             assert recorded.record is not None
             return replace(recorded.record, sequence=recorded.sequence), _unrebuilt(recorded.error)
@@ -222,6 +233,12 @@ def _misplaced(projection: Projection, record: EventRecord) -> EventError | None
     except EventError as refused:
         return refused
     return None
+
+
+def _untold(raised: Exception) -> PermanentFailure:
+    refused = PermanentFailure(f"can_handle raised {type(raised).__name__}: whether this event is taken is not known")
+    refused.__cause__ = raised
+    return refused
 
 
 def _unrebuilt(error: Exception) -> CodecError:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from .._model import Outcome, OutcomeStatus
+from .._model import Order, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import gates, parked, partitions
 from .._store.claims import Ticket
@@ -27,8 +27,9 @@ from .keeping import FailedCall, write_failure
 from .log import Incoming
 from .projection import Projection
 
-__all__ = ["LoneEvent", "lease_renewal", "park_behind", "taint_overrun"]
+__all__ = ["LoneEvent", "lease_renewal", "park_behind", "taint_overrun", "taint_overtaken"]
 
+_OVERTAKEN: Final = "an event was missed before, and comes after later ones"
 _OVERRAN: Final = "the lease of a follower ran out during a call: its event may come after later ones"
 
 
@@ -63,6 +64,7 @@ class LoneEvent:
         seen = gates.look(connection, self.projection.name, self.incoming.record.event_id)
         known = known_answer(self.ticket, seen)
         if known is not None:
+            partitions.place(connection, self.projection.name, {self.incoming.record.event_id: self.incoming.sequence})
             self.advance(connection, OutcomeStatus.DUPLICATE)
             return Finished(outcome=known)
         if not is_blocked:
@@ -84,7 +86,16 @@ class LoneEvent:
         held = self.context.follow.hold_here(
             connection, self.projection.name, token=self.token, lease_seconds=self.context.lease_seconds
         )
-        return held if self.incoming.partition in held.cursors else None
+        if self.incoming.partition not in held.cursors:
+            return None
+        is_ahead = held.cursors[self.incoming.partition] < self.incoming.sequence <= held.rescan_until
+        if is_ahead and self.projection.order is Order.STREAM and not self._is_known(connection):
+            taint_overtaken(connection, self.ticket, self.incoming.sequence)
+        return held
+
+    def _is_known(self, connection: Connection) -> bool:
+        event_id = self.incoming.record.event_id
+        return bool(partitions.known(connection, self.projection.name, [event_id]))
 
     def advance(self, connection: Connection, status: OutcomeStatus, *, is_again: bool = False) -> None:
         """Move the cursor past it. What is applied again on purpose is not counted as processed once more."""
@@ -140,6 +151,13 @@ class LoneEvent:
     def answer(self, status: OutcomeStatus, *, attempts: int = 0) -> Outcome:
         """Say what became of it."""
         return answer(self.ticket, status, attempts=attempts)
+
+
+def taint_overtaken(connection: Connection, ticket: Ticket, sequence: int) -> None:
+    """Say so where an event was missed while its projection was pushed, and a later one of its stream applied."""
+    if partitions.applied_beyond(connection, ticket.projection, ticket.gate, sequence):
+        gates.lock(connection, ticket)
+        gates.taint(connection, ticket.projection, ticket.gate, _OVERTAKEN)
 
 
 def taint_overrun(connection: Connection, ticket: Ticket) -> None:

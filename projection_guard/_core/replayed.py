@@ -51,6 +51,7 @@ class ReplayedEvent:
             return None
         if seen.failure_id is not None or seen.parked_id is not None:
             return self._pass(connection, OutcomeStatus.PARKED)
+        failures.undo_claim(connection, base.ticket)  # what was applied before would be taken for this application
         return self._pass(connection, OutcomeStatus.PARKED, *park_behind(connection, base.projection, [base.ticket]))
 
     def _pass(self, connection: Connection, status: OutcomeStatus, *notices: Notice) -> Done:
@@ -81,6 +82,7 @@ class ReplayedEvent:
         seen = gates.look(connection, ticket.projection, ticket.event.event_id)
         if seen.parked_id is not None:
             parked.unpark(connection, seen.parked_id)
+        failures.undo_claim(connection, ticket)
         failure = None if seen.failure_id is None else failures.locked(connection, seen.failure_id)
         if failure is None:
             written = write_failure(connection, base.context, base.projection, ticket, call)
@@ -95,6 +97,7 @@ class ReplayedEvent:
                 call,
                 elapsed_seconds=elapsed,
                 is_probe=False,
+                is_claimed=False,
             )
         base.advance(connection, OutcomeStatus.FAILED, is_again=True)
         return Finished(

@@ -9,7 +9,7 @@ stopped.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
-from .._model import Replay
+from .._model import EventRecord, Replay
 from .._notices import Notice, NoticeKind
 from .._store import audits, gates, partitions, replays, shadows, states
 from .._store.replays import NewReplay, Stands
@@ -29,7 +29,7 @@ from .context import Context, new_token, transact
 from .following import Follower
 from .log import EventLog
 from .projection import Projection
-from .stand import Again, Beside, Course
+from .stand import HELD_BY_A_FAILURE, Again, Beside, Course
 
 __all__ = ["Asked", "begin", "run", "steer"]
 
@@ -88,8 +88,8 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
         state = states.hold_row(connection, name)
         if state.state not in ("active", "paused") or replays.unfinished(connection, name) is not None:
             raise FailureBusy(_why_busy(connection, projection, state.state))
-        low = min((row.cursor for row in partitions.rows(connection, name)), default=0)
-        new = _new(job, projection, asked, low=low, head=head, first_open=replays.first_open(connection, name))
+        cursors = [row.cursor for row in partitions.rows(connection, name)]
+        new = _new(job, projection, asked, cursors, head=head, first_open=replays.first_open(connection, name))
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
         if new.kind != "beside":  # the live read model goes on while another one is built
             states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
@@ -125,8 +125,11 @@ def _why_busy(connection: Connection, projection: Projection, state: str) -> str
     )
 
 
-def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int, first_open: int | None) -> NewReplay:
+def _new(
+    job: UUID, projection: Projection, asked: Asked, cursors: Sequence[int], *, head: int, first_open: int | None
+) -> NewReplay:
     to = head if asked.to_sequence is None else asked.to_sequence
+    low, high = min(cursors, default=0), max(cursors, default=0)
     if asked.into is not None:
         kind, phase, after, end = "beside", "make", 0, to
     elif asked.is_rebuild:
@@ -141,7 +144,7 @@ def _new(job: UUID, projection: Projection, asked: Asked, *, low: int, head: int
             )
         kind, phase, after, end = "range", "again", max(asked.from_sequence - 1, 0), min(to, low)
     else:
-        is_open = first_open is not None and first_open <= low
+        is_open = first_open is not None and first_open <= high
         kind, phase = "open", "again" if is_open else "follow"
         after, end = (min(first_open - 1, low) if is_open and first_open is not None else low), max(to, low)
     return NewReplay(
@@ -213,6 +216,7 @@ class _Run:
         self._token = token
         self._follower: Follower | None = None
         self._phase = ""
+        self._waits: str | None = None
 
     async def to_the_end(self, stops: Callable[[], bool]) -> None:
         """Walk through the job's phases, in slices between which he looks what is wanted."""
@@ -225,6 +229,8 @@ class _Run:
                 if stands is None or stands.wanted == "pause":
                     return
                 if stands.wanted == "cancel":
+                    if job.kind != "beside":  # whoever ran it before may be in a call that has outlasted his lease
+                        await pass_barrier(self._context, self._projection)
                     await self._finish("cancelled")
                     return
                 if await self._walk(job, stands.phase):
@@ -250,7 +256,12 @@ class _Run:
             await self._leave()
             self._phase = phase
             self._follower = Follower(self._context, self._projection, self._log, self._course(job, phase))
-        return await self._slice(self._follower, job, phase) and await self._phase_ended(job, phase)
+        if await self._slice(self._follower, job, phase):
+            return await self._phase_ended(job, phase)
+        if self._waits == HELD_BY_A_FAILURE:  # its retries stand still as long as this lasts: the follower goes on
+            await self._finish("failed", "a failure holds the whole projection; once it is healed, following goes on")
+            return True
+        return False
 
     async def _leave(self) -> None:
         if self._follower is not None:
@@ -300,7 +311,9 @@ class _Run:
         end = monotonic() + _SLICE_SECONDS
         until = await self._until(job, phase)
         turn = await follower.follow(stops=lambda: monotonic() > end, until=until)
-        if turn.position is not None and turn.position >= until:
+        self._waits = turn.waits
+        is_whole = phase in ("again", "build", "rest") or turn.partitions == self._projection.partitions
+        if is_whole and turn.position is not None and turn.position >= until:
             return True
         if turn.waits is not None or not turn.partitions:
             await self._context.io.sleep(0.05)
@@ -309,14 +322,27 @@ class _Run:
     async def _until(self, job: Replay, phase: str) -> int:
         if job.kind == "beside":
             return (await _seen(self._context, job.id)).ends_at
+        if job.kind == "stream":
+            return await self._end_of_stream(job)
         if phase != "again" or job.kind != "open":
             return job.ends_at
-        low = await transact(
+        high = await transact(
             self._context,
-            lambda connection: min(row.cursor for row in partitions.rows(connection, job.projection_name)),
+            lambda connection: max(row.cursor for row in partitions.rows(connection, job.projection_name)),
             what=f"replay {job.id}",
         )
-        return min(low, job.ends_at) if job.to_sequence is not None else low
+        return min(high, job.ends_at) if job.to_sequence is not None else high
+
+    async def _end_of_stream(self, job: Replay) -> int:
+        """Return up to where its events were cleared: what was in flight when the job was begun was, too."""
+        record = EventRecord(event_id="", event_type="", stream_id=job.stream_id)
+        partition = self._projection.partition(record)
+
+        def look(connection: Connection) -> int:
+            rows = partitions.rows(connection, job.projection_name)
+            return max((row.cursor for row in rows if row.partition == partition), default=job.ends_at)
+
+        return await transact(self._context, look, what=f"replay {job.id}")
 
     async def _phase_ended(self, job: Replay, phase: str) -> bool:
         """Begin the next phase, or end the job; True where it has ended."""
@@ -349,6 +375,7 @@ class _Run:
                 replays.next_phase(connection, job.id, "again")
 
         def is_due(connection: Connection) -> bool:
+            states.hold_row(connection, job.projection_name)  # clearing may outlast the lease of who has begun it
             seen = replays.one(connection, job.id)
             return seen is not None and not seen.is_finished and seen.phase == "clear"
 

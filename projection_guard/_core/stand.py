@@ -26,14 +26,15 @@ from .._store.steps import Held, Step
 from .attempting import Job
 from .context import Context, new_token
 from .log import Incoming, Stretch
-from .lone import LoneEvent, park_behind
+from .lone import LoneEvent, park_behind, taint_overtaken
 from .projection import Projection
 from .replayed import ReplayedEvent
 
-__all__ = ["Again", "Beside", "Counts", "Course", "Sorted", "Stand"]
+__all__ = ["HELD_BY_A_FAILURE", "Again", "Beside", "Counts", "Course", "Sorted", "Stand"]
 
 LONGEST_STRETCH_SECONDS: Final = 0.2
 """A stretch is committed by then at the latest (after the event in hand): others wait for its locks, readers for it."""
+HELD_BY_A_FAILURE: Final = "a failure holds the whole projection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ class Stand:
             self.waits = "held by the breaker" if held.is_held_up else held.state
             return False
         if self.projection.order is Order.GLOBAL and held.has_blocked and self.course.is_counted:
-            self.waits = "a failure holds the whole projection"
+            self.waits = HELD_BY_A_FAILURE
             return False
         return True
 
@@ -180,6 +181,8 @@ class Stand:
             return self._sort_again(connection, held, events, self.course.again)
         if events and events[0].sequence <= held.rescan_until:
             known = partitions.known(connection, self.projection.name, [event.record.event_id for event in events])
+            placed = {event.record.event_id: event.sequence for event in events if event.record.event_id in known}
+            partitions.place(connection, self.projection.name, placed)
             events = [event for event in events if event.record.event_id not in known]
             self._taint_overtaken(connection, held, events)
         if not held.has_blocked or self.projection.order is not Order.STREAM:
@@ -209,12 +212,7 @@ class Stand:
         for event in events:
             if event.sequence > held.rescan_until or self.projection.order is not Order.STREAM:
                 break
-            ticket = self.ticket(event)
-            if partitions.applied_beyond(connection, ticket.projection, ticket.gate, event.sequence):
-                gates.lock(connection, ticket)
-                gates.taint(
-                    connection, ticket.projection, ticket.gate, "an event was missed before, and comes after later ones"
-                )
+            taint_overtaken(connection, self.ticket(event), event.sequence)
 
     def ticket(self, event: Incoming) -> Ticket:
         """Say behind which gate an event belongs."""
@@ -329,7 +327,7 @@ class Stand:
         if is_told:
             self.alone.add(todo.calls[ran.done].sequence)
         else:
-            self.alone.update(event.sequence for event in todo.calls)
+            self.alone.update(event.sequence for event in (*todo.calls, *todo.parks))
 
     def lone(self, event: Incoming, hand: tuple[int, int] | None) -> Job:
         """Return what becomes of one event by itself."""

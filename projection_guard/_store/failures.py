@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from .._dialect import later, statement_start, utc_now
-from .._model import Failure, Json, ResolutionMethod
+from .._model import EventRecord, Failure, Json, ResolutionMethod
 from .._policy import Verdict
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionState
 from . import attempts
@@ -46,6 +46,7 @@ __all__ = [
     "renew",
     "resolve",
     "resolve_all",
+    "resolve_beyond",
     "undo_claim",
 ]
 
@@ -79,7 +80,7 @@ _keep = insert(F).values(
 
 
 def undo_claim(connection: Connection, ticket: Ticket) -> None:
-    """Delete the applied row that the claim of this transaction wrote."""
+    """Delete the applied row that the claim of this transaction wrote, or that a replay makes untrue."""
     connection.execute(_undo_claim, {"projection": ticket.projection, "event": ticket.event.event_id})
 
 
@@ -291,6 +292,24 @@ def resolve_all(connection: Connection, projection: str, method: ResolutionMetho
     """End all failures of a projection; return how many there were."""
     parameters = {"projection": projection, "method": method.value, "by": by}
     return connection.execute(_resolve_all, parameters).rowcount
+
+
+_resolve_beyond = _resolve_all.where(or_(F.event_sequence > bindparam("beyond"), bindparam("beyond") == 0)).returning(
+    F.event_id, F.event_type, F.event_sequence, F.stream_id
+)
+
+
+def resolve_beyond(
+    connection: Connection, projection: str, sequence: int, method: ResolutionMethod, by: str
+) -> list[EventRecord]:
+    """End a projection's failures of events after a sequence, all of them after 0; return which events that were."""
+    parameters = {"projection": projection, "method": method.value, "by": by, "beyond": sequence}
+    return [
+        EventRecord(
+            event_id=row.event_id, event_type=row.event_type, sequence=row.event_sequence, stream_id=row.stream_id
+        )
+        for row in connection.execute(_resolve_beyond, parameters)
+    ]
 
 
 def failure_of(row: Any) -> Failure:

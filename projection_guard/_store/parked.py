@@ -13,7 +13,7 @@ from .._model import EventRecord, Json
 from .._tables import ParkedEvent, ProjectionState
 from .claims import Ticket
 
-__all__ = ["Parked", "clear", "count_attempt", "first", "give_back", "park", "unpark"]
+__all__ = ["Parked", "clear", "clear_beyond", "count_attempt", "first", "give_back", "park", "unpark"]
 
 P = ParkedEvent
 
@@ -35,7 +35,7 @@ _line = (
     .limit(bindparam("limit"))
 )
 _by_arrival = _line.order_by(P.id)
-_by_sequence = _line.order_by(P.event_sequence, P.id)
+_by_sequence = _line.order_by(P.event_sequence.nulls_last(), P.id)  # the log has not come to those without one yet
 _unpark = delete(P).where(P.id == bindparam("parked"))
 _count = update(P).where(P.id == bindparam("parked")).values(attempts=P.attempts + 1)
 _give_back = update(P).where(P.id == bindparam("parked"), P.attempts > 0).values(attempts=P.attempts - 1)
@@ -103,6 +103,27 @@ def give_back(connection: Connection, parked_id: int) -> None:
 def unpark(connection: Connection, parked_id: int) -> None:
     """Take an event out of the line."""
     connection.execute(_unpark, {"parked": parked_id})
+
+
+_clear_beyond = (
+    delete(P)
+    .where(
+        P.projection_name == bindparam("projection"),
+        or_(P.event_sequence > bindparam("beyond"), bindparam("beyond") == 0),
+    )
+    .returning(P.event_id, P.event_type, P.event_sequence, P.stream_id)
+)
+
+
+def clear_beyond(connection: Connection, projection: str, sequence: int) -> list[EventRecord]:
+    """Drop what is parked of events after a sequence, all of it after 0; return which events that were."""
+    rows = connection.execute(_clear_beyond, {"projection": projection, "beyond": sequence})
+    return [
+        EventRecord(
+            event_id=row.event_id, event_type=row.event_type, sequence=row.event_sequence, stream_id=row.stream_id
+        )
+        for row in rows
+    ]
 
 
 def clear(connection: Connection, projection: str) -> int:

@@ -7,7 +7,7 @@ transaction; between two batches the lease's end protects them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -44,6 +44,7 @@ __all__ = [
     "begin_at",
     "ensure",
     "known",
+    "place",
     "reached",
     "record_skipped",
     "release",
@@ -307,11 +308,27 @@ def known(connection: Connection, projection: str, events: Sequence[str]) -> fro
     return frozenset(event for statement in _known for event in connection.execute(statement, parameters).scalars())
 
 
+_place = [
+    update(table)
+    .where(table.projection_name == _NAME, table.event_id == bindparam("event"), table.event_sequence.is_(None))
+    .values(event_sequence=bindparam("sequence"))
+    for table in (A, F, P)
+]
+
+
+def place(connection: Connection, projection: str, sequences: Mapping[str, int]) -> None:
+    """Write the log's sequence down for events on record that did not tell theirs when they were pushed."""
+    rows = [{"projection": projection, "event": event, "sequence": sequence} for event, sequence in sequences.items()]
+    for statement in _place if rows else ():
+        connection.execute(statement, rows)
+
+
 def applied_beyond(connection: Connection, projection: str, gate: str, sequence: int) -> bool:
     """Return whether a later event of this stream was applied while the projection was pushed."""
     statement = (
         select(A.event_id)
-        .where(A.projection_name == projection, A.stream_id == gate, A.event_sequence > sequence)
+        .where(A.projection_name == projection, A.stream_id == gate)
+        .where(or_(A.event_sequence > sequence, A.event_sequence.is_(None)))  # the log has not come to that one yet
         .limit(1)
     )
     return connection.execute(statement).first() is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -11,7 +12,9 @@ from sqlalchemy import (
     Connection,
     bindparam,
     delete,
+    exists,
     func,
+    literal,
     null,
     or_,
     select,
@@ -26,6 +29,7 @@ from .._tables import (
     ParkedEvent,
     ProjectionAppliedEvent,
     ProjectionFailure,
+    ProjectionReplay,
     ProjectionState,
     ProjectionStream,
 )
@@ -33,6 +37,7 @@ from . import partitions
 from .attempts import is_reserved
 
 __all__ = [
+    "WALKING",
     "StateRow",
     "begin_job",
     "begin_reset",
@@ -51,7 +56,8 @@ __all__ = [
     "take_probe",
 ]
 
-T, S, P, A, F = ProjectionState, ProjectionStream, ParkedEvent, ProjectionAppliedEvent, ProjectionFailure
+T, S, P, A = ProjectionState, ProjectionStream, ParkedEvent, ProjectionAppliedEvent
+F, R = ProjectionFailure, ProjectionReplay
 _NAME: BindParameter[str] = bindparam("projection")
 
 
@@ -235,9 +241,12 @@ _let_go = (
     .where(T.projection_name == _NAME)
     .values(held_since=null(), outage_began_at=null(), probe_at=null(), failed_probes=0)
 )
+WALKING: Final = ("active", "replaying", "rebuilding")
+"""In which states a projection held by the breaker waits for a probe: a replay does, too."""
+_WALKS = T.state.in_(WALKING)
 _take_probe = (
     update(T)
-    .where(T.projection_name == _NAME, T.held_since.is_not(None), T.state == "active", T.probe_at <= statement_start())
+    .where(T.projection_name == _NAME, T.held_since.is_not(None), T.probe_at <= statement_start(), _WALKS)
     .values(probe_at=later(bindparam("pause")), failed_probes=T.failed_probes + 1)
     .returning(T.failed_probes)
 )
@@ -273,19 +282,35 @@ def postpone_probe(connection: Connection, projection: str, *, pause_seconds: fl
 _probe = (
     select(F.id)
     .where(F.projection_name == _NAME, F.resolved_at.is_(None), F.next_retry_at.is_not(None))
+    .where(
+        ~exists(
+            select(literal(1)).where(
+                R.projection_name == _NAME,
+                R.finished_at.is_(None),
+                R.kind != "beside",  # the live projection goes on beside that
+                F.event_sequence > R.position,
+            )
+        )
+    )
     .order_by(func.coalesce(F.last_retry_at, F.failed_at), F.id)
     .limit(1)
 )
 
 
 def probe_candidate(connection: Connection, projection: str) -> UUID | None:
-    """Name the failure that was tried longest ago: so probes go from stream to stream."""
+    """Name the failure that was tried longest ago: so probes go from stream to stream.
+
+    What a replay has not come to yet is left to it.
+    """
     return connection.execute(_probe, {"projection": projection}).scalar_one_or_none()
 
 
-def forget_applied(connection: Connection, projection: str) -> int:
-    """Forget which events were applied (reset)."""
-    return connection.execute(delete(A).where(A.projection_name == projection)).rowcount
+def forget_applied(connection: Connection, projection: str, *, beyond: int = 0) -> int:
+    """Forget which events were applied (reset), or which of those after a sequence."""
+    statement = delete(A).where(A.projection_name == projection)
+    if beyond:
+        statement = statement.where(A.event_sequence > beyond)
+    return connection.execute(statement).rowcount
 
 
 def forget_gates(connection: Connection, projection: str) -> None:
