@@ -23,6 +23,7 @@ from .._store.partitions import FollowStatements
 from ..errors import ProjectionGuardError, StoreUnavailable
 
 __all__ = [
+    "NOTIFY_EVERY_SECONDS",
     "Context",
     "EventCodec",
     "Timings",
@@ -39,7 +40,7 @@ T = TypeVar("T")
 _MOST_TRIES: Final = 25
 _LONGEST_TRIES_SECONDS: Final = 20.0
 BOOKKEEPING_SECONDS: Final = 30.0
-_NOTIFY_EVERY_SECONDS: Final = 0.02
+NOTIFY_EVERY_SECONDS: Final = 0.02
 
 
 class EventReader(Protocol):
@@ -88,7 +89,7 @@ class Notified:
     def may_again(self, projection: str) -> bool:
         """Return whether it is time to do it again, and take it for done."""
         now = monotonic()
-        if now - self._at.get(projection, -1.0) < _NOTIFY_EVERY_SECONDS:
+        if now - self._at.get(projection, -1.0) < NOTIFY_EVERY_SECONDS:
             return False
         self._at[projection] = now
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import md5
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tenacity import wait_fixed
@@ -185,7 +185,7 @@ def test_an_event_that_says_what_cannot_be_stored_is_a_failure(bed: Bed, log: Fo
     async def odd(*asked: Any) -> Batch:
         batch: Batch = await read(*asked)
         changed = [
-            replace(found, record=replace(found.record, **{field: "x" * 300}))
+            replace(found, record=replace(found.record, **cast("Any", {field: "x" * 300})))
             if found.sequence == 1 and found.record is not None
             else found
             for found in batch.events
