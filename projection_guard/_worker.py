@@ -95,9 +95,10 @@ class _Shift:
         for name in await self._service.on_log.followed():
             if name not in self._followers:
                 self._followers[name] = self._service.on_log.follower(name)
-            if name in self._following:
-                self._follow_again.add(name)
+            self._follow_again.add(name)
+            if name in self._following:  # looked at after that: its lane looks there last
                 continue
+            self._follow_again.discard(name)
             self._following.add(name)
             try:
                 self._hands.spawn(partial(self._follow_lane, name))

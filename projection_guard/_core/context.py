@@ -20,9 +20,10 @@ from .._model import Json
 from .._notices import Notice
 from .._store.claims import HotStatements, Ticket
 from .._store.steps import FollowStatements
-from ..errors import ProjectionGuardError, StoreUnavailable
+from ..errors import CodecError, ProjectionGuardError, StoreUnavailable
 
 __all__ = [
+    "NOTIFY_EVERY_SECONDS",
     "Context",
     "EventCodec",
     "Timings",
@@ -39,7 +40,7 @@ T = TypeVar("T")
 _MOST_TRIES: Final = 25
 _LONGEST_TRIES_SECONDS: Final = 20.0
 BOOKKEEPING_SECONDS: Final = 30.0
-_NOTIFY_EVERY_SECONDS: Final = 0.02
+NOTIFY_EVERY_SECONDS: Final = 0.02
 
 
 class EventReader(Protocol):
@@ -88,7 +89,7 @@ class Notified:
     def may_again(self, projection: str) -> bool:
         """Return whether it is time to do it again, and take it for done."""
         now = monotonic()
-        if now - self._at.get(projection, -1.0) < _NOTIFY_EVERY_SECONDS:
+        if now - self._at.get(projection, -1.0) < NOTIFY_EVERY_SECONDS:
             return False
         self._at[projection] = now
         return True
@@ -116,14 +117,18 @@ class Context:
 
 
 async def recall(context: Context, ticket: Ticket, payload: Json) -> object:
-    """Return an event that is on record: rebuilt from its payload, else read from the log. Raises `CodecError`."""
-    if payload is not None or context.log is None:
-        try:
-            return context.codec.decode(payload)
-        except Exception:
-            if context.log is None:
-                raise
-    return await context.log.event(ticket)
+    """Return an event that is on record: as the log has it, else rebuilt from its payload. Raises `CodecError`.
+
+    The log comes first, so that an event heals once its source is mended. Raises `SourceError` where it cannot be read.
+    """
+    if context.log is None:
+        return context.codec.decode(payload)
+    try:
+        return await context.log.event(ticket)
+    except CodecError:
+        if payload is None:
+            raise
+    return context.codec.decode(payload)
 
 
 def new_token() -> str:
