@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from sqlalchemy import create_engine
 
 from ._bed import Run, bed, insert, insert_many
-from ._following import IS_BUILT, compared, following
+from ._following import compared, following
 from ._harness import Block, measure
 from ._log import log_in, turns
 from ._loops import BATCH, PAGE, batches, loop, make_checkpoint
@@ -30,11 +30,10 @@ def on_postgresql(run: Run) -> list[Row]:
             "unguarded": turns(log, lambda after: loop(engine, insert, after=after)),
             "executemany": turns(log, lambda after: batches(engine, insert_many, after=after)),
         }
-        if IS_BUILT:
-            guarded = stack.enter_context(following(engine, "guarded", insert))
-            batched = stack.enter_context(following(engine, "batched", insert_many, batch=BATCH))
-            variants["guarded"] = turns(log, lambda _: guarded.catch_up())
-            variants["batched"] = turns(log, lambda _: batched.catch_up())
+        guarded = stack.enter_context(following(engine, "guarded", insert))
+        batched = stack.enter_context(following(engine, "batched", insert_many, batch=BATCH))
+        variants["guarded"] = turns(log, lambda _: guarded.catch_up())
+        variants["batched"] = turns(log, lambda _: batched.catch_up())
         samples = measure(variants, rounds=run.rounds(_ROUNDS), per_round=run.size(_PER_ROUND))
     return [
         compared(

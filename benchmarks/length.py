@@ -10,7 +10,6 @@ from sqlalchemy.exc import DBAPIError
 
 from ._bed import Run, bed
 from ._child import Done, Task, begun
-from ._following import IS_BUILT, NOT_BUILT
 from ._log import applied_once, log_in
 from ._report import Row
 
@@ -30,7 +29,7 @@ def on_postgresql(run: Run) -> list[Row]:
         engine = create_engine(url)
         log = log_in(engine)
         log.up_to(window * _WINDOWS)
-        for is_guarded in (False, True) if IS_BUILT else (False,):
+        for is_guarded in (False, True):
             _settle(engine)
             task = Task(url=url, is_guarded=is_guarded, window=window)
             with applied_once(engine, log.last), begun(task) as (child,):
@@ -54,11 +53,11 @@ def _time(seen: dict[bool, Done], window: int) -> Row:
     return Row(
         benchmark="length",
         measure=f"time an event, last over first {window * _COMPARED:,} of {window * _WINDOWS:,}",
-        ratio=growth.get(True),
+        ratio=growth[True],
         target=_FLAT,
-        microseconds=_last(seen[True].seconds) / window * 1e6 if IS_BUILT else None,
-        baseline_microseconds=_first(seen[True].seconds) / window * 1e6 if IS_BUILT else None,
-        remark=bare if IS_BUILT else f"{NOT_BUILT}; {bare}",
+        microseconds=_last(seen[True].seconds) / window * 1e6,
+        baseline_microseconds=_first(seen[True].seconds) / window * 1e6,
+        remark=bare,
     )
 
 
@@ -69,9 +68,9 @@ def _memory(seen: dict[bool, Done], window: int) -> Row:
     return Row(
         benchmark="length",
         measure=f"memory, most over that after {window:,} events",
-        ratio=grown[True][1] / grown[True][0] if IS_BUILT else None,
+        ratio=grown[True][1] / grown[True][0],
         target=_FLAT,
-        remark=f"{says[True]}; {bare}" if IS_BUILT else f"{NOT_BUILT}; {bare}",
+        remark=f"{says[True]}; {bare}",
     )
 
 

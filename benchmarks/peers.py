@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import create_engine
 
 from ._bed import Run, bed, insert, make_read_model
-from ._following import IS_BUILT, NOT_BUILT, following
+from ._following import following
 from ._harness import Block, Samples, measure
 from ._log import log_in, turns
 from ._loops import loop
@@ -94,11 +94,11 @@ def _ours(run: Run, stack: ExitStack) -> dict[str, Block]:
     engine = create_engine(url)
     stack.callback(engine.dispose)
     log = log_in(engine)
-    variants = {_UNGUARDED: turns(log, lambda after: loop(engine, insert, after=after))}
-    if IS_BUILT:
-        follower = stack.enter_context(following(engine, _OURS, insert))
-        variants[_OURS] = turns(log, lambda _: follower.catch_up())
-    return variants
+    follower = stack.enter_context(following(engine, _OURS, insert))
+    return {
+        _UNGUARDED: turns(log, lambda after: loop(engine, insert, after=after)),
+        _OURS: turns(log, lambda _: follower.catch_up()),
+    }
 
 
 def _opener(peer: Peer) -> OpenPeer | None:
@@ -118,15 +118,13 @@ def _row(peer: Peer, samples: Samples) -> Row:
     remarks = [f"{version(peer.distribution)}; unguarded loop {samples.ratio(peer.name, _UNGUARDED):.2f}"]
     if peer.aim is not None:
         remarks.append(f"aim {peer.aim:.0f}")
-    if not IS_BUILT:
-        remarks.append(NOT_BUILT)
     return Row(
         benchmark="peers",
         measure=peer.name,
-        ratio=samples.ratio(peer.name, _OURS) if IS_BUILT else None,
+        ratio=samples.ratio(peer.name, _OURS),
         target=peer.target,
         target_is="at least",
-        microseconds=samples.microseconds(_OURS) if IS_BUILT else None,
+        microseconds=samples.microseconds(_OURS),
         baseline_microseconds=samples.microseconds(peer.name),
         remark="; ".join(remarks),
     )
