@@ -33,7 +33,7 @@ async def apply_apart(stand: Stand, stretch: Stretch) -> tuple[Held | None, Unse
     """
 
     def prepare(connection: Connection) -> tuple[Held, Sorted]:
-        held = stand.hold_here(connection)
+        held = stand.give_up_unread(connection, stand.hold_here(connection), stretch)
         if not held.cursors or not stand.may_walk(held):
             return held, Sorted()
         return held, stand.sort(connection, held=held, stretch=stretch)
@@ -117,7 +117,7 @@ class Unsettled:
         """Write it, once; False where the partitions are somebody else's by now."""
         stand, position, failing = self.stand, self._position, self._failing
         self._notices.clear()
-        held = stand.hold_here(connection)
+        held = stand.give_up_unread(connection, stand.hold_here(connection), self.stretch)
         for event in self.todo.calls[: self.ran.done + 1]:
             if event.partition not in held.cursors:
                 taint_overrun(connection, stand.ticket(event))
@@ -134,7 +134,7 @@ class Unsettled:
         if self.ran.done:
             done = self.stretch.up_to(self.todo.calls[self.ran.done - 1].sequence)
             stand.advance_here(connection, done, done.position, self.ran.done, self._hand)
-        written = stand.lone(failing, self._hand).failed(connection, self._failed)
+        written = stand.lone(failing, self.stretch, self._hand).failed(connection, self._failed)
         self._notices.extend(written.notices)
         self._wake_seconds = written.wake_seconds
         return True

@@ -139,7 +139,7 @@ class Follower:
         stand, name = self._stand, self._projection.name
         self._shared_at = 0.0  # where only the reply is lost, what is ours is looked up before anything is applied
 
-        def write(connection: Connection) -> tuple[list[PartitionRow], list[int]]:
+        def write(connection: Connection) -> tuple[list[PartitionRow], list[int], tuple[int, ...]]:
             state = states.read(connection, name)
             rows = self._rows(connection)
             plan = self._plan(rows)
@@ -151,14 +151,16 @@ class Follower:
             taken = partitions.take(connection, name, stand.token, plan.keep, self._context.lease_seconds)
             for each in plan.want:
                 partitions.want(connection, name, stand.token, each, _WISH_SECONDS)
-            return rows, taken
+            return rows, taken, plan.keep
 
-        rows, taken = await transact(self._context, write, what=f"{name}: following was not begun")
+        rows, taken, kept = await transact(self._context, write, what=f"{name}: following was not begun")
         self._shared_at = monotonic()
         for row in rows:
             if row.partition in taken and row.partition not in stand.cursors and row.owner != stand.token:
                 self._take_over(row)
-        cursors = {row.partition: row.cursor for row in rows if row.partition in taken}
+        # A row of ours that somebody just wishes for is passed over by `take`: it is ours all the same.
+        mine = {row.partition for row in rows if row.owner == stand.token and row.partition in kept}
+        cursors = {row.partition: row.cursor for row in rows if row.partition in mine.union(taken)}
         if cursors != stand.cursors:
             stand.ahead = None
         if not cursors:
@@ -289,7 +291,7 @@ class Follower:
         hand = stand.next_hand(stretch, stretch.position, following)
 
         def write(connection: Connection) -> Held:
-            held = stand.hold_here(connection)
+            held = stand.give_up_unread(connection, stand.hold_here(connection), stretch)
             if held.cursors and stand.may_walk(held):
                 stand.write_more(connection, stretch, Sorted(), stretch.position)
                 stand.advance_here(connection, stretch, stretch.position, 0, hand)
@@ -340,7 +342,7 @@ class Follower:
         """Take one event by itself, and whatever becomes of it move past it."""
         stand = self._stand
         hand = (event.sequence + 1, stretch.position) if event.sequence < stretch.position else None
-        job = stand.lone(event, hand)
+        job = stand.lone(event, stretch, hand)
         died = stand.died_at.pop(event.partition, None) == event.sequence
         error = HandlerDied.after(1) if died else event.error
         if error is not None:

@@ -41,7 +41,7 @@ async def _once(stand: Stand, stretch: Stretch, following: Stretch | None, tries
     transaction = await stand.context.io.begin()
     try:
         try:
-            held, settings = await _hold(stand, transaction)
+            held, settings = await _hold(stand, transaction, stretch)
             if not stand.may_go_on(held):
                 return True, None
             todo = await transaction.run(partial(stand.sort, held=held, stretch=stretch))
@@ -104,13 +104,16 @@ def _up_to_alone(
     return Sorted(calls=calls), stretch.up_to(before), None
 
 
-async def _hold(stand: Stand, transaction: Transaction) -> tuple[Held, Settings]:
+async def _hold(stand: Stand, transaction: Transaction, stretch: Stretch) -> tuple[Held, Settings]:
     preamble = stand.context.hot.preamble(limit_seconds=stand.projection.timeout_seconds)
     hold = stand.context.follow.hold(
         stand.projection.name, token=stand.token, lease_seconds=stand.context.lease_seconds
     )
     results = await transaction.together([*preamble, *hold, _SAVEPOINT])
-    return read_held(results[:-1]), read_settings(results[: len(preamble)])
+    held = read_held(results[:-1])
+    if stretch.lacks(held.cursors):
+        held = await transaction.run(partial(stand.give_up_unread, held=held, stretch=stretch))
+    return held, read_settings(results[: len(preamble)])
 
 
 async def _call(stand: Stand, transaction: Transaction, todo: Sorted, ran: Ran) -> Exception | None:

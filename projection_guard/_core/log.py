@@ -6,7 +6,7 @@ Below it is the application's `EventSource`; above it everything that follows or
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -41,15 +41,21 @@ class Stretch:
     """A part of the log: what a projection takes of the events after `after`, up to and with `position`.
 
     `last` is the last event there, taken or not. `is_full`: there may be more. `is_held`: there is more, behind a hole.
+    `partitions` are those that it was read for: what is others' is not in it.
     """
 
     after: int
     position: int
     events: tuple[Incoming, ...]
     last: EventRecord | None
+    partitions: frozenset[int] = frozenset()
     skipped: tuple[Skipped, ...] = ()
     is_full: bool = False
     is_held: bool = False
+
+    def lacks(self, cursors: Mapping[int, int]) -> list[int]:
+        """Return which of these partitions have events up to its position that are not in it."""
+        return [number for number, at in cursors.items() if number not in self.partitions or at < self.after]
 
     @property
     def is_empty(self) -> bool:
@@ -121,7 +127,7 @@ class EventLog:
         """
         after = min(cursors.values())
         if until is not None and until <= after:
-            return Stretch(after=after, position=after, events=(), last=None)
+            return Stretch(after=after, position=after, events=(), last=None, partitions=frozenset(cursors))
         batch = await self.read(after, limit, until)
         events: list[Incoming] = []
         is_replay = REPLAY in cursors
@@ -139,6 +145,7 @@ class EventLog:
             position=batch.position,
             events=tuple(events),
             last=last,
+            partitions=frozenset(cursors),
             skipped=tuple(batch.skipped),
             is_full=len(batch.events) >= limit,
             is_held=batch.is_held,

@@ -24,7 +24,7 @@ from .attempting import Done
 from .context import Context, transact
 from .healing import Finished
 from .keeping import FailedCall, write_failure
-from .log import Incoming
+from .log import Incoming, Stretch
 from .projection import Projection
 
 __all__ = ["LoneEvent", "lease_renewal", "park_behind", "taint_overrun", "taint_overtaken"]
@@ -41,6 +41,7 @@ class LoneEvent:
     projection: Projection
     token: str
     incoming: Incoming
+    stretch: Stretch
     hand: tuple[int, int] | None
     state: str
     job: UUID | None = None
@@ -86,7 +87,10 @@ class LoneEvent:
         held = self.context.follow.hold_here(
             connection, self.projection.name, token=self.token, lease_seconds=self.context.lease_seconds
         )
-        if self.incoming.partition not in held.cursors:
+        lacking = self.stretch.lacks(held.cursors)
+        if lacking:  # nothing of partitions that it was not read for is passed over
+            partitions.release(connection, self.projection.name, self.token, lacking)
+        if self.incoming.partition not in held.cursors or self.incoming.partition in lacking:
             return None
         is_ahead = held.cursors[self.incoming.partition] < self.incoming.sequence <= held.rescan_until
         if is_ahead and self.projection.order is Order.STREAM and not self._is_known(connection):

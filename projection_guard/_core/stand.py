@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Final, Literal
 from uuid import UUID
@@ -145,6 +145,17 @@ class Stand:
         return self.context.follow.hold_here(
             connection, self.projection.name, token=self.token, lease_seconds=self.context.lease_seconds
         )
+
+    def give_up_unread(self, connection: Connection, held: Held, stretch: Stretch) -> Held:
+        """Give up partitions that a stretch was not read for, before all that are held are moved past it.
+
+        So it is where a share did not come to our knowledge: nothing of theirs is passed over then.
+        """
+        lacking = stretch.lacks(held.cursors)
+        if not lacking:
+            return held
+        partitions.release(connection, self.projection.name, self.token, lacking)
+        return replace(held, cursors={number: at for number, at in held.cursors.items() if number not in lacking})
 
     def may_walk(self, held: Held) -> bool:
         """Return whether the projection is in the state for this, and not held by the breaker."""
@@ -329,13 +340,14 @@ class Stand:
         else:
             self.alone.update(event.sequence for event in (*todo.calls, *todo.parks))
 
-    def lone(self, event: Incoming, hand: tuple[int, int] | None) -> Job:
-        """Return what becomes of one event by itself."""
+    def lone(self, event: Incoming, stretch: Stretch, hand: tuple[int, int] | None) -> Job:
+        """Return what becomes of one event of a stretch by itself."""
         base = LoneEvent(
             context=self.context,
             projection=self.projection,
             token=self.token,
             incoming=event,
+            stretch=stretch,
             hand=hand,
             state=self.course.state,
             job=self.course.job,

@@ -295,3 +295,35 @@ def test_every_apart_call_is_said_to_be_in_hand(bed: Bed, log: FollowedLog) -> N
         work = follower.follow(stops=lambda most=most: len(hands) >= most)
         bed.run(work) if bed.is_async else drive(work)
     assert hands == [1] * 4
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+@pytest.mark.parametrize("fails", [False, True], ids=["well", "failing"])
+def test_a_partition_that_a_follower_does_not_know_to_be_his_is_not_passed_over(
+    bed: Bed, log: FollowedLog, kind: str, fails: bool
+) -> None:
+    """A share that met somebody's wish in the row leaves it out: its events were not read, so its cursor stays."""
+    guard, planned = log.guard(retry=LATER), Planned("P", *(["S0#1"] if fails else []))
+    planned.register(bed, guard, kind, partitions=4)
+    guard.health()
+    follower = guard.real._service.on_log.follower("P")
+
+    def follow() -> None:
+        turn = follower.follow(stops=lambda: False)
+        bed.run(turn) if bed.is_async else drive(turn)
+
+    follow()
+    for forgotten in (1, 2, 3):
+        del follower._stand.cursors[forgotten]
+    log.append_many(40, streams=10)
+    follow()
+    assert log.cursors().count(0) == 3
+    bed.run(follower.leave()) if bed.is_async else drive(follower.leave())
+    guard.catch_up("P")
+    planned.heal()
+    make_due(bed)
+    guard.work()
+    guard.work()
+    effects = bed.effects("P") if kind == "joined" else planned.done
+    for stream in log.lengths:
+        assert [effect for effect in effects if effect[0] == stream] == log.of_stream(stream)
