@@ -6,7 +6,6 @@ else; the calls are not made again for that by this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -22,8 +21,6 @@ from .lone import lease_renewal, taint_overrun
 from .stand import LONGEST_STRETCH_SECONDS, Sorted, Stand
 
 __all__ = ["Unsettled", "apply_apart"]
-
-Settle = Callable[["Unsettled"], object]
 
 
 async def apply_apart(stand: Stand, stretch: Stretch) -> tuple[Held | None, Unsettled | None]:
