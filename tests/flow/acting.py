@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, text
@@ -138,11 +137,13 @@ def active_equals_open_rows(bed: Bed) -> bool:
 
 
 def make_due(bed: Bed) -> None:
-    """Let time pass: whatever is planned or lent is due now."""
-    past = {"past": datetime(2020, 1, 1, tzinfo=UTC) if bed.database != "sqlite" else "2020-01-01 00:00:00.000000"}
-    bed.change("UPDATE projection_failures SET next_retry_at = :past WHERE next_retry_at IS NOT NULL", **past)
-    bed.change("UPDATE projection_failures SET lease_expires_at = :past WHERE lease_expires_at IS NOT NULL", **past)
-    bed.change("UPDATE projection_states SET probe_at = :past WHERE probe_at IS NOT NULL", **past)
+    """Let time pass: whatever is planned or lent is due now, in the order in which it was due before."""
+    for table, column in (
+        ("projection_failures", "next_retry_at"),
+        ("projection_failures", "lease_expires_at"),
+        ("projection_states", "probe_at"),
+    ):
+        shift(bed, table, column, -30 * 86_400)
 
 
 def shift(bed: Bed, table: str, column: str, seconds: float) -> None:
