@@ -5,6 +5,7 @@
 
 import logging
 
+from ._acting import acting_for
 from ._async_guard import AsyncGuarded, AsyncProjectionGuard
 from ._codec import JsonCodec
 from ._core.context import EventCodec
@@ -18,6 +19,8 @@ from ._model import (
     Checkpoint,
     EventRecord,
     Failure,
+    FailureFilter,
+    FailureGroup,
     Health,
     HealthStatus,
     Outcome,
@@ -32,6 +35,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
+from ._records import AuditEntry, Parked
 from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
@@ -64,6 +68,7 @@ __all__ = [
     "AsyncSqlEventSource",
     "AsyncWorker",
     "Attempt",
+    "AuditEntry",
     "Batch",
     "Breaker",
     "Checkpoint",
@@ -77,6 +82,8 @@ __all__ = [
     "EventSource",
     "Failure",
     "FailureBusy",
+    "FailureFilter",
+    "FailureGroup",
     "Followed",
     "Guarded",
     "HandlerTimeout",
@@ -90,6 +97,7 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "Page",
+    "Parked",
     "PermanentFailure",
     "ProjectionGuard",
     "ProjectionGuardError",
@@ -114,6 +122,7 @@ __all__ = [
     "UnknownReplay",
     "WaitTimeout",
     "Worker",
+    "acting_for",
     "check_range",
 ]
 

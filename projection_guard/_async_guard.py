@@ -16,6 +16,7 @@ from ._core.context import EventCodec
 from ._core.following import Followed
 from ._core.replaying import Asked
 from ._desk import Desk, Ringing, WorkerChoice
+from ._for_operators import AsyncForOperators
 from ._health import HealthPolicy
 from ._io.asynchronous import AsyncIO
 from ._io.engines import async_engine_for, async_view
@@ -49,7 +50,7 @@ class AsyncGuarded(Generic[H]):
         return await self._service.apply(self.name, event)
 
 
-class AsyncProjectionGuard(Desk[AsyncWorker]):
+class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for asyncio.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
@@ -253,17 +254,6 @@ class AsyncProjectionGuard(Desk[AsyncWorker]):
     async def checkpoint(self, name: str) -> Checkpoint:
         """Return how far a projection has come."""
         return await self._service.checkpoint(name)
-
-    async def failures(
-        self,
-        name: str | None = None,
-        *,
-        include_resolved: bool = False,
-        limit: int = 100,
-        after: str | None = None,
-    ) -> Page[Failure]:
-        """Return failures, newest first, `limit` (1 to 1000) at a time; give a page's `after` to get the next."""
-        return await self._service.failures(name, include_resolved=include_resolved, limit=limit, after=after)
 
     async def failure(self, failure_id: UUID | str) -> Failure:
         """Return one failure. Raises `UnknownFailure`."""

@@ -16,6 +16,7 @@ from ._core.context import EventCodec
 from ._core.following import Followed
 from ._core.replaying import Asked
 from ._desk import Desk, Ringing, WorkerChoice
+from ._for_operators import ForOperators
 from ._health import HealthPolicy
 from ._io.blocking import BlockingIO
 from ._io.engines import engine_for, view
@@ -50,7 +51,7 @@ class Guarded(Generic[H]):
         return drive(self._service.apply(self.name, event))
 
 
-class ProjectionGuard(Desk[Worker]):
+class ProjectionGuard(ForOperators, Desk[Worker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for blocking code.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
@@ -254,17 +255,6 @@ class ProjectionGuard(Desk[Worker]):
     def checkpoint(self, name: str) -> Checkpoint:
         """Return how far a projection has come."""
         return drive(self._service.checkpoint(name))
-
-    def failures(
-        self,
-        name: str | None = None,
-        *,
-        include_resolved: bool = False,
-        limit: int = 100,
-        after: str | None = None,
-    ) -> Page[Failure]:
-        """Return failures, newest first, `limit` (1 to 1000) at a time; give a page's `after` to get the next."""
-        return drive(self._service.failures(name, include_resolved=include_resolved, limit=limit, after=after))
 
     def failure(self, failure_id: UUID | str) -> Failure:
         """Return one failure. Raises `UnknownFailure`."""

@@ -8,14 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 from uuid import UUID
+
+from .errors import InvalidArgument
 
 __all__ = [
     "Attempt",
     "Checkpoint",
     "EventRecord",
     "Failure",
+    "FailureFilter",
+    "FailureGroup",
+    "FailureState",
     "Health",
     "HealthStatus",
     "Json",
@@ -29,6 +34,7 @@ __all__ = [
     "SkippedRange",
     "StreamState",
     "SystemStatus",
+    "check_text",
 ]
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -156,6 +162,63 @@ class Failure:
     def is_exhausted(self) -> bool:
         """True while it waits for a person: unresolved, and no retry is planned."""
         return self.resolved_at is None and self.next_retry_at is None
+
+
+FailureState = Literal["scheduled", "exhausted", "parked", "resolved"]
+_FAILURE_STATES: Final = ("scheduled", "exhausted", "parked", "resolved")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureFilter:
+    """Which failures are meant; what is None says nothing.
+
+    `state`: "scheduled" (a retry is planned), "exhausted" (none is), "parked" (events of its stream wait behind it),
+    "resolved"; None means all that are unresolved. `failed_from` is included, `failed_until` is not. Raises
+    `InvalidArgument` for a time without a zone.
+    """
+
+    projection_name: str | None = None
+    error_type: str | None = None
+    fingerprint: str | None = None
+    event_type: str | None = None
+    stream_id: str | None = None
+    state: FailureState | None = None
+    failed_from: datetime | None = None
+    failed_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("projection_name", "error_type", "fingerprint", "event_type", "stream_id"):
+            check_text(getattr(self, name), name)
+        if self.state is not None and self.state not in _FAILURE_STATES:
+            raise InvalidArgument(f"state= takes one of {', '.join(_FAILURE_STATES)}, not {self.state!r}")
+        for moment in (self.failed_from, self.failed_until):
+            if moment is not None and moment.tzinfo is None:
+                raise InvalidArgument("failed_from= and failed_until= take aware times: say in which zone")
+
+
+def check_text(given: object, name: str) -> None:
+    """Raise `InvalidArgument` for what no text of the database can equal."""
+    if given is not None and (not isinstance(given, str) or "\0" in given or not _is_unicode(given)):
+        raise InvalidArgument(f"{name}= takes a text without NUL and lone surrogates")
+
+
+def _is_unicode(given: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Failures of one projection that are alike; the error's type and message are those of the newest one."""
+
+    projection_name: str
+    fingerprint: str
+    error_type: str
+    error_message: str
+    count: int
+    exhausted: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    sample_failure_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from ._model import (
     StreamState,
     SystemStatus,
 )
+from ._on_failures import OnFailures
 from ._on_log import OnLog, Opened, check_limit, ensure_rows, id_of
 from ._store import attempts, counters, failures, reading, states
 from .errors import (
@@ -65,6 +66,7 @@ class Service:
     ) -> None:
         self.context = context
         self.on_log = OnLog(self, log)
+        self.on_failures = OnFailures(self)
         self._followed_elsewhere: set[str] = set()
         self._bare_io = bare_io
         self.mapping = mapping
@@ -219,20 +221,6 @@ class Service:
         if found is None:
             raise UnknownProjection(f"Projection {name!r} has no checkpoint on record; was its row deleted by hand?")
         return found
-
-    async def failures(
-        self, name: str | None, *, include_resolved: bool, limit: int, after: str | None
-    ) -> Page[Failure]:
-        """Read a page of failures, newest first."""
-        if name is not None:
-            self.named(name)
-        check_limit(limit)
-        await self.open()
-        return await self.read(
-            lambda connection: reading.failures_page(
-                connection, name, include_resolved=include_resolved, limit=limit, after=after
-            )
-        )
 
     async def failure(self, failure_id: UUID | str) -> Failure:
         """Read one failure. Raises `UnknownFailure`."""

@@ -404,8 +404,10 @@ class ProjectionAuditEntry(_Model):
     note: Mapped[str | None] = mapped_column(Text)
     details: Mapped[Any | None] = mapped_column(_Payload)
     action_id: Mapped[str | None] = mapped_column(String(32))
+    request_id: Mapped[str | None] = mapped_column(String(255))
 
 
 Index("ix_projection_audit_log_projection", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.id)
+Index("ix_projection_audit_log_action_id", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.action_id)
 
 table_names: frozenset[str] = frozenset(metadata.tables)

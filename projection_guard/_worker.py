@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
+from ._acting import act_for_nobody
 from ._core.following import Follower
 from ._core.rounds import Round
 from ._io.protocol import drive
@@ -52,6 +53,7 @@ class _Shift:
         self._judge_at = 0.0
 
     async def run(self) -> None:
+        act_for_nobody()
         async with self._service.on_log.listening(lambda: self._hands.ring_in(0.0)):
             await self._run()
 

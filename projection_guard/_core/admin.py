@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection
 
-from .._model import Failure, Outcome, OutcomeStatus, ResolutionMethod
+from .._model import Failure, FailureState, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
 from .._store import audits, failures, gates, states
 from ..errors import ConfigurationError, FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
@@ -73,7 +73,7 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
             projection=projection.name,
             failure_id=failure.id,
             note=note,
-            details={"event_id": failure.event_id},
+            details={"event_id": failure.event_id, "before": _state_of(failure), "after": "retrying"},
         )
         return claimed
 
@@ -82,6 +82,10 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
     if claimed is None:
         raise UnknownFailure(f"There is no failure {failure.id}")
     return await heal(context, projection, claimed, token=token, by=actor)
+
+
+def _state_of(failure: Failure) -> FailureState:
+    return "exhausted" if failure.is_exhausted else "scheduled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,7 @@ async def _end(
             projection=projection.name,
             failure_id=failure.id,
             note=note,
-            details={"event_id": failure.event_id},
+            details={"event_id": failure.event_id, "before": _state_of(row), "after": "resolved"},
         )
         return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=notices, can_drain=can_drain)
 
@@ -160,7 +164,7 @@ async def _set_state(
         _refuse_during_replay(projection, before)
         return before
 
-    await _change(context, projection, change, action=action, actor=actor, note=reason)
+    await _change(context, projection, change, after=state, action=action, actor=actor, note=reason)
 
 
 def _refuse_during_replay(projection: Projection, state: str) -> None:
@@ -173,11 +177,12 @@ async def _change(
     projection: Projection,
     change: Callable[[Connection], str],
     *,
+    after: str,
     action: str,
     actor: str,
     note: str | None,
 ) -> None:
-    """Change a projection's state and write down who did it, and what it was before; once, also if it is redone."""
+    """Change a projection's state and write down who did it, and what it was; once, also if it is redone."""
     action_id = new_token()
 
     def write(connection: Connection) -> None:
@@ -190,7 +195,7 @@ async def _change(
                 action=action,
                 projection=projection.name,
                 note=note,
-                details={"before": before},
+                details={"before": before, "after": after},
             )
 
     await transact(context, write, what=f"{projection.name}: the state was not changed")
@@ -253,7 +258,7 @@ async def reset(context: Context, projection: Projection, *, actor: str) -> None
         return before
 
     try:
-        await _change(context, projection, begin, action="reset", actor=actor, note=None)
+        await _change(context, projection, begin, after="resetting", action="reset", actor=actor, note=None)
         await pass_barrier(context, projection)
         await clear(
             context,
@@ -278,15 +283,15 @@ def _goes_on(connection: Connection, projection: Projection, mine: _Reset) -> bo
 
 
 def _end_reset(connection: Connection, context: Context, projection: Projection, mine: _Reset) -> None:
-    details = forget(connection, context, projection, actor=mine.actor)
-    states.end_job(connection, projection.name, actor=mine.actor, reason=None)
+    forgotten = forget(connection, context, projection, actor=mine.actor)
+    after = states.end_job(connection, projection.name, actor=mine.actor, reason=None)
     audits.write(
         connection,
         action_id=mine.token,
         actor=mine.actor,
         action="reset_done",
         projection=projection.name,
-        details=details,
+        details={**forgotten, "before": "resetting", "after": after},
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._io.listening import CHANNEL
-from .._model import EventRecord, Outcome, OutcomeStatus
+from .._model import EventRecord, Json, Outcome, OutcomeStatus
 from .._store import audits, counters, gates, partitions, states
 from .._store.states import StateRow
 from ..errors import ConfigurationError, InvalidArgument, StoreUnavailable, WaitTimeout
@@ -78,7 +78,7 @@ def _switch(connection: Connection, projection: Projection, state: StateRow) -> 
         action="follow",
         projection=name,
         note="the guard was given a source; the log is compared with what was recorded so far",
-        details={"before": state.mode},
+        details={"before": state.mode, "after": "followed"},
     )
 
 
@@ -115,7 +115,8 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
         states.hold_row(connection, name)
         if audits.details_of(connection, name, action_id) is not None:
             return
-        before = [row.cursor for row in partitions.rows(connection, name)]
+        before: list[Json] = [row.cursor for row in partitions.rows(connection, name)]
+        after: list[Json] = [sequence] * projection.partitions
         partitions.begin_at(connection, name, projection.partitions, sequence)
         forget_beyond(connection, context, projection, sequence, actor=actor)
         audits.write(
@@ -125,7 +126,7 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
             action="follow_from",
             projection=name,
             note=note,
-            details={"before": list(before), "sequence": sequence},
+            details={"before": before, "after": after, "sequence": sequence},
         )
 
     await transact(context, begin, what=what)

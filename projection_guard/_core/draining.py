@@ -13,7 +13,7 @@ from .._model import Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import gates, parked, states
 from .._store.claims import Ticket
-from .._store.parked import Parked
+from .._store.parked import InLine
 from ..errors import HandlerDied, SourceError
 from .answering import answer
 from .apart import renewer
@@ -39,7 +39,7 @@ class _Turn:
     context: Context
     projection: Projection
     ticket: Ticket
-    head: Parked
+    head: InLine
     token: str
 
     @property
@@ -142,7 +142,7 @@ async def drain(context: Context, projection: Projection, gate: str, *, limit: i
     return left
 
 
-def _next(connection: Connection, *, context: Context, projection: Projection, gate: str, token: str) -> Parked | None:
+def _next(connection: Connection, *, context: Context, projection: Projection, gate: str, token: str) -> InLine | None:
     """Take the head of the line and count its attempt before it is made; None where there is nothing to do here."""
     held = gates.lock_free(connection, projection.name, gate)
     if held is None or (held.is_leased and held.lease_owner != token):
@@ -171,7 +171,7 @@ def _give_back(connection: Connection, *, projection: Projection, gate: str, tok
             parked.give_back(connection, head.id)
 
 
-async def _take_turn(context: Context, projection: Projection, gate: str, head: Parked, token: str) -> Outcome:
+async def _take_turn(context: Context, projection: Projection, gate: str, head: InLine, token: str) -> Outcome:
     ticket = Ticket(projection=projection.name, gate=gate, event=head.event)
     turn = _Turn(context=context, projection=projection, ticket=ticket, head=head, token=token)
     error: Exception | None = None

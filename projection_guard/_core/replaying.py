@@ -91,7 +91,8 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
         cursors = [row.cursor for row in partitions.rows(connection, name)]
         new = _new(job, projection, asked, cursors, head=head, first_open=replays.first_open(connection, name))
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
-        if new.kind != "beside":  # the live read model goes on while another one is built
+        is_beside = new.kind == "beside"  # the live read model goes on while another one is built
+        if not is_beside:
             states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
         replays.begin(connection, new, token=token, lease_seconds=context.lease_seconds)
         if new.phase == "again":
@@ -103,7 +104,14 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
             action="rebuild" if asked.is_rebuild else "replay",
             projection=name,
             note=asked.note,
-            details={"job": str(job), "kind": new.kind, "after": new.begins_after, "to": new.ends_at},
+            details={
+                "job": str(job),
+                "kind": new.kind,
+                "from": new.begins_after,
+                "to": new.ends_at,
+                "before": state.state,
+                "after": state.state if is_beside else kind,
+            },
         )
         begun = replays.one(connection, job)
         assert begun is not None
@@ -431,7 +439,7 @@ async def steer(context: Context, job: UUID, wanted: Literal["run", "pause", "ca
             actor=actor,
             action={"run": "resume_replay", "pause": "pause_replay", "cancel": "cancel_replay"}[wanted],
             projection=seen.projection_name,
-            details={"job": str(job)},
+            details={"job": str(job), "before": seen.wanted, "after": wanted},
         )
         return changed
 

@@ -10,13 +10,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
 
+from .._acting import request_id
 from .._dialect import utc_now
-from .._model import Json
+from .._model import Json, Page
+from .._records import AuditEntry
 from .._tables import ProjectionAuditEntry
+from .cursors import cursor, read_cursor, read_number
 
-__all__ = ["details_of", "write"]
+__all__ = ["details_of", "page", "write"]
 
 L = ProjectionAuditEntry
+_COLUMNS = [column for column in L.__table__.c if column.key != "action_id"]
 _write = insert(L).values(at=utc_now())
 
 
@@ -31,7 +35,7 @@ def write(
     note: str | None = None,
     details: dict[str, Json],
 ) -> None:
-    """Write down who did what."""
+    """Write down who did what, and for which request."""
     row: dict[str, Any] = {
         "action_id": action_id,
         "actor": actor,
@@ -40,6 +44,7 @@ def write(
         "failure_id": failure_id,
         "note": note,
         "details": details,
+        "request_id": request_id(),
     }
     connection.execute(_write, row)
 
@@ -49,3 +54,23 @@ def details_of(connection: Connection, projection: str, action_id: str) -> dict[
     statement = select(L.details).where(L.projection_name == projection, L.action_id == action_id)
     details: dict[str, Any] | None = connection.execute(statement).scalar_one_or_none()
     return details
+
+
+def page(
+    connection: Connection,
+    *,
+    projection: str | None,
+    actor: str | None,
+    action: str | None,
+    failure_id: UUID | None,
+    limit: int,
+    after: str | None,
+) -> Page[AuditEntry]:
+    """Read who did what, newest first; what is not None is looked for."""
+    wanted = {L.projection_name: projection, L.actor: actor, L.action: action, L.failure_id: failure_id}
+    statement = select(*_COLUMNS).where(*(column == value for column, value in wanted.items() if value is not None))
+    if after is not None:
+        statement = statement.where(L.id < read_number(read_cursor(after, 1)[0]))
+    rows = connection.execute(statement.order_by(L.id.desc()).limit(limit + 1)).all()
+    items = tuple(AuditEntry(**row._mapping) for row in rows[:limit])  # pyright: ignore[reportPrivateUsage]
+    return Page(items=items, after=cursor(str(items[-1].id)) if len(rows) > limit else None)

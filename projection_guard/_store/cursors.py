@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Final, TypeGuard, cast
 from uuid import UUID
 
+from .._model import check_text
 from ..errors import InvalidArgument
 
-__all__ = ["NO_CURSOR", "cursor", "read_cursor", "read_time_cursor", "time_cursor"]
+__all__ = ["NO_CURSOR", "cursor", "read_cursor", "read_number", "read_time_cursor", "time_cursor"]
 
 NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
 
@@ -34,7 +35,16 @@ def read_cursor(after: str, length: int) -> list[str]:
         parts = None
     if not _is_texts(parts) or len(parts) != length:
         raise InvalidArgument(NO_CURSOR)
+    for part in parts:
+        check_text(part, "after")
     return parts
+
+
+def read_number(part: str) -> int:
+    """Read a number in a cursor, 0 or more, of 64 bits. Raises `InvalidArgument`."""
+    if not (part.isascii() and part.isdecimal() and len(part) < 20 and int(part) < 2**63):
+        raise InvalidArgument(NO_CURSOR)
+    return int(part)
 
 
 def _is_texts(parts: object) -> TypeGuard[list[str]]:

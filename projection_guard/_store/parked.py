@@ -6,20 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import utc_now
-from .._model import EventRecord, Json
+from .._model import EventRecord, Json, Order, Page
+from .._records import Parked
 from .._tables import ParkedEvent, ProjectionState
 from .claims import Ticket
+from .cursors import cursor, read_cursor, read_number
 
-__all__ = ["Parked", "clear", "clear_beyond", "count_attempt", "first", "give_back", "park", "unpark"]
+__all__ = ["InLine", "clear", "clear_beyond", "count_attempt", "first", "give_back", "page", "park", "unpark"]
 
 P = ParkedEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
+class InLine:
     """A parked event. `attempts` counts the calls that were begun for it and came to no end."""
 
     id: int
@@ -69,13 +72,13 @@ def park(connection: Connection, tickets: Sequence[Ticket], payload: Json, reaso
     )
 
 
-def first(connection: Connection, projection: str, gate: str, *, by_sequence: bool, limit: int = 1) -> list[Parked]:
+def first(connection: Connection, projection: str, gate: str, *, by_sequence: bool, limit: int = 1) -> list[InLine]:
     """Read the head of a stream's line: in the order of arrival, or in the log's where the projection is followed."""
     rows: Sequence[Row[Any]] = connection.execute(
         _by_sequence if by_sequence else _by_arrival, {"projection": projection, "gate": gate, "limit": limit}
     ).all()
     return [
-        Parked(
+        InLine(
             id=row.id,
             event=EventRecord(
                 event_id=row.event_id,
@@ -129,3 +132,58 @@ def clear_beyond(connection: Connection, projection: str, sequence: int) -> list
 def clear(connection: Connection, projection: str) -> int:
     """Drop what was parked before the reset under way began; return how many that were."""
     return connection.execute(_clear, {"projection": projection}).rowcount
+
+
+def page(
+    connection: Connection,
+    projection: str,
+    *,
+    stream_id: str | None,
+    order: str,
+    by_sequence: bool,
+    limit: int,
+    after: str | None,
+) -> Page[Parked]:
+    """Read parked events stream by stream, those of a stream in the order in which they will be drained."""
+    statement = select(*P.__table__.c).where(P.projection_name == projection)
+    if stream_id is not None:
+        statement = statement.where(P.stream_id == stream_id)
+        if order == Order.STREAM.value:
+            statement = statement.where(P.gate == stream_id)
+    if after is not None:
+        statement = statement.where(*_beyond(after, by_sequence=by_sequence))
+    in_line = (P.event_sequence.nulls_last(), P.id) if by_sequence else (P.id,)
+    rows = connection.execute(statement.order_by(P.gate, *in_line).limit(limit + 1)).all()
+    items = tuple(_parked(row) for row in rows[:limit])
+    return Page(items=items, after=_cursor_of(rows[limit - 1]) if len(rows) > limit else None)
+
+
+def _cursor_of(row: Any) -> str:
+    return cursor(row.gate, "" if row.event_sequence is None else str(row.event_sequence), str(row.id))
+
+
+def _beyond(after: str, *, by_sequence: bool) -> tuple[ColumnElement[bool], ...]:
+    gate, sequence, last = read_cursor(after, 3)
+    later = P.id > read_number(last)
+    if by_sequence and sequence:
+        at = read_number(sequence)
+        beyond = or_(P.event_sequence > at, P.event_sequence.is_(None), and_(P.event_sequence == at, later))
+    elif by_sequence:
+        beyond = and_(P.event_sequence.is_(None), later)
+    else:
+        beyond = later
+    return P.gate >= gate, or_(P.gate > gate, beyond)
+
+
+def _parked(row: Any) -> Parked:
+    return Parked(
+        projection_name=row.projection_name,
+        stream_id=row.stream_id,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        event_sequence=row.event_sequence,
+        event_payload=row.event_payload,
+        reason=row.reason,
+        attempts=row.attempts,
+        parked_at=row.parked_at,
+    )

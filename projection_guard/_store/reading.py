@@ -1,4 +1,4 @@
-"""What people look at: the facts behind a projection's health, pages of failures, blocked and tainted streams."""
+"""What people look at: the facts behind a projection's health, blocked and tainted streams, skipped ranges."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from .._dialect import seconds_between, statement_start, utc_now
 from .._health import HealthPolicy, Lag, Signs, judge
-from .._model import Failure, Health, HealthStatus, Page, SkippedRange, StreamState
+from .._model import Health, HealthStatus, Page, SkippedRange, StreamState
 from .._tables import (
     ParkedEvent,
     ProjectionFailure,
@@ -20,10 +20,9 @@ from .._tables import (
     ProjectionStream,
 )
 from ..errors import InvalidArgument
-from .cursors import NO_CURSOR, cursor, read_cursor, read_time_cursor, time_cursor
-from .failures import failure_of
+from .cursors import NO_CURSOR, cursor, read_cursor
 
-__all__ = ["failures_page", "healths", "now", "skipped_page", "store_judgements", "streams_page"]
+__all__ = ["healths", "now", "skipped_page", "store_judgements", "streams_page"]
 
 M, F, P, S, T, K = (
     ProjectionHealthMetrics,
@@ -159,30 +158,6 @@ def now(connection: Connection) -> datetime:
     """Read the database's clock."""
     moment = connection.execute(select(utc_now())).scalar_one()
     return moment.astimezone(UTC)
-
-
-def failures_page(
-    connection: Connection, name: str | None, *, include_resolved: bool, limit: int, after: str | None
-) -> Page[Failure]:
-    """Read failures, newest first; new ones do not shift the pages that follow."""
-    statement = select(*F.__table__.c)
-    if name is not None:
-        statement = statement.where(F.projection_name == name)
-    if not include_resolved:
-        statement = statement.where(F.resolved_at.is_(None))
-    if after is not None:
-        failed_at, failure_id = read_time_cursor(after)
-        statement = statement.where(
-            tuple_(F.failed_at, F.id)
-            < tuple_(
-                bindparam("failed_at", failed_at, type_=F.failed_at.type),
-                bindparam("failure", failure_id, type_=F.id.type),
-            )
-        )
-    rows = connection.execute(statement.order_by(F.failed_at.desc(), F.id.desc()).limit(limit + 1)).all()
-    items = tuple(failure_of(row) for row in rows[:limit])
-    more = time_cursor(items[-1].failed_at, items[-1].id) if len(rows) > limit else None
-    return Page(items=items, after=more)
 
 
 def streams_page(

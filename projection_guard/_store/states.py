@@ -155,11 +155,12 @@ def begin_reset(connection: Connection, projection: str, *, actor: str, reason: 
     return str(row.state)
 
 
-def end_job(connection: Connection, projection: str, *, actor: str, reason: str | None) -> None:
-    """Let a reset or replay end, however that went: in the state before it. Hold the projection's state."""
+def end_job(connection: Connection, projection: str, *, actor: str, reason: str | None) -> str:
+    """Let a reset or replay end, however that went: in the state before it, which is returned. Hold the state."""
     ended = {"state": func.coalesce(T.state_after, "active"), "state_after": null()}
     values = {**ended, "actor": actor, "reason": reason, "changed_at": utc_now()}
-    connection.execute(update(T).where(T.projection_name == projection).values(values))
+    statement = update(T).where(T.projection_name == projection).values(values).returning(T.state)
+    return str(connection.execute(statement).scalar_one())
 
 
 def is_reset_of(connection: Connection, projection: str, reason: str) -> bool:

@@ -1,0 +1,142 @@
+"""The operators' part of both guards: lists of failures, groups, parked events, the audit log."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ._io.protocol import drive
+from ._model import Failure, FailureFilter, FailureGroup, Page
+from ._records import AuditEntry, Parked
+from ._service import Service
+
+__all__ = ["AsyncForOperators", "ForOperators"]
+
+
+class ForOperators:
+    """What operators look at and do, blocking."""
+
+    _service: Service
+
+    def failures(
+        self,
+        name: str | None = None,
+        *,
+        where: FailureFilter | None = None,
+        include_resolved: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[Failure]:
+        """Return failures, newest first, `limit` (1 to 1000) at a time; give a page's `after` to get the next.
+
+        Without `include_resolved`, or a `state` in `where`, those that are unresolved.
+        """
+        return drive(
+            self._service.on_failures.failures(
+                name, where=where, include_resolved=include_resolved, limit=limit, after=after
+            )
+        )
+
+    def failure_groups(
+        self,
+        name: str | None = None,
+        *,
+        where: FailureFilter | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[FailureGroup]:
+        """Return failures that are alike (their `fingerprint` is one) as groups, the biggest first.
+
+        Without a `state` in `where`, those that are unresolved. A group that grows or shrinks between two pages may be
+        seen twice or not at all; any other is seen once.
+        """
+        return drive(self._service.on_failures.failure_groups(name, where=where, limit=limit, after=after))
+
+    def count_failures(self, where: FailureFilter) -> int:
+        """Count failures; without a `state` in `where`, those that are unresolved."""
+        return drive(self._service.on_failures.count_failures(where))
+
+    def parked(
+        self, name: str, *, stream_id: str | None = None, limit: int = 100, after: str | None = None
+    ) -> Page[Parked]:
+        """Return parked events stream by stream, those of a stream in the order in which they will be drained."""
+        return drive(self._service.on_failures.parked(name, stream_id=stream_id, limit=limit, after=after))
+
+    def audit(
+        self,
+        name: str | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        failure_id: UUID | str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[AuditEntry]:
+        """Return who did what, newest first: to one projection or all, by one actor, of one kind, to one failure."""
+        return drive(
+            self._service.on_failures.audit(
+                name, actor=actor, action=action, failure_id=failure_id, limit=limit, after=after
+            )
+        )
+
+
+class AsyncForOperators:
+    """What operators look at and do, awaited."""
+
+    _service: Service
+
+    async def failures(
+        self,
+        name: str | None = None,
+        *,
+        where: FailureFilter | None = None,
+        include_resolved: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[Failure]:
+        """Return failures, newest first, `limit` (1 to 1000) at a time; give a page's `after` to get the next.
+
+        Without `include_resolved`, or a `state` in `where`, those that are unresolved.
+        """
+        return await self._service.on_failures.failures(
+            name, where=where, include_resolved=include_resolved, limit=limit, after=after
+        )
+
+    async def failure_groups(
+        self,
+        name: str | None = None,
+        *,
+        where: FailureFilter | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[FailureGroup]:
+        """Return failures that are alike (their `fingerprint` is one) as groups, the biggest first.
+
+        Without a `state` in `where`, those that are unresolved. A group that grows or shrinks between two pages may be
+        seen twice or not at all; any other is seen once.
+        """
+        return await self._service.on_failures.failure_groups(name, where=where, limit=limit, after=after)
+
+    async def count_failures(self, where: FailureFilter) -> int:
+        """Count failures; without a `state` in `where`, those that are unresolved."""
+        return await self._service.on_failures.count_failures(where)
+
+    async def parked(
+        self, name: str, *, stream_id: str | None = None, limit: int = 100, after: str | None = None
+    ) -> Page[Parked]:
+        """Return parked events stream by stream, those of a stream in the order in which they will be drained."""
+        return await self._service.on_failures.parked(name, stream_id=stream_id, limit=limit, after=after)
+
+    async def audit(
+        self,
+        name: str | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        failure_id: UUID | str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[AuditEntry]:
+        """Return who did what, newest first: to one projection or all, by one actor, of one kind, to one failure."""
+        return await self._service.on_failures.audit(
+            name, actor=actor, action=action, failure_id=failure_id, limit=limit, after=after
+        )

@@ -1,0 +1,153 @@
+"""Which failures a `FailureFilter` means: conditions of a statement, pages, groups and numbers of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, or_, select, tuple_
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.elements import ColumnElement
+
+from .._model import Failure, FailureFilter, FailureGroup, Order, Page
+from .._tables import ParkedEvent, ProjectionFailure, ProjectionState
+from .cursors import cursor, read_cursor, read_number, read_time_cursor, time_cursor
+from .failures import failure_of
+
+__all__ = ["conditions", "count", "failures_page", "groups_page"]
+
+F, P, T = ProjectionFailure, ParkedEvent, ProjectionState
+Conditions = list[ColumnElement[bool]]
+_EQUAL = ("projection_name", "error_type", "fingerprint", "event_type", "stream_id")
+
+
+def conditions(
+    connection: Connection,
+    where: FailureFilter,
+    *,
+    include_resolved: bool = False,
+    of: type[ProjectionFailure] = ProjectionFailure,
+) -> Conditions:
+    """Say in SQL which failures are meant, of the table or an alias of it."""
+    found: Conditions = [
+        getattr(of, name) == getattr(where, name) for name in _EQUAL if getattr(where, name) is not None
+    ]
+    if where.failed_from is not None:
+        found.append(of.failed_at >= bindparam("failed_from", where.failed_from, type_=F.failed_at.type))
+    if where.failed_until is not None:
+        found.append(of.failed_at < bindparam("failed_until", where.failed_until, type_=F.failed_at.type))
+    return found + _of_state(connection, where.state, of, include_resolved=include_resolved)
+
+
+def _of_state(
+    connection: Connection, state: str | None, of: type[ProjectionFailure], *, include_resolved: bool
+) -> Conditions:
+    match state:
+        case "resolved":
+            return [of.resolved_at.is_not(None)]
+        case "scheduled":
+            return [of.resolved_at.is_(None), of.next_retry_at.is_not(None)]
+        case "exhausted":
+            return [of.resolved_at.is_(None), of.next_retry_at.is_(None)]
+        case "parked":
+            return [of.resolved_at.is_(None), _has_parked_behind_it(connection, of)]
+        case _:
+            return [] if include_resolved else [of.resolved_at.is_(None)]
+
+
+def _has_parked_behind_it(connection: Connection, of: type[ProjectionFailure]) -> ColumnElement[bool]:
+    """Say that events wait behind a failure: those of its stream, in one line those of the whole projection."""
+    in_one_line = list(connection.execute(select(T.projection_name).where(T.ordering == Order.GLOBAL.value)).scalars())
+    of_its_stream = exists(select(literal(1)).where(P.projection_name == of.projection_name, P.gate == of.stream_id))
+    if not in_one_line:
+        return of_its_stream
+    waiting = select(P.projection_name).where(P.projection_name.in_(in_one_line), P.gate == "")
+    return or_(
+        and_(of.projection_name.not_in(in_one_line), of_its_stream),
+        of.projection_name.in_(waiting.distinct()),
+    )
+
+
+def count(connection: Connection, where: FailureFilter) -> int:
+    """Count failures, without `state` those that are unresolved."""
+    statement = select(func.count()).select_from(F).where(*conditions(connection, where))
+    return int(connection.execute(statement).scalar_one())
+
+
+def failures_page(
+    connection: Connection, where: FailureFilter, *, include_resolved: bool, limit: int, after: str | None
+) -> Page[Failure]:
+    """Read failures, newest first; new ones do not shift the pages that follow."""
+    statement = select(*F.__table__.c).where(*conditions(connection, where, include_resolved=include_resolved))
+    if after is not None:
+        failed_at, failure_id = read_time_cursor(after)
+        statement = statement.where(
+            tuple_(F.failed_at, F.id)
+            < tuple_(
+                bindparam("failed_at", failed_at, type_=F.failed_at.type),
+                bindparam("failure", failure_id, type_=F.id.type),
+            )
+        )
+    rows = connection.execute(statement.order_by(F.failed_at.desc(), F.id.desc()).limit(limit + 1)).all()
+    items = tuple(failure_of(row) for row in rows[:limit])
+    more = time_cursor(items[-1].failed_at, items[-1].id) if len(rows) > limit else None
+    return Page(items=items, after=more)
+
+
+def groups_page(connection: Connection, where: FailureFilter, *, limit: int, after: str | None) -> Page[FailureGroup]:
+    """Read failures that are alike as groups, the biggest first. A group whose number changes may move meanwhile."""
+    number = func.count()
+    statement = (
+        select(
+            F.projection_name,
+            F.fingerprint,
+            number.label("number"),
+            func.sum(case((and_(F.resolved_at.is_(None), F.next_retry_at.is_(None)), 1), else_=0)).label("exhausted"),
+            func.min(F.failed_at).label("first"),
+            func.max(F.failed_at).label("last"),
+        )
+        .where(*conditions(connection, where))
+        .group_by(F.projection_name, F.fingerprint)
+    )
+    if after is not None:
+        seen, name, fingerprint = read_cursor(after, 3)
+        bound = literal(read_number(seen))
+        beyond = tuple_(F.projection_name, F.fingerprint) > tuple_(literal(name), literal(fingerprint))
+        statement = statement.having(or_(number < bound, and_(number == bound, beyond)))
+    biggest = statement.order_by(number.desc(), F.projection_name, F.fingerprint).limit(limit + 1).subquery()
+    rows = connection.execute(_with_newest(connection, biggest, where)).all()
+    items = tuple(_group(row) for row in rows[:limit])
+    last = items[-1] if len(rows) > limit else None
+    more = None if last is None else cursor(str(last.count), last.projection_name, last.fingerprint)
+    return Page(items=items, after=more)
+
+
+def _with_newest(connection: Connection, groups: Any, where: FailureFilter) -> Any:
+    """Put beside each group the newest of its failures."""
+    each, newest = aliased(F), aliased(F)
+    of_group = (
+        select(each.id)
+        .where(each.projection_name == groups.c.projection_name, each.fingerprint == groups.c.fingerprint)
+        .where(*conditions(connection, where, of=each))
+        .order_by(each.failed_at.desc(), each.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(groups, newest.id.label("sample"), newest.error_type, newest.error_message)
+        .join(newest, newest.id == of_group)
+        .order_by(groups.c.number.desc(), groups.c.projection_name, groups.c.fingerprint)
+    )
+
+
+def _group(row: Any) -> FailureGroup:
+    return FailureGroup(
+        projection_name=row.projection_name,
+        fingerprint=row.fingerprint,
+        error_type=row.error_type,
+        error_message=row.error_message,
+        count=row.number,
+        exhausted=row.exhausted,
+        first_failed_at=row.first,
+        last_failed_at=row.last,
+        sample_failure_id=row.sample,
+    )
