@@ -29,7 +29,7 @@ from ._store.steps import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 
-__all__ = ["Desk", "Ringing", "WorkerChoice"]
+__all__ = ["Desk", "Ringing", "WorkerChoice", "service_of"]
 
 WorkerChoice = Literal["auto", "external"]
 W = TypeVar("W", Worker, AsyncWorker)
@@ -198,6 +198,13 @@ class Desk(Generic[W]):
         self._workers = weakref.WeakSet()
         self._service.context.process = PROCESS + uuid4().hex
         self._service.context.io.forget_threads()
+
+
+def service_of(guard: object) -> Service:
+    """Return what a guard does, as coroutines: for adapters, which serve both kinds. Raises `ConfigurationError`."""
+    if not isinstance(guard, Desk):
+        raise ConfigurationError(f"This takes a ProjectionGuard or an AsyncProjectionGuard, not {type(guard).__name__}")
+    return guard._service  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_only_a_base(kind: type) -> bool:

@@ -252,6 +252,10 @@ class Service:
         """Look something up."""
         return await transact(self.context, work, what="reading")
 
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Write something down. It may be done again: `work` looks first whether it was done."""
+        return await transact(self.context, work, what="writing")
+
     async def _roll_up(self) -> None:
         for name in await self.read(counters.names_to_roll_up):
             await rounds.roll_up(self.context, name, 100_000)

@@ -25,6 +25,7 @@ __all__ = [
     "ProjectionHealthMetrics",
     "ProjectionPartition",
     "ProjectionReplay",
+    "ProjectionRequest",
     "ProjectionSkippedRange",
     "ProjectionState",
     "ProjectionStream",
@@ -409,5 +410,26 @@ class ProjectionAuditEntry(_Model):
 
 Index("ix_projection_audit_log_projection", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.id)
 Index("ix_projection_audit_log_action_id", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.action_id)
+
+
+class ProjectionRequest(_Model):
+    """A request that carried a key of idempotency: taken by who holds `token`, until `runs_until`; then its answer.
+
+    `digest` tells what was asked. `status` is null while it is being answered.
+    """
+
+    __tablename__ = "projection_requests"
+
+    actor: Mapped[str] = mapped_column(String(255), primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    token: Mapped[str] = mapped_column(String(32))
+    runs_until: Mapped[datetime]
+    status: Mapped[int | None] = mapped_column(Integer)
+    content: Mapped[Any | None] = mapped_column(_Payload)
+    created_at: Mapped[datetime]
+
+
+Index("ix_projection_requests_oldest", ProjectionRequest.created_at)
 
 table_names: frozenset[str] = frozenset(metadata.tables)

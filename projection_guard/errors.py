@@ -6,6 +6,8 @@ expect. A message names the projection and the event, never the event's payload 
 
 from __future__ import annotations
 
+from datetime import datetime
+
 __all__ = [
     "CodecError",
     "ConfigurationError",
@@ -13,6 +15,7 @@ __all__ = [
     "DeliveryInterrupted",
     "EventError",
     "FailureBusy",
+    "FailureResolved",
     "HandlerCancelled",
     "HandlerDied",
     "HandlerLeftTransactionAborted",
@@ -75,6 +78,16 @@ class RebuildRefused(ProjectionGuardError, RuntimeError):
 
 class FailureBusy(ProjectionGuardError, RuntimeError):
     """The failure, its stream or its projection is being worked on by somebody else right now; ask again later."""
+
+
+class FailureResolved(ProjectionGuardError, RuntimeError):
+    """The failure was resolved already: `resolved_by` whom (None: a retry or a replay), `resolved_at`, and how."""
+
+    def __init__(self, message: str, *, resolved_by: str | None, resolved_at: datetime, resolution_method: str) -> None:
+        super().__init__(message)
+        self.resolved_by = resolved_by
+        self.resolved_at = resolved_at
+        self.resolution_method = resolution_method
 
 
 class SchemaError(ProjectionGuardError, RuntimeError):

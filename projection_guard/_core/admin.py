@@ -12,7 +12,14 @@ from sqlalchemy import Connection
 from .._model import Failure, FailureState, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
 from .._store import audits, failures, gates, states
-from ..errors import ConfigurationError, FailureBusy, InvalidArgument, StoreUnavailable, UnknownFailure
+from ..errors import (
+    ConfigurationError,
+    FailureBusy,
+    FailureResolved,
+    InvalidArgument,
+    StoreUnavailable,
+    UnknownFailure,
+)
 from .answering import answer
 from .clearing import clear, forget
 from .context import Context, new_token, transact
@@ -39,11 +46,28 @@ async def resolve(
     """End a failure: try it again now, skip its event, or say that it was mended by hand."""
     if strategy not in STRATEGIES:
         raise InvalidArgument(f"{strategy!r} is no strategy; choose one of {', '.join(STRATEGIES)}")
-    if failure.resolved_at is not None:
-        raise InvalidArgument(f"Failure {failure.id} is resolved already ({failure.resolution_method})")
+    _refuse_resolved(failure)
     if strategy == "retry":
         return await _retry(context, projection, failure, actor, note)
     return await _end(context, projection, failure, strategy, actor, note)
+
+
+def _refuse_resolved(failure: Failure) -> None:
+    if failure.resolved_at is not None:
+        method = str(failure.resolution_method)
+        by = "" if failure.resolved_by is None else f" by {failure.resolved_by}"
+        raise FailureResolved(
+            f"Failure {failure.id} was resolved{by} at {failure.resolved_at:%Y-%m-%d %H:%M:%S} UTC ({method})",
+            resolved_by=failure.resolved_by,
+            resolved_at=failure.resolved_at,
+            resolution_method=method,
+        )
+
+
+def _refuse_leased(connection: Connection, failure: Failure) -> None:
+    """Refuse what would otherwise wait for a handler: a retry holds its gate and its row as long as that runs."""
+    if states.is_leased_now(connection, failure.id):
+        raise FailureBusy(f"Failure {failure.id} is being retried right now; look again shortly")
 
 
 async def _retry(context: Context, projection: Projection, failure: Failure, actor: str, note: str | None) -> Outcome:
@@ -62,9 +86,14 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
                 f"Projection {projection.name!r} is followed, and this guard has no source= to read its events from; "
                 "retry it where there is one"
             )
+        _refuse_leased(connection, failure)
         claimed = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
         if claimed is None:
-            raise FailureBusy(f"Failure {failure.id} is being worked on, or was resolved just now; look again shortly")
+            now = failures.one(connection, failure.id)
+            if now is None:
+                return None
+            _refuse_resolved(now)
+            raise FailureBusy(f"Failure {failure.id} is being worked on right now; look again shortly")
         audits.write(
             connection,
             action_id=token,
@@ -103,16 +132,15 @@ async def _end(
     is_skip, action_id = strategy == "skip", new_token()
 
     def write(connection: Connection) -> _Ended:
+        _refuse_leased(connection, failure)
         gates.lock(connection, ticket)
         if audits.details_of(connection, projection.name, action_id) is not None:
             return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=(), can_drain=True)
         row = failures.locked(connection, failure.id)
         if row is None:
             raise UnknownFailure(f"There is no failure {failure.id}")
-        if row.resolved_at is not None:
-            raise FailureBusy(f"Failure {failure.id} was resolved just now ({row.resolution_method})")
-        if states.is_leased_now(connection, failure.id):
-            raise FailureBusy(f"Failure {failure.id} is being retried right now; look again shortly")
+        _refuse_resolved(row)
+        _refuse_leased(connection, failure)
         gates.record_done(connection, ticket, "skipped" if is_skip else "fixed")
         if is_skip:
             gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {actor}")

@@ -11,7 +11,14 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from tenacity import wait_fixed
 
-from projection_guard import FailureBusy, InvalidArgument, RetryPolicy, UnknownFailure, UnknownProjection
+from projection_guard import (
+    FailureBusy,
+    FailureResolved,
+    InvalidArgument,
+    RetryPolicy,
+    UnknownFailure,
+    UnknownProjection,
+)
 from tests.bed import Bed, Happened, happened
 from tests.flow.acting import (
     Planned,
@@ -135,7 +142,7 @@ def test_a_resolved_failure_cannot_be_resolved_again(bed: Bed) -> None:
     guard.resolve(failure.id, "skip", actor="alice")
     before = snapshot(bed)
     for strategy in ("retry", "skip", "manual_fix"):
-        with pytest.raises(InvalidArgument, match=r"resolved already \(manual_skip\)"):
+        with pytest.raises(FailureResolved, match=r"resolved by .* \(manual_skip\)"):
             guard.resolve(failure.id, strategy, actor="bob")
     assert snapshot(bed) == before
 

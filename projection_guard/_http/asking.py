@@ -1,0 +1,273 @@
+"""What can be asked: the queries and bodies of the routes. What is not understood is refused, by the field's name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from .._model import FailureFilter, FailureState
+from .messages import Request
+from .problems import FieldError, Problem
+
+__all__ = [
+    "AuditQuery",
+    "BulkBody",
+    "ConfirmBody",
+    "FailuresOfProjectionQuery",
+    "FailuresQuery",
+    "GroupsQuery",
+    "NoBody",
+    "NoQuery",
+    "PageQuery",
+    "ParkedQuery",
+    "PauseBody",
+    "RebuildBody",
+    "ReplayBody",
+    "ReplaysQuery",
+    "ResolveBody",
+    "StreamsQuery",
+    "read_body",
+    "read_query",
+]
+
+_LARGEST_SEQUENCE = 2**63 - 1
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds a NUL character")
+    return text
+
+
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_without_nul)]
+_Note = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
+_Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
+_Sequence = Annotated[int, Field(ge=0, le=_LARGEST_SEQUENCE, strict=True)]
+_Strategy = Literal["retry", "skip", "manual_fix"]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoQuery(_Asked):
+    """Nothing."""
+
+
+class NoBody(_Asked):
+    """Nothing: `{}`, or no body at all."""
+
+
+class PageQuery(_Asked):
+    """Which part of a list."""
+
+    limit: int = Field(100, ge=1, le=1000, description="How many at the most")
+    after: _Cursor | None = Field(None, description="The `after` of the page before: what follows it")
+
+
+class _Criteria(_Asked):
+    error_type: _Text | None = Field(None, description="The error's class, as failures tell it")
+    fingerprint: _Text | None = Field(None, description="Groups like errors")
+    event_type: _Text | None = None
+    stream_id: _Text | None = None
+    failed_from: AwareDatetime | None = Field(None, description="Failed at this time or later")
+    failed_until: AwareDatetime | None = Field(None, description="Failed before this time")
+
+    def filter_in(self, projection_name: str | None, state: FailureState | None) -> FailureFilter:
+        """Return it as the guard takes it."""
+        return FailureFilter(
+            projection_name=projection_name,
+            error_type=self.error_type,
+            fingerprint=self.fingerprint,
+            event_type=self.event_type,
+            stream_id=self.stream_id,
+            state=state,
+            failed_from=self.failed_from,
+            failed_until=self.failed_until,
+        )
+
+
+class _ListCriteria(_Criteria):
+    state: FailureState | None = Field(
+        None,
+        description="scheduled: a retry is planned; exhausted: it waits for a person; parked: later events of its "
+        "stream wait behind it; resolved. Without it: all that are unresolved",
+    )
+
+    def as_filter(self, projection_name: str | None) -> FailureFilter:
+        """Return it as the guard takes it."""
+        return self.filter_in(projection_name, self.state)
+
+
+class FailuresOfProjectionQuery(PageQuery, _ListCriteria):
+    """Which failures of one projection."""
+
+    include_resolved: bool = Field(False, description="Resolved ones too")
+
+
+class GroupsQuery(PageQuery, _ListCriteria):
+    """Which failures are grouped."""
+
+    projection_name: _Text | None = None
+
+
+class FailuresQuery(GroupsQuery):
+    """Which failures."""
+
+    include_resolved: bool = Field(False, description="Resolved ones too")
+
+
+class ParkedQuery(PageQuery):
+    """Which parked events of a projection."""
+
+    stream_id: _Text | None = None
+
+
+class StreamsQuery(PageQuery):
+    """Which streams of a projection."""
+
+    state: Literal["blocked", "tainted"] = Field(
+        "blocked", description="blocked: events wait there; tainted: one was skipped, or may be out of order"
+    )
+
+
+class ReplaysQuery(PageQuery):
+    """Which replays and rebuilds."""
+
+    projection_name: _Text | None = None
+
+
+class AuditQuery(PageQuery):
+    """Which actions."""
+
+    projection_name: _Text | None = None
+    actor: _Text | None = None
+    action: _Text | None = None
+    failure_id: UUID | None = None
+
+
+class ReplayBody(_Asked):
+    """Which part of the log to apply again; without anything: from the checkpoint, with what is open."""
+
+    from_sequence: _Sequence | None = Field(None, description="null: from the checkpoint")
+    to_sequence: _Sequence | None = Field(None, description="null: to the log's end")
+    stream_id: _Text | None = Field(None, description="Only this stream, from its beginning: the cure of a skip")
+    skip_failed: bool = Field(False, description="Leave what has failed as it is")
+    events_per_second: float | None = Field(None, gt=0, le=1_000_000, description="No faster than this")
+    note: _Note | None = None
+
+
+class RebuildBody(_Asked):
+    """How to fill the read model anew."""
+
+    into: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] | None = Field(
+        None, description="Build it beside the live one, under this name, and exchange the two at the end"
+    )
+    events_per_second: float | None = Field(None, gt=0, le=1_000_000, description="No faster than this")
+    note: _Note | None = None
+
+
+class PauseBody(_Asked):
+    """Why."""
+
+    reason: _Note | None = None
+
+
+class ResolveBody(_Asked):
+    """How a failure comes to its end."""
+
+    failure_id: UUID | None = Field(None, description="The same as in the path, or left out")
+    compensation_strategy: _Strategy = Field(
+        description="retry: try it once, now; skip: leave its effect out, which taints the stream; manual_fix: its "
+        "effect was made by hand"
+    )
+    note: _Note | None = None
+
+
+class BulkFilter(_Criteria):
+    """Which failures a bulk action is for; at least one criterion."""
+
+    projection_name: _Text | None = None
+    state: Literal["scheduled", "exhausted", "parked"] | None = None
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> BulkFilter:
+        if self.as_filter() == FailureFilter():
+            raise ValueError("name at least one criterion: a bulk action for everything is not meant")
+        return self
+
+    def as_filter(self) -> FailureFilter:
+        """Return it as the guard takes it."""
+        return self.filter_in(self.projection_name, self.state)
+
+
+class BulkBody(_Asked):
+    """What is to be done with which failures. This proposes it, and counts; nothing is done yet."""
+
+    compensation_strategy: _Strategy
+    filter: BulkFilter
+    note: _Note | None = None
+
+
+class ConfirmBody(_Asked):
+    """Says that the proposal was seen."""
+
+    confirmation_token: _Text = Field(description="The one that the proposal was answered with")
+
+
+A = TypeVar("A", bound=BaseModel)
+
+
+def read_query(request: Request, kind: type[A]) -> A:
+    """Read the query. Raises `Problem` 422, which names the parameter."""
+    names = [name for name, _ in request.query]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _unprocessable([FieldError(field=name, detail="It is given more than once") for name in twice])
+    try:
+        return kind.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise _unprocessable(_fields(error)) from None
+
+
+def read_body(request: Request, kind: type[A]) -> A:
+    """Read the body, which is JSON. Raises `Problem`: 413, 415, 400, or 422, which names the field."""
+    if request.body is None:
+        raise Problem(status=413, kind="too-large", detail="No route here takes a body above 64 KiB")
+    if not request.body.strip():
+        body = b"{}"
+    else:
+        body = request.body
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            detail = "A body has to be JSON, with Content-Type: application/json"
+            raise Problem(status=415, kind="not-json", detail=detail)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise Problem(status=400, kind="not-json", detail="The body is no JSON that can be read") from None
+        raise _unprocessable(_fields(error)) from None
+
+
+def _fields(error: ValidationError) -> list[FieldError]:
+    return [
+        FieldError(field=".".join(map(str, found["loc"])) or "body", detail=found["msg"])
+        for found in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _unprocessable(errors: list[FieldError]) -> Problem:
+    said = "; ".join(f"{error.field}: {error.detail}" for error in errors[:5])
+    return Problem(status=422, kind="invalid-field", detail=said, errors=errors[:50])

@@ -1,0 +1,211 @@
+"""Health and admin routes for FastAPI, over a blocking or an async guard.
+
+    app.include_router(health_router(guard, authorize=who), prefix="/api/v1")
+    app.include_router(admin_router(guard, authorize=who), prefix="/api/v1")
+
+`who(request)` answers with an `Actor`, with an operator's name, or with None; it may be async, and may raise
+`HTTPException`. Without `authorize` nobody gets in; the bare summary and the probes are open to all.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from typing import Any, cast
+
+try:
+    from fastapi import APIRouter, HTTPException, Request, Response
+    from fastapi.routing import APIRoute
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException as StarletteHTTPException
+    from starlette.requests import ClientDisconnect
+
+    from ._http import messages
+    from ._http.access import Actor, Role
+    from ._http.api import Api
+    from ._http.endpoint import Endpoint
+    from ._http.mounting import named, not_understood, open_api
+    from ._http.openapi import operation, operation_id
+    from ._http.problems import Problem
+    from ._http.routes import ADMIN, HEALTH
+    from ._http.views import Redact, Redacted
+except ImportError as error:
+    raise ImportError(
+        f"projection_guard.fastapi needs {error.name}: pip install 'projection-guard[fastapi]'"
+    ) from error
+
+from ._async_guard import AsyncProjectionGuard
+from ._guard import ProjectionGuard
+from ._io.protocol import drive
+
+__all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_router", "health_router"]
+
+Guard = ProjectionGuard | AsyncProjectionGuard
+Authorize = Callable[[Request], object]
+"""Says who sends a request: an `Actor`, an operator's name, or None for nobody; plain or async."""
+
+
+def health_router(
+    guard: Guard,
+    *,
+    authorize: Authorize | None = None,
+    public_summary: bool = True,
+    payloads_for: Role | None = None,
+    redact: Redact | None = None,
+    ready_at_worst: str | None = None,
+) -> APIRouter:
+    """Return the routes under /health.
+
+    `public_summary`: names and statuses are open to all. `redact(what, value)` returns what may be shown of an error's
+    text. `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
+    projections out of that. Raises `ConfigurationError`.
+    """
+    api = open_api(
+        guard,
+        is_closed=authorize is None,
+        public_summary=public_summary,
+        payloads_for=payloads_for,
+        redact=redact,
+        ready_at_worst=ready_at_worst,
+    )
+    return _router(guard, api, HEALTH, authorize)
+
+
+def admin_router(
+    guard: Guard,
+    *,
+    authorize: Authorize | None = None,
+    payloads_for: Role | None = None,
+    redact: Redact | None = None,
+    trusted_origins: Collection[str] = (),
+    rate_limit: str | None = "10/minute",
+    rate_limit_storage: str = "memory://",
+) -> APIRouter:
+    """Return the routes under /admin.
+
+    `payloads_for`: from which role on events are shown, None shows them to nobody. `redact(what, value)` returns what
+    may be shown of an error's text, a traceback or an event. `trusted_origins`: other sites whose pages may act for
+    their visitors. `rate_limit` is per actor and route, on replay, rebuild, reset and bulk actions, counted by the
+    library `limits` in `rate_limit_storage`: "memory://" is this process. Raises `ConfigurationError`.
+    """
+    api = open_api(
+        guard,
+        is_closed=authorize is None,
+        payloads_for=payloads_for,
+        redact=redact,
+        trusted_origins=trusted_origins,
+        rate_limit=rate_limit,
+        rate_limit_storage=rate_limit_storage,
+    )
+    return _router(guard, api, ADMIN, authorize)
+
+
+def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Authorize | None) -> APIRouter:
+    router = APIRouter(route_class=_Route, tags=["projections"])
+    for endpoint in endpoints:
+        serve = _served(guard, api, endpoint, authorize)
+        path = endpoint.path.replace("{name}", "{name:path}")
+        described = operation(endpoint)
+        router.add_api_route(
+            path,
+            serve,
+            methods=[endpoint.method],
+            status_code=endpoint.status,
+            summary=endpoint.summary,
+            operation_id=operation_id(endpoint),
+            name=operation_id(endpoint),
+            response_model=None,
+            responses={},
+            openapi_extra=described,
+        )
+        if not path.endswith("{name:path}"):
+            router.add_api_route(
+                f"{path}/", serve, methods=[endpoint.method], include_in_schema=False, response_model=None
+            )
+    return router
+
+
+def _served(
+    guard: Guard, api: Api, endpoint: Endpoint, authorize: Authorize | None
+) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    async def serve(request: Request) -> Response:
+        actor = await _identified(authorize, request)
+        asked = await _read(request)
+        if isinstance(guard, AsyncProjectionGuard):
+            return _written(await api.respond(endpoint, asked, actor))
+        return _written(await run_in_threadpool(lambda: drive(api.respond(endpoint, asked, actor))))
+
+    return serve
+
+
+async def _identified(authorize: Authorize | None, request: Request) -> Actor | Problem | None:
+    if authorize is None:
+        return None
+    try:
+        if inspect.iscoroutinefunction(authorize):
+            answer: object = await authorize(request)
+        else:
+            answer = await run_in_threadpool(authorize, request)
+            if inspect.isawaitable(answer):
+                answer = await cast("Awaitable[object]", answer)
+    except StarletteHTTPException as refused:
+        return _refused(refused)
+    except Exception as error:
+        return not_understood(error)
+    return named(answer)
+
+
+def _refused(error: StarletteHTTPException) -> Problem:
+    status = error.status_code if error.status_code >= 400 else 401
+    return Problem(status=status, kind="refused", detail=str(error.detail), headers=dict(error.headers or {}))
+
+
+async def _read(request: Request) -> messages.Request:
+    body: bytes | None = b""
+    if request.method != "GET":
+        body = await _body(request)
+    return messages.Request(
+        method=request.method,
+        path=request.scope["path"],
+        host=request.headers.get("host", ""),
+        path_parameters=dict(request.path_params),
+        query=tuple(request.query_params.multi_items()),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=body,
+    )
+
+
+async def _body(request: Request) -> bytes | None:
+    """Read the body, or None of one that is too long: what follows is not read."""
+    found = bytearray()
+    async for chunk in request.stream():
+        found += chunk
+        if len(found) > messages.LONGEST_BODY_BYTES:
+            return None
+    return bytes(found)
+
+
+def _written(response: messages.Response) -> Response:
+    return Response(
+        content=response.body,
+        status_code=response.status,
+        media_type=response.media_type,
+        headers=dict(response.headers),
+    )
+
+
+class _Route(APIRoute):
+    """Makes a problem document of what a dependency of the application raises; its own handlers see nothing of it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except HTTPException as error:
+                return _written(_refused(error).as_response(request.scope["path"], "-"))
+
+        return handle

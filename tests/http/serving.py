@@ -1,0 +1,168 @@
+"""Real servers for the contract suite: FastAPI under uvicorn over either guard, Flask under waitress.
+
+    served = way.serve(bed_url, planned)       # a thread of this process, a port of its own
+    served.client.get("/health/projections")   # as nobody
+    served.viewer.get(...)   served.operator.post(...)
+
+The guard behind the routes is the server's own. Tests publish and work through another one on the same database, as
+another process would; both call the same handlers.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from fastapi import Request as FastAPIRequest
+from flask import Flask, abort
+from flask import Request as FlaskRequest
+from waitress.server import create_server
+
+import projection_guard.fastapi
+import projection_guard.flask
+from projection_guard import AsyncProjectionGuard, ProjectionGuard
+from tests.bed import AT_ONCE
+
+__all__ = ["PREFIX", "WAYS", "Served", "Way"]
+
+PREFIX = "/api/v1"
+Register = Callable[[Any, bool], None]
+"""Registers the test's projections with a guard; True says that its handlers have to be async."""
+
+
+@dataclass(slots=True)
+class Served:
+    """A server that runs, and clients of it: of nobody, of a viewer, of an operator."""
+
+    url: str
+    client: httpx.Client
+    viewer: httpx.Client
+    operator: httpx.Client
+    other: httpx.Client
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A framework over a kind of guard."""
+
+    framework: Literal["fastapi", "flask"]
+    kind: Literal["blocking", "async"]
+
+    @property
+    def is_async(self) -> bool:
+        """True over an async guard."""
+        return self.kind == "async"
+
+    @contextmanager
+    def serve(
+        self, url: str, register: Register, guard_options: dict[str, Any], *, is_open: bool = True, **options: Any
+    ) -> Generator[Served]:
+        """Serve the routes under `PREFIX`. `is_open=False` gives no authorize; `options` are the admin routes'."""
+        serve = _serve_fastapi if self.framework == "fastapi" else _serve_flask
+        kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
+        guard = kind(url, **{"worker": "external", "retry": AT_ONCE, **guard_options})
+        register(guard, self.is_async)
+        with serve(guard, guard_options.get("source"), is_open, options) as base, ExitStack() as stack:
+            clients = [stack.enter_context(_client(base, token)) for token in (None, "viewer", "operator", "other")]
+            yield Served(base, *clients)
+
+
+WAYS = (Way("fastapi", "blocking"), Way("fastapi", "async"), Way("flask", "blocking"))
+
+
+def _client(base: str, token: str | None) -> httpx.Client:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=base, headers=headers, timeout=60)
+
+
+def _who(request: Any, actor: Any) -> Any:
+    """Say who it is: the token is the role; "stranger" is refused by the framework's own error."""
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token in ("operator", "other"):
+        return actor(name="Olga" if token == "operator" else "Otto", role="operator")
+    return actor(name="Viktor", role="viewer") if token == "viewer" else None
+
+
+def _fastapi_who(request: FastAPIRequest) -> Any:
+    if request.headers.get("Authorization") == "Bearer stranger":
+        raise HTTPException(401, "No such token", headers={"WWW-Authenticate": "Bearer"})
+    return _who(request, projection_guard.fastapi.Actor)
+
+
+def _flask_who(request: FlaskRequest) -> Any:
+    if request.headers.get("Authorization") == "Bearer stranger":
+        abort(401, "No such token")
+    return _who(request, projection_guard.flask.Actor)
+
+
+_HEALTH_OPTIONS = ("public_summary", "ready_at_worst")
+_BOTH = ("payloads_for", "redact")
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    health = {name: value for name, value in options.items() if name in (*_HEALTH_OPTIONS, *_BOTH)}
+    admin = {name: value for name, value in options.items() if name not in _HEALTH_OPTIONS}
+    return health, admin
+
+
+@contextmanager
+def _listening() -> Generator[tuple[socket.socket, str]]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        yield listening, f"http://127.0.0.1:{listening.getsockname()[1]}{PREFIX}"
+
+
+@contextmanager
+def _serve_fastapi(guard: Any, source: Any, is_open: bool, options: dict[str, Any]) -> Generator[str]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        for used in filter(None, (guard, source)):
+            closing = used.close()
+            if closing is not None:
+                await closing
+
+    app = FastAPI(lifespan=lifespan)
+    health, admin = _split(options)
+    who = _fastapi_who if is_open else None
+    app.include_router(projection_guard.fastapi.health_router(guard, authorize=who, **health), prefix=PREFIX)
+    app.include_router(projection_guard.fastapi.admin_router(guard, authorize=who, **admin), prefix=PREFIX)
+    with _listening() as (listening, url):
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+@contextmanager
+def _serve_flask(guard: Any, source: Any, is_open: bool, options: dict[str, Any]) -> Generator[str]:
+    app = Flask("tests.http")
+    health, admin = _split(options)
+    who = _flask_who if is_open else None
+    app.register_blueprint(projection_guard.flask.health_blueprint(guard, authorize=who, **health), url_prefix=PREFIX)
+    app.register_blueprint(projection_guard.flask.admin_blueprint(guard, authorize=who, **admin), url_prefix=PREFIX)
+    with _listening() as (listening, url):
+        server = create_server(app, sockets=[listening], threads=8)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.close()
+            server.task_dispatcher.shutdown()
+            thread.join(20)
+            for used in filter(None, (guard, source)):
+                used.close()
+            assert not thread.is_alive()

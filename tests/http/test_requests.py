@@ -1,0 +1,133 @@
+"""Requests that are wrong, too many, too long, sent twice, or meet a database that is away."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.http.stage import Stage
+from tests.http.test_access import is_problem
+
+PAUSE = "/admin/projections/P/pause"
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b'{"reason": "\\ud800"}', "application/json", 400),
+        (b'["reason"]', "application/json", 422),
+        (b'"reason"', "application/json", 422),
+        (b'{"reason": 5}', "application/json", 422),
+        (b'{"why": "x"}', "application/json", 422),
+        (b"reason=x", "application/x-www-form-urlencoded", 415),
+        (b'{"reason": "x"}', "text/plain", 415),
+        (b'{"reason": "' + b"x" * 70_000 + b'"}', "application/json", 413),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_body_that_is_not_what_was_asked_for(stage: Stage, content: bytes, media_type: str, status: int) -> None:
+    """Each has its status, and nothing was done."""
+    response = stage.serve().operator.post(PAUSE, content=content, headers={"Content-Type": media_type})
+    assert is_problem(response, status)
+    assert stage.guard.health("P").state == "active"
+
+
+def test_a_body_without_a_length_is_bounded_too(stage: Stage) -> None:
+    """Chunked: it is not read to its end."""
+    served = stage.serve()
+    chunks = (b" " * 10_000 for _ in range(100))
+    response = served.operator.post(PAUSE, content=chunks, headers={"Content-Type": "application/json"})
+    assert is_problem(response, 413)
+
+
+def test_no_body_is_an_empty_one(stage: Stage) -> None:
+    """Where nothing has to be said."""
+    served = stage.serve()
+    assert served.operator.post(PAUSE).status_code == 200
+    assert served.operator.post("/admin/projections/P/resume", json={}).status_code == 200
+
+
+def test_expensive_requests_are_limited_by_actor_and_say_when_to_come_again(stage: Stage) -> None:
+    """429 with Retry-After; others are not held up, nor is looking."""
+    served = stage.serve(rate_limit="2/minute")
+    path = "/admin/projections/P/reset"
+    assert [served.operator.post(path).status_code for _ in range(2)] == [200, 200]
+    response = served.operator.post(path)
+    assert is_problem(response, 429)
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+    assert served.other.post(path).status_code == 200
+    assert served.operator.get("/admin/projections/status").status_code == 200
+    unlimited = stage.serve(rate_limit=None)
+    assert {unlimited.operator.post(path).status_code for _ in range(3)} == {200}
+
+
+def test_a_request_with_the_same_key_is_answered_as_it_was(stage: Stage) -> None:
+    """Nothing is done twice, in whichever process it arrives; another request with that key is refused."""
+    failure = stage.failed()
+    first, second = stage.serve(), stage.serve()
+    path = f"/admin/projections/failures/{failure.id}/resolve"
+    key = {"Idempotency-Key": "k-1"}
+    answered = first.operator.post(path, json={"compensation_strategy": "skip"}, headers=key)
+    again = second.operator.post(path, json={"compensation_strategy": "skip"}, headers=key)
+    assert (answered.status_code, again.status_code) == (200, 200)
+    assert answered.content == again.content
+    assert again.headers["idempotency-replayed"] == "true"
+    assert stage.bed.value("SELECT count(*) FROM projection_audit_log") == 1
+    assert is_problem(second.operator.post(path, json={"compensation_strategy": "retry"}, headers=key), 422)
+    others = second.other.post(path, json={"compensation_strategy": "skip"}, headers=key)
+    assert is_problem(others, 409), "a key is its actor's own"
+
+
+def test_a_key_is_not_used_up_by_what_was_refused(stage: Stage) -> None:
+    """Nothing was done under it."""
+    stage.follow().append("A")
+    stage.guard.catch_up()
+    served = stage.serve()
+    running = served.operator.post("/admin/projections/P/replay", json={"from_sequence": 1}).json()
+    key = {"Idempotency-Key": '"k-2"'}
+    assert is_problem(served.operator.post("/admin/projections/P/replay", json={}, headers=key), 409)
+    served.operator.post(f"/admin/projections/replays/{running['id']}/cancel")
+    assert served.operator.post("/admin/projections/P/replay", json={}, headers=key).status_code == 202
+
+
+def test_of_several_with_one_key_at_once_one_is_done(stage: Stage) -> None:
+    """The others get its answer, or are told that it is under way."""
+    served = stage.serve(rate_limit=None)
+    start = threading.Barrier(4)
+
+    def ask(_: int) -> httpx.Response:
+        start.wait()
+        return served.operator.post("/admin/projections/P/reset", headers={"Idempotency-Key": "k-3"})
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = sorted(response.status_code for response in pool.map(ask, range(4)))
+    assert 200 in statuses
+    assert set(statuses) <= {200, 409}
+    assert stage.bed.value("SELECT count(*) FROM projection_audit_log WHERE action = 'reset_done'") == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_a_key_that_is_none_is_refused(stage: Stage, key: str) -> None:
+    """By the header's name."""
+    response = stage.serve().operator.post(PAUSE, headers={"Idempotency-Key": key})
+    assert is_problem(response, 422)
+    assert response.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_a_defect_of_ours_tells_nothing_of_itself(stage: Stage) -> None:
+    """500: no traceback, no SQL, the id under which the log has it. The hook of the application raises here."""
+    failure = stage.failed()
+
+    def broken(what: str, value: object) -> str:
+        raise RuntimeError("SELECT secret FROM vault")
+
+    served = stage.serve(redact=broken)
+    response = served.operator.get(f"/admin/projections/failures/{failure.id}")
+    assert is_problem(response, 500)
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
