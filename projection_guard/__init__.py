@@ -35,7 +35,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._records import AuditEntry, Parked
+from ._records import AuditEntry, BulkAction, Parked
 from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
@@ -54,6 +54,7 @@ from .errors import (
     SchemaError,
     SourceError,
     StoreUnavailable,
+    UnknownBulkAction,
     UnknownFailure,
     UnknownProjection,
     UnknownReplay,
@@ -71,6 +72,7 @@ __all__ = [
     "AuditEntry",
     "Batch",
     "Breaker",
+    "BulkAction",
     "Checkpoint",
     "CodecError",
     "ConfigurationError",
@@ -117,6 +119,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamState",
     "SystemStatus",
+    "UnknownBulkAction",
     "UnknownFailure",
     "UnknownProjection",
     "UnknownReplay",

@@ -26,6 +26,7 @@ __all__ = [
     "SchemaError",
     "SourceError",
     "StoreUnavailable",
+    "UnknownBulkAction",
     "UnknownFailure",
     "UnknownProjection",
     "UnknownReplay",
@@ -65,6 +66,10 @@ class UnknownFailure(ProjectionGuardError, LookupError):
     """No failure has this id."""
 
 
+class UnknownBulkAction(ProjectionGuardError, LookupError):
+    """No bulk action has this id."""
+
+
 class UnknownReplay(ProjectionGuardError, LookupError):
     """No replay has this id."""
 
@@ -74,7 +79,7 @@ class RebuildRefused(ProjectionGuardError, RuntimeError):
 
 
 class FailureBusy(ProjectionGuardError, RuntimeError):
-    """The failure, its stream or its projection is being worked on by somebody else right now; ask again later."""
+    """Somebody else is at work on the failure, its stream or its projection right now, or was here first."""
 
 
 class SchemaError(ProjectionGuardError, RuntimeError):
