@@ -35,7 +35,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._records import AuditEntry, Parked
+from ._records import AuditEntry, BulkAction, Parked
 from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
@@ -55,6 +55,7 @@ from .errors import (
     SchemaError,
     SourceError,
     StoreUnavailable,
+    UnknownBulkAction,
     UnknownFailure,
     UnknownProjection,
     UnknownReplay,
@@ -72,6 +73,7 @@ __all__ = [
     "AuditEntry",
     "Batch",
     "Breaker",
+    "BulkAction",
     "Checkpoint",
     "CodecError",
     "ConfigurationError",
@@ -119,6 +121,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamState",
     "SystemStatus",
+    "UnknownBulkAction",
     "UnknownFailure",
     "UnknownProjection",
     "UnknownReplay",

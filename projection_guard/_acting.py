@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 from .errors import InvalidArgument
 
-__all__ = ["act_for_nobody", "acting_for", "request_id"]
+__all__ = ["act_for_nobody", "acting_for", "request_id", "within"]
 
 _request_id: ContextVar[str | None] = ContextVar("projection_guard_request_id", default=None)
 
@@ -25,6 +25,13 @@ def acting_for(request_id: str) -> Generator[None]:
     """
     if not _is_an_id(request_id):
         raise InvalidArgument("acting_for takes the id of a request: 1 to 255 characters, no control characters")
+    with within(request_id):
+        yield
+
+
+@contextmanager
+def within(request_id: str | None) -> Generator[None]:
+    """Act for a request whose id is on record, or for none."""
     token = _request_id.set(request_id)
     try:
         yield

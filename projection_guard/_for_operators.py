@@ -1,4 +1,4 @@
-"""The operators' part of both guards: lists of failures, groups, parked events, the audit log."""
+"""The operators' part of both guards: lists of failures, groups, parked events, the audit log, bulk actions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from ._io.protocol import drive
 from ._model import Failure, FailureFilter, FailureGroup, Page
-from ._records import AuditEntry, Parked
+from ._records import AuditEntry, BulkAction, Parked, Strategy
 from ._service import Service
 
 __all__ = ["AsyncForOperators", "ForOperators"]
@@ -78,6 +78,40 @@ class ForOperators:
             )
         )
 
+    def propose_bulk(
+        self, strategy: Strategy, *, where: FailureFilter, actor: str, note: str | None = None
+    ) -> BulkAction:
+        """Count what a strategy for all unresolved failures that `where` means would touch; change nothing.
+
+        The `id` of what is returned confirms it, within 10 minutes. Only failures that had failed by then are touched
+        later. Raises `InvalidArgument` for a filter that says nothing, or that names what is resolved.
+        """
+        return drive(self._service.on_bulk.propose(strategy, where, actor=actor, note=note))
+
+    def confirm_bulk(self, action_id: UUID | str, *, actor: str) -> BulkAction:
+        """Let a worker do what was proposed, failure by failure, each as `resolve` does, the oldest first.
+
+        It is run where all of its `projections` are registered. Retries stand still while their projection is paused.
+        Raises `UnknownBulkAction`, `InvalidArgument` where the proposal has expired, `FailureBusy` where it was
+        confirmed already.
+        """
+        return drive(self._service.on_bulk.confirm(action_id, actor=actor))
+
+    def bulk_action(self, action_id: UUID | str) -> BulkAction:
+        """Return one bulk action, as far as it has come. Raises `UnknownBulkAction`."""
+        return drive(self._service.on_bulk.one(action_id))
+
+    def bulk_actions(self, *, limit: int = 100, after: str | None = None) -> Page[BulkAction]:
+        """Return bulk actions, proposals among them, newest first, `limit` (1 to 1000) at a time."""
+        return drive(self._service.on_bulk.page(limit=limit, after=after))
+
+    def cancel_bulk(self, action_id: UUID | str, *, actor: str) -> BulkAction:
+        """End a bulk action where it is; where it runs at the moment, after the failure in hand.
+
+        Raises `UnknownBulkAction`, `FailureBusy` where it has ended.
+        """
+        return drive(self._service.on_bulk.cancel(action_id, actor=actor))
+
 
 class AsyncForOperators:
     """What operators look at and do, awaited."""
@@ -140,3 +174,37 @@ class AsyncForOperators:
         return await self._service.on_failures.audit(
             name, actor=actor, action=action, failure_id=failure_id, limit=limit, after=after
         )
+
+    async def propose_bulk(
+        self, strategy: Strategy, *, where: FailureFilter, actor: str, note: str | None = None
+    ) -> BulkAction:
+        """Count what a strategy for all unresolved failures that `where` means would touch; change nothing.
+
+        The `id` of what is returned confirms it, within 10 minutes. Only failures that had failed by then are touched
+        later. Raises `InvalidArgument` for a filter that says nothing, or that names what is resolved.
+        """
+        return await self._service.on_bulk.propose(strategy, where, actor=actor, note=note)
+
+    async def confirm_bulk(self, action_id: UUID | str, *, actor: str) -> BulkAction:
+        """Let a worker do what was proposed, failure by failure, each as `resolve` does, the oldest first.
+
+        It is run where all of its `projections` are registered. Retries stand still while their projection is paused.
+        Raises `UnknownBulkAction`, `InvalidArgument` where the proposal has expired, `FailureBusy` where it was
+        confirmed already.
+        """
+        return await self._service.on_bulk.confirm(action_id, actor=actor)
+
+    async def bulk_action(self, action_id: UUID | str) -> BulkAction:
+        """Return one bulk action, as far as it has come. Raises `UnknownBulkAction`."""
+        return await self._service.on_bulk.one(action_id)
+
+    async def bulk_actions(self, *, limit: int = 100, after: str | None = None) -> Page[BulkAction]:
+        """Return bulk actions, proposals among them, newest first, `limit` (1 to 1000) at a time."""
+        return await self._service.on_bulk.page(limit=limit, after=after)
+
+    async def cancel_bulk(self, action_id: UUID | str, *, actor: str) -> BulkAction:
+        """End a bulk action where it is; where it runs at the moment, after the failure in hand.
+
+        Raises `UnknownBulkAction`, `FailureBusy` where it has ended.
+        """
+        return await self._service.on_bulk.cancel(action_id, actor=actor)

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ._core.context import Context
-from ._core.projection import Projection
 from ._model import Failure, FailureFilter, FailureGroup, Page, check_text
-from ._on_log import check_limit, id_of
+from ._on_log import Registered, check_limit, id_of
 from ._records import AuditEntry, Parked
 from ._store import audits, matching, parked, states
 from .errors import InvalidArgument, UnknownFailure
 
 __all__ = ["OnFailures"]
 
-T = TypeVar("T")
-EVERYTHING = FailureFilter()
-
-
-class Registered(Protocol):
-    """The projections of a guard, and its database."""
-
-    context: Context
-    projections: dict[str, Projection]
-
-    def named(self, name: str) -> Projection:
-        """Return a projection. Raises `UnknownProjection`."""
-        ...
-
-    async def open(self, names: Sequence[str] | None = None) -> None:
-        """Meet the database for the first time."""
-        ...
-
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Look something up."""
-        ...
+_EVERYTHING: Final = FailureFilter()
 
 
 class OnFailures:
@@ -86,7 +63,7 @@ class OnFailures:
 
     def _meant(self, name: str | None, where: FailureFilter | None) -> FailureFilter:
         """Let a name that is given beside a filter narrow it. Raises `InvalidArgument`, `UnknownProjection`."""
-        meant = where or EVERYTHING
+        meant = where or _EVERYTHING
         if name is not None:
             if meant.projection_name not in (None, name):
                 raise InvalidArgument(

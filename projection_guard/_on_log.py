@@ -23,7 +23,7 @@ from ._model import Page, Replay, SkippedRange
 from ._store import counters, reading, replays, states
 from .errors import ConfigurationError, InvalidArgument, ProjectionGuardError, UnknownReplay
 
-__all__ = ["OnLog", "Opened", "check_limit", "ensure_rows", "id_of"]
+__all__ = ["OnLog", "Opened", "Registered", "check_limit", "ensure_rows", "id_of"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,10 @@ class Registered(Protocol):
 
     def named(self, name: str) -> Projection:
         """Return a projection. Raises `UnknownProjection`."""
+        ...
+
+    def runnable(self) -> frozenset[str]:
+        """Name the projections whose failures can be retried here."""
         ...
 
     async def open(self, names: Sequence[str] | None = None) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, Literal
 from uuid import UUID
 
-from ._model import Json
+from ._model import FailureFilter, Json
 
-__all__ = ["AuditEntry", "Parked"]
+__all__ = ["AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy"]
+
+Strategy = Literal["retry", "skip", "manual_fix"]
+BulkStatus = Literal["proposed", "pending", "running", "completed", "cancelled", "failed", "expired"]
+_FINISHED: Final = ("completed", "cancelled", "failed", "expired")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +48,39 @@ class AuditEntry:
     note: str | None
     details: Json
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkAction:
+    """One strategy applied to all failures that a filter means, as far as it has come; `id` confirms the proposal.
+
+    `count` failures matched when it was proposed, in these `projections`. Of those that were `done`, `succeeded` ended
+    as was wanted; `failed` did not (a retry in vain or broken off, one that was busy or that somebody else resolved).
+    A proposal that nobody confirms is "expired" at `expires_at`.
+    """
+
+    id: UUID
+    strategy: Strategy
+    where: FailureFilter
+    projections: tuple[str, ...]
+    status: BulkStatus
+    count: int
+    done: int
+    succeeded: int
+    failed: int
+    actor: str
+    note: str | None
+    confirmed_by: str | None
+    request_id: str | None
+    error: str | None
+    created_at: datetime
+    expires_at: datetime
+    confirmed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+
+    @property
+    def is_finished(self) -> bool:
+        """True once nothing will come of it any more: completed, cancelled, failed or expired."""
+        return self.status in _FINISHED

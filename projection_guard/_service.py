@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
@@ -31,6 +33,7 @@ from ._model import (
     StreamState,
     SystemStatus,
 )
+from ._on_bulk import OnBulk
 from ._on_failures import OnFailures
 from ._on_log import OnLog, Opened, check_limit, ensure_rows, id_of
 from ._store import attempts, counters, failures, reading, states
@@ -44,10 +47,25 @@ from .errors import (
     UnknownProjection,
 )
 
-__all__ = ["Service"]
+__all__ = ["Job", "Service"]
 
 T = TypeVar("T")
 _WORST_FIRST = (HealthStatus.OFFLINE, HealthStatus.CRITICAL, HealthStatus.DEGRADED, HealthStatus.HEALTHY)
+
+
+class Runs(Protocol):
+    """Runs a job that nobody runs, until it `stops`."""
+
+    def __call__(self, *, stops: Callable[[], bool]) -> Coroutine[object, None, object]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A durable job that nobody runs at the moment."""
+
+    id: UUID
+    what: str
+    run: Runs
 
 
 class Started(Protocol):
@@ -67,6 +85,7 @@ class Service:
         self.context = context
         self.on_log = OnLog(self, log)
         self.on_failures = OnFailures(self)
+        self.on_bulk = OnBulk(self)
         self._followed_elsewhere: set[str] = set()
         self._bare_io = bare_io
         self.mapping = mapping
@@ -267,7 +286,7 @@ class Service:
         admin.check_actor(actor)
         failure = await self.failure(failure_id)
         projection = self.named(failure.projection_name)
-        return await admin.resolve(self.context, projection, failure, strategy, actor=actor, note=note)
+        return await admin.resolve(self.context, projection, failure, strategy, admin.Deed(actor=actor, note=note))
 
     async def pause(self, name: str, *, actor: str, reason: str | None) -> None:
         """Stop a projection."""
@@ -290,15 +309,29 @@ class Service:
 
     # -- working
 
+    def runnable(self) -> frozenset[str]:
+        """Name the projections whose failures can be retried here: those that are followed have their log here."""
+        return frozenset(self.projections) - self._followed_elsewhere
+
     async def names_with_work(self) -> list[str]:
         """Name the registered projections in which something is due now."""
         await self.open()
         due = await self.read(lambda connection: states.names_with_work(connection, self.context.process))
-        return [name for name in self.projections if name in due and name not in self._followed_elsewhere]
+        runnable = self.runnable()
+        return [name for name in self.projections if name in due and name in runnable]
 
     async def work_on(self, name: str, *, batch: int, stops: Callable[[], bool]) -> Round:
         """Do what is due in one projection."""
         return await rounds.work_on(self.context, self.projections[name], batch=batch, stops=stops)
+
+    async def jobs_due(self) -> list[Job]:
+        """Name the replays and bulk actions that nobody runs at the moment, as far as they can be run here."""
+        replays = [
+            Job(id=job, what=f"{name}: replay", run=partial(self.on_log.run_replay, name, job))
+            for name, job in (await self.on_log.replays_due()).items()
+        ]
+        bulk = [Job(id=job, what="bulk action", run=partial(self.on_bulk.run, job)) for job in await self.on_bulk.due()]
+        return replays + bulk
 
     async def keep_books(self) -> Round:
         """Bring counters and checkpoints up to date."""
@@ -332,6 +365,8 @@ class Service:
                 errors.append(result)
             else:
                 total = total.plus(result)
+        for job in await self.on_bulk.due():
+            total = total.plus(await self.on_bulk.run(job, stops=lambda: False, most=batch))
         total = total.plus(await self.keep_books()).plus(await self.prune())
         await self.store_judgements()
         if errors:

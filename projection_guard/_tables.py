@@ -20,6 +20,7 @@ __all__ = [
     "ProjectionAppliedEvent",
     "ProjectionAttempt",
     "ProjectionAuditEntry",
+    "ProjectionBulkAction",
     "ProjectionCheckpoint",
     "ProjectionFailure",
     "ProjectionHealthMetrics",
@@ -362,6 +363,63 @@ Index(
     sqlite_where=_UNFINISHED,
 )
 Index("ix_projection_replays_newest", ProjectionReplay.created_at, ProjectionReplay.id)
+
+
+class ProjectionBulkAction(_Model):
+    """One strategy for many failures: proposed, confirmed, and then a job that goes on where it stopped.
+
+    From `projection_name` to `failed_until` it says which failures are meant, of the `projections` in which some were
+    found, that had failed by `created_at`. `hand_at` and `hand_id` name the failure in hand, `position_at` and
+    `position_id` the last one that was counted.
+    """
+
+    __tablename__ = "projection_bulk_actions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    wanted: Mapped[str] = mapped_column(String(16), server_default=text("'run'"))
+    projection_name: Mapped[str | None] = mapped_column(String(255))
+    error_type: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str | None] = mapped_column(Text)
+    event_type: Mapped[str | None] = mapped_column(Text)
+    stream_id: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str | None] = mapped_column(String(16))
+    failed_from: Mapped[datetime | None]
+    failed_until: Mapped[datetime | None]
+    projections: Mapped[Any] = mapped_column(_Payload)
+    matched: Mapped[int] = mapped_column(BigInteger)
+    done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    succeeded: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    actor: Mapped[str] = mapped_column(String(255))
+    note: Mapped[str | None] = mapped_column(Text)
+    confirmed_by: Mapped[str | None] = mapped_column(String(255))
+    request_id: Mapped[str | None] = mapped_column(String(255))
+    error: Mapped[str | None] = mapped_column(Text)
+    position_at: Mapped[datetime | None]
+    position_id: Mapped[UUID | None]
+    hand_at: Mapped[datetime | None]
+    hand_id: Mapped[UUID | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+_TO_BE_DONE = ProjectionBulkAction.confirmed_at.is_not(None) & ProjectionBulkAction.finished_at.is_(None)
+
+Index(
+    "ix_projection_bulk_actions_unfinished",
+    ProjectionBulkAction.confirmed_at,
+    postgresql_where=_TO_BE_DONE,
+    sqlite_where=_TO_BE_DONE,
+)
+Index("ix_projection_bulk_actions_newest", ProjectionBulkAction.created_at, ProjectionBulkAction.id)
 
 
 class ProjectionAttempt(_Model):

@@ -19,7 +19,7 @@ from ._core.following import Follower
 from ._core.rounds import Round
 from ._io.protocol import drive
 from ._lanes import Hands, Tasks, Threads, is_at_work_for
-from ._service import Service
+from ._service import Job, Service
 from .errors import ConfigurationError
 
 __all__ = ["AsyncWorker", "Worker"]
@@ -47,7 +47,7 @@ class _Shift:
         self._followers: dict[str, Follower] = {}
         self._following: set[str] = set()
         self._follow_again: set[str] = set()
-        self._replaying: set[str] = set()
+        self._jobs_in_hand: set[UUID] = set()
         self._errors_in_a_row = 0
         self._prune_at = time.monotonic() + 5.0
         self._judge_at = 0.0
@@ -71,7 +71,7 @@ class _Shift:
 
     async def _look(self) -> None:
         await self._follow()
-        await self._replay()
+        await self._jobs()
         for name in await self._service.names_with_work():
             if name in self._busy:
                 self._again.add(name)
@@ -108,24 +108,24 @@ class _Shift:
                 self._following.discard(name)
                 raise
 
-    async def _replay(self) -> None:
-        """Take up replays that nobody runs, each in a lane of its own."""
-        for name, job in (await self._service.on_log.replays_due()).items():
-            if name not in self._replaying:
-                self._replaying.add(name)
+    async def _jobs(self) -> None:
+        """Take up replays and bulk actions that nobody runs, each in a lane of its own."""
+        for job in await self._service.jobs_due():
+            if job.id not in self._jobs_in_hand:
+                self._jobs_in_hand.add(job.id)
                 try:
-                    self._hands.spawn(partial(self._replay_lane, name, job))
+                    self._hands.spawn(partial(self._job_lane, job))
                 except BaseException:
-                    self._replaying.discard(name)
+                    self._jobs_in_hand.discard(job.id)
                     raise
 
-    async def _replay_lane(self, name: str, job: UUID) -> None:
+    async def _job_lane(self, job: Job) -> None:
         try:
-            await self._service.on_log.run_replay(name, job, stops=lambda: self._hands.is_stopping)
+            await job.run(stops=lambda: self._hands.is_stopping)
         except Exception as error:
-            log.warning("%s: replay %s met %s: %s", name, job, type(error).__name__, error)
+            log.warning("%s %s met %s: %s", job.what, job.id, type(error).__name__, error)
         finally:
-            self._replaying.discard(name)
+            self._jobs_in_hand.discard(job.id)
 
     async def _follow_lane(self, name: str) -> None:
         pause: float | None = None

@@ -29,6 +29,7 @@ __all__ = [
     "SchemaError",
     "SourceError",
     "StoreUnavailable",
+    "UnknownBulkAction",
     "UnknownFailure",
     "UnknownProjection",
     "UnknownReplay",
@@ -68,6 +69,10 @@ class UnknownFailure(ProjectionGuardError, LookupError):
     """No failure has this id."""
 
 
+class UnknownBulkAction(ProjectionGuardError, LookupError):
+    """No bulk action has this id."""
+
+
 class UnknownReplay(ProjectionGuardError, LookupError):
     """No replay has this id."""
 
@@ -77,7 +82,7 @@ class RebuildRefused(ProjectionGuardError, RuntimeError):
 
 
 class FailureBusy(ProjectionGuardError, RuntimeError):
-    """The failure, its stream or its projection is being worked on by somebody else right now; ask again later."""
+    """Somebody else is at work on the failure, its stream or its projection right now, or was here first."""
 
 
 class FailureResolved(ProjectionGuardError, RuntimeError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final, Literal
+from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
-from .._model import Failure, FailureState, Outcome, OutcomeStatus, ResolutionMethod
+from .._model import Failure, FailureState, Json, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
 from .._store import audits, failures, gates, states
 from ..errors import (
@@ -26,9 +27,8 @@ from .context import Context, new_token, transact
 from .healing import claim, heal, record_of, resolved
 from .projection import Projection
 
-__all__ = ["Strategy", "check_actor", "pass_barrier", "pause", "reset", "resolve", "resume"]
+__all__ = ["STRATEGIES", "Deed", "check_actor", "check_strategy", "pass_barrier", "pause", "reset", "resolve", "resume"]
 
-Strategy = Literal["retry", "skip", "manual_fix"]
 STRATEGIES: Final = ("retry", "skip", "manual_fix")
 _LONGEST_BARRIER_MARGIN_SECONDS: Final = 30.0
 
@@ -40,16 +40,49 @@ def check_actor(actor: object) -> str:
     return actor
 
 
-async def resolve(
-    context: Context, projection: Projection, failure: Failure, strategy: str, *, actor: str, note: str | None
-) -> Outcome:
-    """End a failure: try it again now, skip its event, or say that it was mended by hand."""
+def check_strategy(strategy: str) -> None:
+    """Raise `InvalidArgument` for a strategy that there is not."""
     if strategy not in STRATEGIES:
         raise InvalidArgument(f"{strategy!r} is no strategy; choose one of {', '.join(STRATEGIES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """Who ends a failure, why, and under which id that is audited. `bulk` is the bulk action that it is a part of."""
+
+    actor: str
+    note: str | None
+    bulk: UUID | None = None
+    action_id: str = field(default_factory=new_token)
+
+    def write(self, connection: Connection, failure: Failure, strategy: str, after: str) -> None:
+        """Write it down, with what the failure was and is then."""
+        details: dict[str, Json] = {"event_id": failure.event_id, "before": _state_of(failure), "after": after}
+        if self.bulk is not None:
+            details["bulk"] = str(self.bulk)
+        audits.write(
+            connection,
+            action_id=self.action_id,
+            actor=self.actor,
+            action=strategy,
+            projection=failure.projection_name,
+            failure_id=failure.id,
+            note=self.note,
+            details=details,
+        )
+
+
+def _state_of(failure: Failure) -> FailureState:
+    return "exhausted" if failure.is_exhausted else "scheduled"
+
+
+async def resolve(context: Context, projection: Projection, failure: Failure, strategy: str, deed: Deed) -> Outcome:
+    """End a failure: try it again now, skip its event, or say that it was mended by hand."""
+    check_strategy(strategy)
     _refuse_resolved(failure)
     if strategy == "retry":
-        return await _retry(context, projection, failure, actor, note)
-    return await _end(context, projection, failure, strategy, actor, note)
+        return await _retry(context, projection, failure, deed)
+    return await _end(context, projection, failure, strategy, deed)
 
 
 def _refuse_resolved(failure: Failure) -> None:
@@ -70,11 +103,11 @@ def _refuse_leased(connection: Connection, failure: Failure) -> None:
         raise FailureBusy(f"Failure {failure.id} is being retried right now; look again shortly")
 
 
-async def _retry(context: Context, projection: Projection, failure: Failure, actor: str, note: str | None) -> Outcome:
+async def _retry(context: Context, projection: Projection, failure: Failure, deed: Deed) -> Outcome:
     token = new_token()
 
     def take(connection: Connection) -> Failure | None:
-        if audits.details_of(connection, projection.name, token) is not None:
+        if audits.details_of(connection, projection.name, deed.action_id) is not None:
             return failures.one(connection, failure.id)
         state = states.read(connection, projection.name)
         if state is None or state.state != "active":
@@ -94,27 +127,14 @@ async def _retry(context: Context, projection: Projection, failure: Failure, act
                 return None
             _refuse_resolved(now)
             raise FailureBusy(f"Failure {failure.id} is being worked on right now; look again shortly")
-        audits.write(
-            connection,
-            action_id=token,
-            actor=actor,
-            action="retry",
-            projection=projection.name,
-            failure_id=failure.id,
-            note=note,
-            details={"event_id": failure.event_id, "before": _state_of(failure), "after": "retrying"},
-        )
+        deed.write(connection, failure, "retry", "retrying")
         return claimed
 
     what = f"{projection.name}: failure {failure.id} was not retried"
     claimed = await claim(context, projection.name, take, token=token, what=what)
     if claimed is None:
         raise UnknownFailure(f"There is no failure {failure.id}")
-    return await heal(context, projection, claimed, token=token, by=actor)
-
-
-def _state_of(failure: Failure) -> FailureState:
-    return "exhausted" if failure.is_exhausted else "scheduled"
+    return await heal(context, projection, claimed, token=token, by=deed.actor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,17 +144,15 @@ class _Ended:
     can_drain: bool
 
 
-async def _end(
-    context: Context, projection: Projection, failure: Failure, strategy: str, actor: str, note: str | None
-) -> Outcome:
+async def _end(context: Context, projection: Projection, failure: Failure, strategy: str, deed: Deed) -> Outcome:
     """Leave an applied row that says how the event came to its end; a skip taints the stream."""
     ticket = projection.lone_ticket(record_of(failure))
-    is_skip, action_id = strategy == "skip", new_token()
+    is_skip = strategy == "skip"
 
     def write(connection: Connection) -> _Ended:
         _refuse_leased(connection, failure)
         gates.lock(connection, ticket)
-        if audits.details_of(connection, projection.name, action_id) is not None:
+        if audits.details_of(connection, projection.name, deed.action_id) is not None:
             return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=(), can_drain=True)
         row = failures.locked(connection, failure.id)
         if row is None:
@@ -143,19 +161,10 @@ async def _end(
         _refuse_leased(connection, failure)
         gates.record_done(connection, ticket, "skipped" if is_skip else "fixed")
         if is_skip:
-            gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {actor}")
+            gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {deed.actor}")
         method = ResolutionMethod.MANUAL_SKIP if is_skip else ResolutionMethod.MANUAL_FIX
-        notices, can_drain = resolved(connection, context, projection, ticket, failure.id, method, actor)
-        audits.write(
-            connection,
-            action_id=action_id,
-            actor=actor,
-            action=strategy,
-            projection=projection.name,
-            failure_id=failure.id,
-            note=note,
-            details={"event_id": failure.event_id, "before": _state_of(row), "after": "resolved"},
-        )
+        notices, can_drain = resolved(connection, context, projection, ticket, failure.id, method, deed.actor)
+        deed.write(connection, row, strategy, "resolved")
         return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=notices, can_drain=can_drain)
 
     ended = await transact(context, write, what=f"{projection.name}: failure {failure.id} was not resolved")

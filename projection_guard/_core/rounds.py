@@ -32,7 +32,8 @@ _PRUNED_AT_ONCE = 5_000
 class Round:
     """What one round did. `has_more` says that its bounds were reached before the work was.
 
-    `followed` counts events of the log that were applied, failed or parked.
+    `followed` counts events of the log that were applied, failed or parked, `resolved` failures that bulk actions took
+    in hand.
     """
 
     followed: int = 0
@@ -41,6 +42,7 @@ class Round:
     drained: int = 0
     rolled_up: int = 0
     pruned: int = 0
+    resolved: int = 0
     has_more: bool = False
 
     def plus(self, other: Round) -> Round:
@@ -52,6 +54,7 @@ class Round:
             drained=self.drained + other.drained,
             rolled_up=self.rolled_up + other.rolled_up,
             pruned=self.pruned + other.pruned,
+            resolved=self.resolved + other.resolved,
             has_more=self.has_more or other.has_more,
         )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from .._model import HealthStatus, OutcomeStatus
+from .._records import BulkStatus, Strategy
 
 __all__ = [
     "Attempt",
@@ -45,7 +46,7 @@ __all__ = [
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(from_attributes=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(from_attributes=True, frozen=True, extra="ignore", populate_by_name=True)
 
 
 class Probe(_Answer):
@@ -313,18 +314,21 @@ class BulkAction(_Answer):
     """A bulk action, as far as it has come. `count`: how many failures it was for when it was proposed."""
 
     id: UUID
-    compensation_strategy: Literal["retry", "skip", "manual_fix"] = Field(validation_alias="strategy")
+    compensation_strategy: Strategy = Field(validation_alias="strategy")
     filter: FailureFilter = Field(validation_alias="where")
-    status: Literal["proposed", "pending", "running", "completed", "cancelled", "failed", "expired"]
+    projections: list[str]
+    status: BulkStatus
     count: int
     done: int
     succeeded: int
     failed: int
     actor: str
     note: str | None
+    confirmed_by: str | None
     error: str | None
     created_at: datetime
-    expires_at: datetime | None
+    expires_at: datetime
+    confirmed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime

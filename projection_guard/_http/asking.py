@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from .._model import FailureFilter, FailureState
+from .._records import Strategy
 from .messages import Request
 from .problems import FieldError, Problem
 
@@ -54,7 +55,6 @@ _Text = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterVal
 _Note = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 _Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 _Sequence = Annotated[int, Field(ge=0, le=_LARGEST_SEQUENCE, strict=True)]
-_Strategy = Literal["retry", "skip", "manual_fix"]
 
 
 class _Asked(BaseModel):
@@ -188,7 +188,7 @@ class ResolveBody(_Asked):
     """How a failure comes to its end."""
 
     failure_id: UUID | None = Field(None, description="The same as in the path, or left out")
-    compensation_strategy: _Strategy = Field(
+    compensation_strategy: Strategy = Field(
         description="retry: try it once, now; skip: leave its effect out, which taints the stream; manual_fix: its "
         "effect was made by hand"
     )
@@ -215,7 +215,7 @@ class BulkFilter(_Criteria):
 class BulkBody(_Asked):
     """What is to be done with which failures. This proposes it, and counts; nothing is done yet."""
 
-    compensation_strategy: _Strategy
+    compensation_strategy: Strategy
     filter: BulkFilter
     note: _Note | None = None
 

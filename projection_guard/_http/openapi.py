@@ -138,4 +138,4 @@ def _inlined(node: object, parts: Document) -> object:
     found = cast("Document", node)
     if "$ref" in found:
         return _inlined(parts[str(found["$ref"]).rpartition("/")[2]], parts)
-    return {key: _inlined(value, parts) for key, value in found.items()}
+    return {key: _inlined(value, parts) for key, value in found.items() if value is not None}

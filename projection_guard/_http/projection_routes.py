@@ -220,7 +220,7 @@ PROJECTIONS: Final[tuple[Endpoint, ...]] = (
         body=asking.ReplayBody,
         is_limited=True,
         problems=(404, 409),
-        example={"from_sequence": None, "to_sequence": None, "skip_failed": False},
+        example={"from_sequence": 1, "skip_failed": False},
     ),
     Endpoint(
         name="begin_rebuild",

@@ -6,6 +6,7 @@ from typing import Final
 
 from . import answers
 from .access import Need
+from .bulk_routes import BULK
 from .endpoint import Answer, Call, Endpoint
 from .failure_routes import FAILURES
 from .health_routes import HEALTH
@@ -28,7 +29,7 @@ _DOCUMENT: Final = Endpoint(
     do=_document,
     answer=answers.Document,
 )
-ADMIN: Final[tuple[Endpoint, ...]] = (_DOCUMENT, *FAILURES, *PROJECTIONS)
+ADMIN: Final[tuple[Endpoint, ...]] = (_DOCUMENT, *FAILURES, *BULK, *PROJECTIONS)
 
 
 def everything() -> tuple[Endpoint, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, or_, select, tuple_
@@ -13,7 +14,7 @@ from .._tables import ParkedEvent, ProjectionFailure, ProjectionState
 from .cursors import cursor, read_cursor, read_number, read_time_cursor, time_cursor
 from .failures import failure_of
 
-__all__ = ["conditions", "count", "failures_page", "groups_page"]
+__all__ = ["conditions", "count", "failures_page", "groups_page", "number_of_each"]
 
 F, P, T = ProjectionFailure, ParkedEvent, ProjectionState
 Conditions = list[ColumnElement[bool]]
@@ -71,6 +72,14 @@ def count(connection: Connection, where: FailureFilter) -> int:
     """Count failures, without `state` those that are unresolved."""
     statement = select(func.count()).select_from(F).where(*conditions(connection, where))
     return int(connection.execute(statement).scalar_one())
+
+
+def number_of_each(connection: Connection, where: FailureFilter, *, failed_by: datetime) -> dict[str, int]:
+    """Count the failures of each projection that had failed by a moment."""
+    bound = bindparam("failed_by", failed_by, type_=F.failed_at.type)
+    statement = select(F.projection_name, func.count().label("number")).where(*conditions(connection, where))
+    rows = connection.execute(statement.where(F.failed_at <= bound).group_by(F.projection_name))
+    return {row.projection_name: row.number for row in rows}
 
 
 def failures_page(

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, text
 from tenacity import wait_fixed
 
-from projection_guard import Failure, RetryPolicy
+from projection_guard import Failure, RetryPolicy, acting_for
 from tests.bed import Bed, GuardOnBed, Happened, effects, happened
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "states_of",
     "statuses",
     "with_failure",
+    "within",
     "work_until_done",
 ]
 
@@ -336,6 +337,19 @@ def with_failure(bed: Bed, *events: Happened, kind: str = "joined") -> tuple[Gua
     for event in (happened("A", 1, 1), *events):
         guard.publish(event)
     return guard, planned
+
+
+def within(bed: Bed, request: str, call: Callable[[], Any]) -> Any:
+    """Make a call for a request; on the async bed in the task of that request."""
+
+    async def awaited() -> Any:
+        with acting_for(request):
+            return await call()
+
+    if bed.is_async:
+        return bed.run(awaited())
+    with acting_for(request):
+        return call()
 
 
 def audit(bed: Bed) -> list[tuple[Any, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from tenacity import stop_after_attempt, wait_fixed
 from projection_guard import InvalidArgument, RetryPolicy, UnknownFailure, acting_for
 from projection_guard._acting import request_id
 from tests.bed import AT_ONCE, Bed, happened
-from tests.flow.acting import Planned, clears, one_failure, with_failure
+from tests.flow.acting import Planned, clears, one_failure, with_failure, within
 from tests.following.logs import FollowedLog
 
 HOURS = RetryPolicy(wait=wait_fixed(3600), breaker=None)
@@ -113,20 +112,6 @@ def test_the_audit_log_can_be_looked_up(bed: Bed) -> None:
             guard.audit(after=cursor)
 
 
-def within(bed: Bed, request: str, call: Callable[[], Any]) -> None:
-    """Make a call for a request; on the async bed in the task of that request."""
-
-    async def awaited() -> None:
-        with acting_for(request):
-            await call()
-
-    if bed.is_async:
-        bed.run(awaited())
-    else:
-        with acting_for(request):
-            call()
-
-
 def test_an_action_carries_the_id_of_the_request_that_asked_for_it(bed: Bed) -> None:
     """Within the block, and not after it."""
     guard, _ = with_failure(bed)
@@ -156,8 +141,8 @@ def test_a_worker_that_was_started_within_a_request_does_not_act_for_it(bed: Bed
 def test_an_inner_request_ends_within_the_outer_one() -> None:
     """Also when it ends by an error."""
     with acting_for("outer"):
-        with acting_for("inner"):
-            assert request_id() == "inner"
+        with pytest.raises(LookupError, match="inner"), acting_for("inner"):
+            raise LookupError(request_id())
         assert request_id() == "outer"
     assert request_id() is None
 

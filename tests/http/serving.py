@@ -23,12 +23,12 @@ from fastapi import FastAPI, HTTPException
 from fastapi import Request as FastAPIRequest
 from flask import Flask, abort
 from flask import Request as FlaskRequest
+from waitress import wasyncore
 from waitress.server import create_server
 
 import projection_guard.fastapi
 import projection_guard.flask
 from projection_guard import AsyncProjectionGuard, ProjectionGuard
-from tests.bed import AT_ONCE
 
 __all__ = ["PREFIX", "WAYS", "Served", "Way"]
 
@@ -67,7 +67,7 @@ class Way:
         """Serve the routes under `PREFIX`. `is_open=False` gives no authorize; `options` are the admin routes'."""
         serve = _serve_fastapi if self.framework == "fastapi" else _serve_flask
         kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
-        guard = kind(url, **{"worker": "external", "retry": AT_ONCE, **guard_options})
+        guard = kind(url, worker="external", **guard_options)
         register(guard, self.is_async)
         with serve(guard, guard_options.get("source"), is_open, options) as base, ExitStack() as stack:
             clients = [stack.enter_context(_client(base, token)) for token in (None, "viewer", "operator", "other")]
@@ -160,9 +160,10 @@ def _serve_flask(guard: Any, source: Any, is_open: bool, options: dict[str, Any]
         try:
             yield url
         finally:
-            server.close()
-            server.task_dispatcher.shutdown()
+            # On the loop's own thread: whoever closes a socket under select() meets an error there.
+            server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
             thread.join(20)
+            server.task_dispatcher.shutdown()
             for used in filter(None, (guard, source)):
                 used.close()
             assert not thread.is_alive()

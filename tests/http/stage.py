@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import wait_fixed
 
-from projection_guard import AsyncSqlEventSource, Failure, SqlEventSource
+from projection_guard import AsyncSqlEventSource, Failure, RetryPolicy, SqlEventSource
 from tests.bed import Bed, GuardOnBed, Happened, happened
 from tests.flow.acting import Planned
 from tests.following.logs import FollowedLog, rebuilt
@@ -32,7 +33,7 @@ class Stage:
         """The guard of another process."""
         if self._guard is None:
             options = self._options(False)
-            if options:
+            if "source" in options:
                 self.bed.on_close(options["source"].close)
             self._guard = self.bed.guard(**options)
             self.register(self._guard.real, False)
@@ -54,10 +55,11 @@ class Stage:
         return self.log
 
     def _options(self, is_async: bool) -> dict[str, Any]:
-        if self.log is None:
-            return {}
-        kind = AsyncSqlEventSource if is_async else SqlEventSource
-        return {"source": kind(self.bed.url, "log", decode=rebuilt)}
+        options: dict[str, Any] = {"retry": RetryPolicy(wait=wait_fixed(3600))}
+        if self.log is not None:
+            kind = AsyncSqlEventSource if is_async else SqlEventSource
+            options["source"] = kind(self.bed.url, "log", decode=rebuilt)
+        return options
 
     def register(self, guard: Any, is_async: bool) -> None:
         """Register what is planned with a guard."""

@@ -6,7 +6,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import pytest
 
 from tests.http.stage import Stage
 from tests.http.test_access import is_problem
@@ -14,26 +13,26 @@ from tests.http.test_access import is_problem
 PAUSE = "/admin/projections/P/pause"
 
 
-@pytest.mark.parametrize(
-    ("content", "media_type", "status"),
-    [
-        (b"{", "application/json", 400),
-        (b"\xff\xfe", "application/json", 400),
-        (b'{"reason": "\\ud800"}', "application/json", 400),
-        (b'["reason"]', "application/json", 422),
-        (b'"reason"', "application/json", 422),
-        (b'{"reason": 5}', "application/json", 422),
-        (b'{"why": "x"}', "application/json", 422),
-        (b"reason=x", "application/x-www-form-urlencoded", 415),
-        (b'{"reason": "x"}', "text/plain", 415),
-        (b'{"reason": "' + b"x" * 70_000 + b'"}', "application/json", 413),
-    ],
-    ids=lambda value: str(value)[:24],
-)
-def test_a_body_that_is_not_what_was_asked_for(stage: Stage, content: bytes, media_type: str, status: int) -> None:
+ILL_BODIES = [
+    (b"{", "application/json", 400),
+    (b"\xff\xfe", "application/json", 400),
+    (b'{"reason": "\\ud800"}', "application/json", 400),
+    (b'["reason"]', "application/json", 422),
+    (b'"reason"', "application/json", 422),
+    (b'{"reason": 5}', "application/json", 422),
+    (b'{"why": "x"}', "application/json", 422),
+    (b"reason=x", "application/x-www-form-urlencoded", 415),
+    (b'{"reason": "x"}', "text/plain", 415),
+    (b'{"reason": "' + b"x" * 70_000 + b'"}', "application/json", 413),
+]
+
+
+def test_a_body_that_is_not_what_was_asked_for(stage: Stage) -> None:
     """Each has its status, and nothing was done."""
-    response = stage.serve().operator.post(PAUSE, content=content, headers={"Content-Type": media_type})
-    assert is_problem(response, status)
+    served = stage.serve()
+    for content, media_type, status in ILL_BODIES:
+        response = served.operator.post(PAUSE, content=content, headers={"Content-Type": media_type})
+        assert is_problem(response, status), content[:24]
     assert stage.guard.health("P").state == "active"
 
 
@@ -111,12 +110,13 @@ def test_of_several_with_one_key_at_once_one_is_done(stage: Stage) -> None:
     assert stage.bed.value("SELECT count(*) FROM projection_audit_log WHERE action = 'reset_done'") == 1
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256])
-def test_a_key_that_is_none_is_refused(stage: Stage, key: str) -> None:
+def test_a_key_that_is_none_is_refused(stage: Stage) -> None:
     """By the header's name."""
-    response = stage.serve().operator.post(PAUSE, headers={"Idempotency-Key": key})
-    assert is_problem(response, 422)
-    assert response.json()["errors"][0]["field"] == "Idempotency-Key"
+    served = stage.serve()
+    for key in ("", "x" * 256):
+        response = served.operator.post(PAUSE, headers={"Idempotency-Key": key})
+        assert is_problem(response, 422)
+        assert response.json()["errors"][0]["field"] == "Idempotency-Key"
 
 
 def test_a_defect_of_ours_tells_nothing_of_itself(stage: Stage) -> None:
