@@ -17,6 +17,7 @@ try:
     from fastapi import APIRouter, HTTPException, Request, Response
     from fastapi.routing import APIRoute
     from starlette.concurrency import run_in_threadpool
+    from starlette.convertors import Convertor, register_url_convertor
     from starlette.exceptions import HTTPException as StarletteHTTPException
     from starlette.requests import ClientDisconnect
 
@@ -100,11 +101,27 @@ def admin_router(
     return _router(guard, api, ADMIN, authorize)
 
 
+class _NameConvertor(Convertor[str]):
+    """A projection's name in a path: anything at all, slashes and line ends too."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+_NAME = "projection_guard_name"
+register_url_convertor(_NAME, _NameConvertor())
+
+
 def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Authorize | None) -> APIRouter:
     router = APIRouter(route_class=_Route, tags=["projections"])
     for endpoint in endpoints:
         serve = _served(guard, api, endpoint, authorize)
-        path = endpoint.path.replace("{name}", "{name:path}")
+        path = endpoint.path.replace("{name}", f"{{name:{_NAME}}}")
         described = operation(endpoint)
         router.add_api_route(
             path,
@@ -118,7 +135,7 @@ def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Au
             responses={},
             openapi_extra=described,
         )
-        if not path.endswith("{name:path}"):
+        if not endpoint.path.endswith("{name}"):
             router.add_api_route(
                 f"{path}/", serve, methods=[endpoint.method], include_in_schema=False, response_model=None
             )

@@ -154,7 +154,7 @@ def _serve_flask(guard: Any, source: Any, is_open: bool, options: dict[str, Any]
     app.register_blueprint(projection_guard.flask.health_blueprint(guard, authorize=who, **health), url_prefix=PREFIX)
     app.register_blueprint(projection_guard.flask.admin_blueprint(guard, authorize=who, **admin), url_prefix=PREFIX)
     with _listening() as (listening, url):
-        server = create_server(app, sockets=[listening], threads=8)
+        server: Any = create_server(app, sockets=[listening], threads=8)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
