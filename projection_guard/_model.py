@@ -282,8 +282,8 @@ class Replay:
 
     `status`: pending, running, paused, completed, failed or cancelled. `progress` is 0 to 1, by sequences;
     `seconds_left` an estimate. `compared` tells for each table that was built beside how it differed from the live
-    one when it took its place. `events_skipped` were passed over: they wait behind something unresolved, or were left
-    as they are.
+    one when it took its place, with a sample of the rows, by their keys. `events_skipped` were passed over: they wait
+    behind something unresolved, or were left as they are.
     """
 
     id: UUID
