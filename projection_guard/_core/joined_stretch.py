@@ -143,6 +143,7 @@ async def _finish(
 
     def write_more(connection: Connection) -> None:
         restore_settings(connection, settings)
+        stand.take_back(connection)
         notices.extend(stand.write_more(connection, stretch, todo, position))
 
     ends = stand.advance(stretch, position, ran.done, hand, todo.parked_up_to(position))

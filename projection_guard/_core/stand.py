@@ -307,7 +307,6 @@ class Stand:
             gates.redone(connection, name, done)
             return []
         if self.course.beside is not None:
-            shadows.give_back(connection, self.course.beside.into, self.course.beside.tables)
             return []
         for hole in stretch.skipped:
             if hole.last <= position:
@@ -331,6 +330,11 @@ class Stand:
         """Let the handler write beside the read model, where it is to."""
         if self.course.beside is not None:
             shadows.lend(connection, self.course.beside.into, self.course.beside.tables)
+
+    def take_back(self, connection: Connection) -> None:
+        """Let the tables' names mean the live ones again, before anything else is written."""
+        if self.course.beside is not None:
+            shadows.give_back(connection, self.course.beside.into, self.course.beside.tables)
 
     def take_alone(self, todo: Sorted, ran: Ran, error: Exception | None) -> None:
         """Take the event that failed by itself; all of them, where it cannot be told which one it was."""

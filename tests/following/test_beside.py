@@ -216,6 +216,16 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
     assert (sum(model.totals().values()), model.entries()) == (400, 400)
 
 
+def test_a_part_of_the_log_that_is_for_others(bed: Bed, model: Model) -> None:
+    """It is passed over: no handler is called, and no names are lent."""
+    guard = model.log.guard()
+    bed.joined(guard, "P", model.handle, handles=["SomethingElse"], tables=["totals", "entries"])
+    model.log.append("A", "B")
+    guard.catch_up("P")
+    assert guard.rebuild("P", into="next", actor="alice").status == "completed"
+    assert guard.checkpoint("P").last_event_sequence == 2
+
+
 def halfway(bed: Bed, guard: GuardOnBed, job: Replay) -> bool:
     """Run a job for a little while, and stop."""
     looks = iter([False, False, True])
