@@ -88,8 +88,8 @@ def lend(connection: Connection, into: str, tables: Sequence[str]) -> None:
 
 
 def give_back(connection: Connection, into: str, tables: Sequence[str]) -> None:
-    """Let the names mean what they meant before. PostgreSQL: whoever set the search path restores it."""
-    if _is_sqlite(connection):
+    """Let lent names mean what they meant before. PostgreSQL: whoever set the search path restores it."""
+    if _is_sqlite(connection) and inspect(connection).has_table(_LIVE + tables[0]):
         for table in tables:
             _rename(connection, table, _on_sqlite(into, table))
             _rename(connection, _LIVE + table, table)

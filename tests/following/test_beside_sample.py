@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import pytest
 from sqlalchemy import (
     Column,
     Connection,
@@ -49,14 +48,7 @@ typed = Table(
 Body = Callable[[Happened, Connection], None]
 
 
-@pytest.fixture
-def log(bed: Bed) -> FollowedLog:
-    """A log, and the tables of a read model."""
-    metadata.create_all(bed.engine)
-    return FollowedLog(bed)
-
-
-def compared(bed: Bed, log: FollowedLog, before: Body, after: Body, *tables: str) -> list[Any]:
+def compared(bed: Bed, streams: list[str], before: Body, after: Body, *tables: str) -> list[Any]:
     """Fill tables by one handler, rebuild them beside by another one, and return the samples."""
     turns = iter([before, after])
     body = next(turns)
@@ -64,6 +56,9 @@ def compared(bed: Bed, log: FollowedLog, before: Body, after: Body, *tables: str
     def handle(event: Happened, connection: Connection) -> None:
         body(event, connection)
 
+    metadata.create_all(bed.engine)
+    log = FollowedLog(bed)
+    log.append(*streams)
     guard = log.guard()
     bed.joined(guard, "P", handle, tables=list(tables))
     guard.catch_up("P")
@@ -73,9 +68,8 @@ def compared(bed: Bed, log: FollowedLog, before: Body, after: Body, *tables: str
     return [each["sample"] for each in job.compared]
 
 
-def test_rows_that_differ_are_told_by_their_keys(bed: Bed, log: FollowedLog) -> None:
+def test_rows_that_differ_are_told_by_their_keys(bed: Bed) -> None:
     """What both have differs in named columns; what one has alone is named; values are not told."""
-    log.append("A", "A", "B", "C")
 
     def before(event: Happened, connection: Connection) -> None:
         noted = {"stream": event.stream_id, "Line no": event.n, "note": "old secret", "who": "w"}
@@ -88,7 +82,7 @@ def test_rows_that_differ_are_told_by_their_keys(bed: Bed, log: FollowedLog) -> 
         if event.stream_id != "B":
             connection.execute(insert(lines).values(noted))
 
-    (sample,) = compared(bed, log, before, after, "lines")
+    (sample,) = compared(bed, ["A", "A", "B", "C"], before, after, "lines")
     assert sample == {
         "key": ["stream", "Line no"],
         "only_before": [["B", "1"]],
@@ -99,9 +93,9 @@ def test_rows_that_differ_are_told_by_their_keys(bed: Bed, log: FollowedLog) -> 
     assert "secret" not in str(bed.value("SELECT compared FROM projection_replays"))
 
 
-def test_ten_rows_of_each_kind_at_most(bed: Bed, log: FollowedLog) -> None:
+def test_ten_rows_of_each_kind_at_most(blocking_bed: Bed) -> None:
     """The first ones by their keys; tables that are alike have no sample, and one without a key says so."""
-    log.append(*(f"S{n:02}" for n in range(36)))
+    streams = [f"S{n:02}" for n in range(36)]
 
     def filled(total: int, low: int, high: int) -> Body:
         def body(event: Happened, connection: Connection) -> None:
@@ -112,7 +106,9 @@ def test_ten_rows_of_each_kind_at_most(bed: Bed, log: FollowedLog) -> None:
 
         return body
 
-    sample, alike, keyless = compared(bed, log, filled(1, 0, 24), filled(2, 12, 36), "balances", "lines", "journal")
+    sample, alike, keyless = compared(
+        blocking_bed, streams, filled(1, 0, 24), filled(2, 12, 36), "balances", "lines", "journal"
+    )
     assert [key for (key,) in sample["only_before"]] == [f"S{n:02}" for n in range(10)]
     assert [key for (key,) in sample["only_after"]] == [f"S{n:02}" for n in range(24, 34)]
     assert [row["key"] for row in sample["changed"]] == [[f"S{n:02}"] for n in range(12, 22)]
@@ -121,9 +117,8 @@ def test_ten_rows_of_each_kind_at_most(bed: Bed, log: FollowedLog) -> None:
     assert (keyless["key"], keyless["none_because"]) == ([], "the table has no primary key")
 
 
-def test_keys_of_any_type_are_told_as_text(bed: Bed, log: FollowedLog) -> None:
+def test_keys_of_any_type_are_told_as_text(blocking_bed: Bed) -> None:
     """JSON has no dates, decimals, UUIDs or bytes; a long key is cut."""
-    log.append("A")
     key = UUID("12345678-1234-5678-1234-567812345678")
 
     def filled(raw: bytes) -> Body:
@@ -133,7 +128,7 @@ def test_keys_of_any_type_are_told_as_text(bed: Bed, log: FollowedLog) -> None:
 
         return body
 
-    (sample,) = compared(bed, log, filled(b"\x01\xff"), filled(b"\x02" * 1000), "typed")
+    (sample,) = compared(blocking_bed, ["A"], filled(b"\x01\xff"), filled(b"\x02" * 1000), "typed")
     ((told_id, told_at, told_amount, told_raw),) = sample["only_before"]
     assert UUID(told_id) == key
     assert told_at.startswith("2026-03-01 ")
