@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ._core.asked import Asked
 from ._core.context import EventCodec
 from ._core.following import Followed
-from ._core.replaying import Asked
 from ._desk import Desk, Ringing, WorkerChoice
 from ._for_operators import AsyncForOperators
 from ._health import HealthPolicy
@@ -347,6 +347,7 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
         name: str,
         *,
         into: str | None = None,
+        max_failures: int = 0,
         events_per_second: float | None = None,
         actor: str,
         note: str | None = None,
@@ -354,10 +355,18 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
         """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`.
 
         With `into=`, a name that is free, its `tables` are built beside the live ones, compared with them (`compared`),
-        and exchanged for them in one transaction: nobody sees a half-built one. Where an event fails there the job
-        fails, and the live one stays. PostgreSQL: `into` is a schema; the handler must not name another one itself.
+        and exchanged for them in one transaction: nobody sees a half-built one. Where more than `max_failures` events
+        fail there the job fails, and the live one stays; up to so many are failures from the exchange on, with what
+        waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
         """
-        asked = Asked(actor=actor, is_rebuild=True, into=into, events_per_second=events_per_second, note=note)
+        asked = Asked(
+            actor=actor,
+            is_rebuild=True,
+            into=into,
+            max_failures=max_failures,
+            events_per_second=events_per_second,
+            note=note,
+        )
         return await self._service.on_log.replay(name, asked)
 
     async def start_replay(
@@ -366,6 +375,7 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
         *,
         rebuild: bool = False,
         into: str | None = None,
+        max_failures: int = 0,
         from_sequence: int | None = None,
         to_sequence: int | None = None,
         stream_id: str | None = None,
@@ -379,6 +389,7 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
             actor=actor,
             is_rebuild=rebuild or into is not None,
             into=into,
+            max_failures=max_failures,
             from_sequence=from_sequence,
             to_sequence=to_sequence,
             stream_id=stream_id,

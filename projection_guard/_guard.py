@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
+from ._core.asked import Asked
 from ._core.context import EventCodec
 from ._core.following import Followed
-from ._core.replaying import Asked
 from ._desk import Desk, Ringing, WorkerChoice
 from ._for_operators import ForOperators
 from ._health import HealthPolicy
@@ -348,6 +348,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
         name: str,
         *,
         into: str | None = None,
+        max_failures: int = 0,
         events_per_second: float | None = None,
         actor: str,
         note: str | None = None,
@@ -355,10 +356,18 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
         """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`.
 
         With `into=`, a name that is free, its `tables` are built beside the live ones, compared with them (`compared`),
-        and exchanged for them in one transaction: nobody sees a half-built one. Where an event fails there the job
-        fails, and the live one stays. PostgreSQL: `into` is a schema; the handler must not name another one itself.
+        and exchanged for them in one transaction: nobody sees a half-built one. Where more than `max_failures` events
+        fail there the job fails, and the live one stays; up to so many are failures from the exchange on, with what
+        waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
         """
-        asked = Asked(actor=actor, is_rebuild=True, into=into, events_per_second=events_per_second, note=note)
+        asked = Asked(
+            actor=actor,
+            is_rebuild=True,
+            into=into,
+            max_failures=max_failures,
+            events_per_second=events_per_second,
+            note=note,
+        )
         return drive(self._service.on_log.replay(name, asked))
 
     def start_replay(
@@ -367,6 +376,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
         *,
         rebuild: bool = False,
         into: str | None = None,
+        max_failures: int = 0,
         from_sequence: int | None = None,
         to_sequence: int | None = None,
         stream_id: str | None = None,
@@ -380,6 +390,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
             actor=actor,
             is_rebuild=rebuild or into is not None,
             into=into,
+            max_failures=max_failures,
             from_sequence=from_sequence,
             to_sequence=to_sequence,
             stream_id=stream_id,

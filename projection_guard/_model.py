@@ -282,8 +282,8 @@ class Replay:
 
     `status`: pending, running, paused, completed, failed or cancelled. `progress` is 0 to 1, by sequences;
     `seconds_left` an estimate. `compared` tells for each table that was built beside how it differed from the live
-    one when it took its place. `events_skipped` were passed over: they wait behind something unresolved, or were left
-    as they are.
+    one when it took its place, with a sample of the rows, by their keys. `events_skipped` were passed over: they wait
+    behind something unresolved, or were left as they are. `max_failures`: how many events may fail beside.
     """
 
     id: UUID
@@ -307,6 +307,7 @@ class Replay:
     note: str | None
     error: str | None
     built_into: str | None
+    max_failures: int
     compared: Json
     created_at: datetime
     started_at: datetime | None

@@ -11,12 +11,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ._core import admin, beginning, replaying
+from ._core.asked import Asked
 from ._core.context import Context, new_token, transact
 from ._core.following import Followed, Follower
 from ._core.lagging import lags
 from ._core.log import EventLog
 from ._core.projection import Projection
-from ._core.replaying import Asked
 from ._core.rounds import Round
 from ._health import Lag
 from ._model import Page, Replay, SkippedRange

@@ -30,6 +30,7 @@ __all__ = [
     "ProjectionSkippedRange",
     "ProjectionState",
     "ProjectionStream",
+    "SetAsideEvent",
     "metadata",
     "table_names",
 ]
@@ -317,7 +318,8 @@ class ProjectionReplay(_Model):
     """A replay or rebuild: a job that goes on where it stopped, whoever runs it.
 
     `kind`: range, open (what is failed, then from the checkpoint on), stream, rebuild, or beside (a rebuild whose
-    tables are `built_into` another place, `compared` with the live ones and exchanged for them). `wanted`: what a
+    tables are `built_into` another place, `compared` with the live ones and exchanged for them, unless more than
+    `max_failures` events fail there). `wanted`: what a
     person wants of it, run, pause or cancel; `status` is what became of that.
     """
 
@@ -344,6 +346,7 @@ class ProjectionReplay(_Model):
     note: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
     built_into: Mapped[str | None] = mapped_column(String(63))
+    max_failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     compared: Mapped[Any | None] = mapped_column(_Payload)
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
@@ -420,6 +423,38 @@ Index(
     sqlite_where=_TO_BE_DONE,
 )
 Index("ix_projection_bulk_actions_newest", ProjectionBulkAction.created_at, ProjectionBulkAction.id)
+class SetAsideEvent(_Model):
+    """An event that failed where a read model is built beside the live one, or that waits there behind such a one.
+
+    At the exchange it becomes a failure, or parked; until then it is of no concern to the live projection. `error_type`
+    is null where it waits. `verdict` and `delay_seconds` are the retry policy's; no delay: no retry is planned.
+    """
+
+    __tablename__ = "projection_set_aside_events"
+
+    replay_id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    gate: Mapped[str] = mapped_column(String(255))
+    event_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    error_type: Mapped[str | None] = mapped_column(String(255))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_traceback: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    delay_seconds: Mapped[float | None] = mapped_column(Float)
+
+
+_FAILED_BESIDE = SetAsideEvent.error_type.is_not(None)
+
+Index(
+    "ix_projection_set_aside_events_failed",
+    SetAsideEvent.replay_id,
+    SetAsideEvent.gate,
+    postgresql_where=_FAILED_BESIDE,
+    sqlite_where=_FAILED_BESIDE,
+)
 
 
 class ProjectionAttempt(_Model):

@@ -78,7 +78,7 @@ class UnknownReplay(ProjectionGuardError, LookupError):
 
 
 class RebuildRefused(ProjectionGuardError, RuntimeError):
-    """A rebuild beside the live read model was given up: an event failed there. The live one is as it was."""
+    """A rebuild beside the live read model was given up: too many events failed there. The live one is as it was."""
 
 
 class FailureBusy(ProjectionGuardError, RuntimeError):

@@ -1,7 +1,7 @@
 """A rebuild beside the live read model: made, built by the same handler, compared, and exchanged in one transaction.
 
 The live one goes on meanwhile. Only at the end it stands still, until the other one has come as far and takes its
-place. An event that fails ends it all, and the live one is as it was.
+place. Where more events fail than may, it all ends, and the live one is as it was.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._dialect import Trouble, trouble
-from .._model import Json, Replay, ResolutionMethod
-from .._store import counters, failures, parked, partitions, replays, shadows, states
+from .._model import Json, Order, Replay
+from .._notices import Notice, NoticeKind
+from .._store import counters, partitions, replays, shadows, states
 from ..errors import ConfigurationError, InvalidArgument, RebuildRefused, StoreUnavailable
 from .admin import pass_barrier
+from .built import Settled, settle
 from .context import Context, transact
 from .describing import describe
 from .projection import Projection
@@ -24,8 +26,8 @@ __all__ = ["be_ready", "check", "exchange", "make", "stand_still"]
 _LONGEST_EXCHANGE_SECONDS: Final = 3600.0
 
 
-def check(projection: Projection) -> None:
-    """Raise `InvalidArgument` for a projection that cannot be built beside itself."""
+def check(projection: Projection, max_failures: int) -> None:
+    """Raise `InvalidArgument` for a projection that cannot be built beside itself, or not with failures."""
     if not projection.joins:
         raise InvalidArgument(
             f"Projection {projection.name!r} writes elsewhere; only what is written through the guard's connection can "
@@ -35,6 +37,11 @@ def check(projection: Projection) -> None:
         raise InvalidArgument(
             f"Projection {projection.name!r} does not say which tables are its read model's; register it with "
             "tables=[...]"
+        )
+    if max_failures and projection.order is Order.GLOBAL:
+        raise InvalidArgument(
+            f"Projection {projection.name!r} has order='global': a failure holds everything after it, so none may be "
+            "left over beside the live read model. Leave max_failures= out"
         )
 
 
@@ -81,16 +88,13 @@ async def be_ready(context: Context, job: Replay) -> None:
 
 
 async def exchange(context: Context, projection: Projection, job: Replay) -> bool:
-    """Compare the two, let the new one take the live one's place, and settle what was open; False if that was done.
-
-    What has failed or waits is in the new one: it was applied there.
-    """
+    """Compare the two, let the new one take the live one's place, and settle what was open; False if that was done."""
     into, name = _into(job), projection.name
 
-    def write(connection: Connection) -> bool:
+    def write(connection: Connection) -> list[Notice] | None:
         states.hold_row(connection, name)
         if not _is_in(connection, job, "exchange"):
-            return False
+            return None
         reached = partitions.replay_row(connection, name)
         assert reached is not None
         compared: Json = [shadows.compare(connection, into, table).as_json() for table in projection.tables]
@@ -98,20 +102,33 @@ async def exchange(context: Context, projection: Projection, job: Replay) -> boo
         shadows.drop(connection, into, projection.tables)
         partitions.end_replay(connection, name)
         partitions.jump_to(connection, name, reached.cursor)
-        parked.clear(connection, name)
-        ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_REPLAY, "rebuild")
-        states.forget_gates(connection, name)
+        settled = settle(connection, projection, job.id)
         replays.end(connection, job.id, "completed", None, compared)
         states.end_job(connection, name, actor=job.actor, reason=None)
         counters.move_checkpoint(connection, name, reached.cursor)
-        counters.count_failures(connection, context.health, name, change=-ended)
-        return True
+        return [*settled.notices, *_count(connection, context, projection, settled)]
 
     what = f"{name}: the read model that was built beside was not exchanged for the live one"
     try:
-        return await transact(context, write, what=what, seconds=_LONGEST_EXCHANGE_SECONDS)
+        notices = await transact(context, write, what=what, seconds=_LONGEST_EXCHANGE_SECONDS)
     except StoreUnavailable as error:
         raise _refused(projection, "it could not take the live one's place", error) from error
+    context.tell(notices or [])
+    return notices is not None
+
+
+def _count(connection: Connection, context: Context, projection: Projection, settled: Settled) -> list[Notice]:
+    before, after = counters.count_failures(
+        connection,
+        context.health,
+        projection.name,
+        new=settled.new,
+        change=settled.new - settled.ended,
+        failed=settled.new > 0,
+    )
+    if before == after:
+        return []
+    return [Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after)]
 
 
 def _refused(projection: Projection, what: str, error: Exception) -> Exception:

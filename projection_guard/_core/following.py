@@ -21,16 +21,17 @@ from .._model import OutcomeStatus
 from .._store import partitions, states
 from .._store.partitions import REPLAY, PartitionRow
 from .._store.steps import Held
-from ..errors import HandlerDied, RebuildRefused, StoreUnavailable
+from ..errors import HandlerDied, StoreUnavailable
 from .apart_stretch import Unsettled, apply_apart
 from .attempting import attempt, refuse
 from .context import Context, Tries, is_store_error, transact, unavailable
+from .course import Course
 from .joined_stretch import apply_joined
 from .keeping import failed_call_of_log
 from .log import EventLog, Incoming, Stretch
 from .projection import Projection
 from .sharing import Plan, share
-from .stand import Counts, Course, Sorted, Stand
+from .stand import Counts, Sorted, Stand
 
 __all__ = ["Followed", "Follower"]
 
@@ -182,11 +183,6 @@ class Follower:
         if row.hand_first is None or row.hand_last is None:
             return
         self._stand.careful_until = max(self._stand.careful_until, row.hand_last)
-        if row.hand_is_lone and self._stand.course.beside is not None:
-            raise RebuildRefused(
-                f"{self._projection.name}: two processes died while they built beside the live read model, at "
-                f"sequences {row.hand_first} to {row.hand_last}"
-            )
         if row.hand_is_lone:
             self._stand.died_at[row.partition] = row.hand_last
 
@@ -235,8 +231,6 @@ class Follower:
 
     def _is_alone(self, event: Incoming) -> bool:
         stand = self._stand
-        if stand.course.beside is not None:
-            return False
         return event.sequence <= stand.careful_until or event.sequence in stand.alone or event.error is not None
 
     async def _read(self, until: int | None, cursors: dict[int, int] | None = None) -> Stretch:
@@ -308,9 +302,7 @@ class Follower:
 
     async def _take_in_hand(self, stretch: Stretch) -> None:
         hand, known = (stretch.after + 1, stretch.position), self._stand.hand
-        if self._stand.course.beside is not None and hand[0] <= self._stand.careful_until:
-            await self._say_alone(hand)
-        elif stretch.events and (known is None or not known[0] <= hand[0] <= hand[1] <= known[1]):
+        if stretch.events and (known is None or not known[0] <= hand[0] <= hand[1] <= known[1]):
             await self._say_in_hand(hand)
 
     async def _empty_hand(self) -> None:

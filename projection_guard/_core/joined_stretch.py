@@ -12,7 +12,6 @@ from .._io.protocol import Ran, Transaction
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
 from .._store.steps import Held, read_held
-from ..errors import RebuildRefused
 from .context import Tries, is_store_error, unavailable
 from .log import Stretch
 from .stand import LONGEST_STRETCH_SECONDS, Sorted, Stand
@@ -55,7 +54,7 @@ async def _once(stand: Stand, stretch: Stretch, following: Stretch | None, tries
             stand.alone.update(event.sequence for event in todo.alone)
             return True, held
         todo, stretch, following = _up_to_alone(stand, todo, stretch, following)
-        error = await _lent(stand, transaction, todo, ran)
+        error = await _call(stand, transaction, todo, ran)
         if error is None and transaction.state is TransactionState.OPEN:
             error = await _finish(stand, transaction, stretch, following, todo, ran, settings)
             if error is None:
@@ -65,31 +64,8 @@ async def _once(stand: Stand, stretch: Stretch, following: Stretch | None, tries
             return False, None
     finally:
         await transaction.close()
-    if stand.course.beside is not None:
-        raise _refused(stand, todo, ran, error)
     stand.take_alone(todo, ran, error)
     return True, held
-
-
-async def _lent(stand: Stand, transaction: Transaction, todo: Sorted, ran: Ran) -> Exception | None:
-    """Call the handler; beside the read model, what it writes goes there, and no event may fail."""
-    if stand.course.beside is not None:
-        for event in todo.calls:
-            if event.error is not None:
-                return event.error
-        await transaction.run(stand.lend)
-    return await _call(stand, transaction, todo, ran)
-
-
-def _refused(stand: Stand, todo: Sorted, ran: Ran, error: Exception | None) -> RebuildRefused:
-    failing = next((event for event in todo.calls if event.error is not None), None)
-    if failing is None and ran.done < len(todo.calls) and stand.projection.batch is None:
-        failing = todo.calls[ran.done]
-    where = f"event {failing.record.event_id!r} (sequence {failing.sequence})" if failing is not None else "an event"
-    why = type(error).__name__ if error is not None else "a swallowed error of the database"
-    refused = RebuildRefused(f"{stand.projection.name}: {where} failed beside the live read model: {why}")
-    refused.__cause__ = error
-    return refused
 
 
 def _up_to_alone(
@@ -118,6 +94,8 @@ async def _hold(stand: Stand, transaction: Transaction, stretch: Stretch) -> tup
 
 async def _call(stand: Stand, transaction: Transaction, todo: Sorted, ran: Ran) -> Exception | None:
     call = stand.projection.call(abandonable=True)
+    if stand.course.beside is not None:
+        await transaction.run(stand.lend)
     try:
         with stand.calling(todo, ran) as given:
             if todo.calls:
@@ -143,6 +121,7 @@ async def _finish(
 
     def write_more(connection: Connection) -> None:
         restore_settings(connection, settings)
+        stand.take_back(connection)
         notices.extend(stand.write_more(connection, stretch, todo, position))
 
     ends = stand.advance(stretch, position, ran.done, hand, todo.parked_up_to(position))

@@ -27,6 +27,7 @@ __all__ = [
     "failed_call",
     "failed_call_of_log",
     "write_attempt",
+    "write_brought",
     "write_failure",
 ]
 
@@ -111,15 +112,38 @@ def write_failure(
         gates.taint(connection, ticket.projection, ticket.gate, taint)
     gates.settle(connection, ticket.projection, ticket.gate, projection.order, free=free)
     counters.bump_checkpoint(connection, ticket.projection, ticket.event)
-    notices = [_notice(NoticeKind.FAILED, ticket, kept, failure_id)]
-    if verdict.delay_seconds is None:
-        notices.append(_notice(NoticeKind.EXHAUSTED, ticket, kept, failure_id))
+    notices = _notices_of_failed(ticket, kept, failure_id)
     if taint is not None:
         notices.append(_notice(NoticeKind.TAINTED, ticket, kept, failure_id))
     notices += _count(connection, context, projection, new=1, change=1)
     return Written(
         failure_id=failure_id, retry_count=retry_count, delay_seconds=verdict.delay_seconds, notices=tuple(notices)
     )
+
+
+def write_brought(
+    connection: Connection, projection: Projection, ticket: Ticket, error: DescribedError, verdict: Verdict
+) -> list[Notice]:
+    """Write the failure of an event that failed beside, and return what to tell. Hold its gate; settle and count it."""
+    kept = Kept(
+        ticket=ticket,
+        payload=None,
+        error=error,
+        verdict=verdict,
+        retry_count=0,
+        max_retries=projection.retry.max_retries,
+        duration_ms=None,
+        lease_owner=None,
+        lease_seconds=None,
+    )
+    return _notices_of_failed(ticket, kept, failures.keep(connection, kept))
+
+
+def _notices_of_failed(ticket: Ticket, kept: Kept, failure_id: UUID) -> list[Notice]:
+    kinds = [NoticeKind.FAILED]
+    if kept.verdict.delay_seconds is None:
+        kinds.append(NoticeKind.EXHAUSTED)
+    return [_notice(kind, ticket, kept, failure_id) for kind in kinds]
 
 
 def _taint_of(error: Exception) -> str | None:

@@ -8,9 +8,7 @@ stopped.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal
 from uuid import UUID, uuid4
@@ -19,58 +17,23 @@ from sqlalchemy import Connection
 
 from .._model import EventRecord, Replay
 from .._notices import Notice, NoticeKind
-from .._store import audits, gates, partitions, replays, shadows, states
+from .._store import audits, gates, partitions, replays, set_aside, shadows, states
 from .._store.replays import NewReplay, Stands
 from ..errors import FailureBusy, InvalidArgument, RebuildRefused, UnknownReplay
 from . import building
 from .admin import pass_barrier
+from .asked import Asked
 from .clearing import clear, forget
 from .context import Context, new_token, transact
+from .course import HELD_BY_A_FAILURE, Again, Beside, Course
 from .following import Follower
 from .log import EventLog
 from .projection import Projection
-from .stand import HELD_BY_A_FAILURE, Again, Beside, Course
 
-__all__ = ["Asked", "begin", "run", "steer"]
+__all__ = ["begin", "run", "steer"]
 
-_IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _SLICE_SECONDS: Final = 0.5
 _STILL_RUN_BY_OTHERS_SECONDS: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a person asked for: a range (None: from the checkpoint on, with what is open); a stream; a rebuild."""
-
-    actor: str
-    is_rebuild: bool = False
-    from_sequence: int | None = None
-    to_sequence: int | None = None
-    stream_id: str | None = None
-    skip_failed: bool = False
-    events_per_second: float | None = None
-    note: str | None = None
-    into: str | None = None
-
-    def check(self, head: int) -> None:
-        """Raise `InvalidArgument` for what cannot be."""
-        first, last = self.from_sequence, self.to_sequence
-        if first is not None and (isinstance(first, bool) or first < 0):
-            raise InvalidArgument(f"from_sequence= takes a sequence of the log, 0 or more, not {first!r}")
-        if last is not None and (isinstance(last, bool) or last < 0):
-            raise InvalidArgument(f"to_sequence= takes a sequence of the log, 0 or more, not {last!r}")
-        if first is not None and last is not None and first > last:
-            raise InvalidArgument(f"from_sequence={first} lies beyond to_sequence={last}: that range is empty")
-        if last is not None and last > head:
-            raise InvalidArgument(f"to_sequence={last} lies beyond the end of the log, which is {head}")
-        if self.events_per_second is not None and not 0 < self.events_per_second < 1e9:
-            raise InvalidArgument(f"events_per_second= takes a number above 0, not {self.events_per_second!r}")
-        if self.into is not None and not _IDENTIFIER.fullmatch(self.into):
-            raise InvalidArgument(
-                f"into= takes a name of lower-case letters, digits and underscores, not {self.into!r}"
-            )
-        if self.stream_id is not None and (first is not None or last is not None):
-            raise InvalidArgument("stream_id= replays the whole stream; leave from_sequence= and to_sequence= out")
 
 
 async def begin(context: Context, projection: Projection, log: EventLog, asked: Asked, *, token: str | None) -> Replay:
@@ -78,7 +41,7 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
     head = await log.head()
     asked.check(head)
     if asked.into is not None:
-        building.check(projection)
+        building.check(projection, asked.max_failures)
     name, job = projection.name, uuid4()
 
     def write(connection: Connection) -> Replay:
@@ -170,6 +133,7 @@ def _new(
         actor=asked.actor,
         note=asked.note,
         built_into=asked.into,
+        max_failures=asked.max_failures,
     )
 
 
@@ -300,7 +264,7 @@ class _Run:
             )
         beside = None
         if job.built_into is not None:
-            beside = Beside(into=job.built_into, tables=self._projection.tables)
+            beside = Beside(job=job.id, into=job.built_into, tables=self._projection.tables)
         state: Literal["active", "replaying", "rebuilding"] = "replaying"
         if job.kind in ("rebuild", "beside"):
             state = "active" if phase == "build" else "rebuilding"
@@ -404,6 +368,7 @@ class _Run:
             partitions.end_replay(connection, name)
             if seen.built_into is not None and seen.phase != "make":
                 shadows.drop(connection, seen.built_into, self._projection.tables)
+                set_aside.clear(connection, job)
             replays.end(connection, job, status, error)
             if state.state in ("replaying", "rebuilding"):
                 states.end_job(connection, name, actor=seen.actor, reason=None)

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -19,65 +19,22 @@ from .._dialect import Bound
 from .._io.protocol import Ran
 from .._model import EventRecord, Order, Outcome, OutcomeStatus
 from .._notices import Notice
-from .._store import gates, partitions, shadows
+from .._store import gates, partitions, set_aside, shadows
 from .._store.claims import Ticket
-from .._store.partitions import REPLAY
 from .._store.steps import Held, Step
 from .attempting import Job
+from .built import BuiltEvent
 from .context import Context, new_token
+from .course import HELD_BY_A_FAILURE, Again, Course
 from .log import Incoming, Stretch
 from .lone import LoneEvent, park_behind, taint_overtaken
 from .projection import Projection
 from .replayed import ReplayedEvent
 
-__all__ = ["HELD_BY_A_FAILURE", "Again", "Beside", "Counts", "Course", "Sorted", "Stand"]
+__all__ = ["Counts", "Sorted", "Stand"]
 
 LONGEST_STRETCH_SECONDS: Final = 0.2
 """A stretch is committed by then at the latest (after the event in hand): others wait for its locks, readers for it."""
-HELD_BY_A_FAILURE: Final = "a failure holds the whole projection"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
-    """What a replay applies once more: everything in its range, or only what is failed or parked.
-
-    `skip_failed` leaves open failures, and what waits behind them, as they are.
-    """
-
-    job: UUID
-    only_open: bool
-    skip_failed: bool
-    stream_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
-    """Where the tables stand that are built beside those of the read model."""
-
-    into: str
-    tables: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """In which state of its projection a follower may walk, and whether he follows, replays, or builds beside."""
-
-    state: Literal["active", "replaying", "rebuilding"] = "active"
-    again: Again | None = None
-    beside: Beside | None = None
-    job: UUID | None = None
-    """Whose progress is counted; None where nobody asks."""
-    events_per_second: float | None = None
-
-    @property
-    def partition(self) -> int | None:
-        """The row that it stands on; None for the projection's partitions."""
-        return None if self.again is None and self.beside is None else REPLAY
-
-    @property
-    def is_counted(self) -> bool:
-        """True where what is applied is applied for the first time."""
-        return self.partition is None
 
 
 @dataclass(slots=True)
@@ -187,7 +144,7 @@ class Stand:
             event for event in stretch.events if held.cursors.get(event.partition, event.sequence) < event.sequence
         ]
         if self.course.beside is not None:
-            return Sorted(calls=tuple(events))
+            return self._sort_beside(connection, events, self.course.beside.job)
         if self.course.again is not None:
             return self._sort_again(connection, held, events, self.course.again)
         if events and events[0].sequence <= held.rescan_until:
@@ -213,6 +170,17 @@ class Stand:
         if again.only_open:
             return Sorted(alone=alone)
         return Sorted(calls=tuple(event for event in events if event not in alone), alone=alone)
+
+    def _sort_beside(self, connection: Connection, events: Sequence[Incoming], job: UUID) -> Sorted:
+        """Let wait what comes after something that failed there; the live projection's gates do not matter."""
+        if self.projection.order is not Order.STREAM:
+            return Sorted(calls=tuple(events))
+        gates_of = {event.sequence: self.ticket(event).gate for event in events}
+        failed = set_aside.failed_among(connection, job, sorted(set(gates_of.values())))
+        return Sorted(
+            calls=tuple(event for event in events if gates_of[event.sequence] not in failed),
+            parks=tuple(event for event in events if gates_of[event.sequence] in failed),
+        )
 
     def _blocked(self, connection: Connection, tickets: dict[int, Ticket]) -> list[str]:
         wanted = sorted({ticket.gate for ticket in tickets.values()})
@@ -306,8 +274,9 @@ class Stand:
             done = [event.record.event_id for event in todo.calls if event.sequence <= position]
             gates.redone(connection, name, done)
             return []
+        waiting = [self.ticket(event) for event in todo.parks if event.sequence <= position]
         if self.course.beside is not None:
-            shadows.give_back(connection, self.course.beside.into, self.course.beside.tables)
+            set_aside.park(connection, self.course.beside.job, waiting)
             return []
         for hole in stretch.skipped:
             if hole.last <= position:
@@ -319,7 +288,6 @@ class Stand:
                     reason=hole.reason,
                     given_up=hole.is_given_up,
                 )
-        waiting = [self.ticket(event) for event in todo.parks if event.sequence <= position]
         return list(park_behind(connection, self.projection, waiting))
 
     def count(self, calls: Sequence[Incoming], parks: Sequence[Incoming], position: int) -> None:
@@ -331,6 +299,11 @@ class Stand:
         """Let the handler write beside the read model, where it is to."""
         if self.course.beside is not None:
             shadows.lend(connection, self.course.beside.into, self.course.beside.tables)
+
+    def take_back(self, connection: Connection) -> None:
+        """Let the tables' names mean the live ones again, before anything else is written."""
+        if self.course.beside is not None:
+            shadows.give_back(connection, self.course.beside.into, self.course.beside.tables)
 
     def take_alone(self, todo: Sorted, ran: Ran, error: Exception | None) -> None:
         """Take the event that failed by itself; all of them, where it cannot be told which one it was."""
@@ -352,12 +325,10 @@ class Stand:
             state=self.course.state,
             job=self.course.job,
         )
-        again = self.course.again
-        return (
-            base
-            if again is None
-            else ReplayedEvent(base=base, only_open=again.only_open, skip_failed=again.skip_failed)
-        )
+        again, beside = self.course.again, self.course.beside
+        if again is not None:
+            return ReplayedEvent(base=base, only_open=again.only_open, skip_failed=again.skip_failed)
+        return base if beside is None else BuiltEvent(base=base, job=beside.job, into=beside.into)
 
 
 def _behind(tickets: dict[int, Ticket], gate: str) -> Ticket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Final, Literal
 
-from .._core.replaying import Asked
+from .._core.asked import Asked
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint, identity

@@ -55,6 +55,7 @@ class NewReplay:
     actor: str
     note: str | None
     built_into: str | None = None
+    max_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ from sqlalchemy import Connection, inspect, text
 
 from .._model import Json
 from ..errors import ConfigurationError
+from . import samples
+from .samples import Sample
 
 __all__ = ["Compared", "compare", "drop", "exchange", "give_back", "lend", "make"]
 
@@ -25,7 +27,10 @@ _LIVE: Final = "projection_guard_live_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A table and its shadow: how many rows each has, how many only one of them has, whether they are alike."""
+    """A table and its shadow: how many rows each has, how many only one of them has, whether they are alike.
+
+    `sample` names some of the rows that differ; None where there are none.
+    """
 
     table: str
     rows_before: int
@@ -34,6 +39,7 @@ class Compared:
     only_after: int
     digest_before: str
     digest_after: str
+    sample: Sample | None
 
     def as_json(self) -> dict[str, Json]:
         """Return it as it is kept with the job."""
@@ -82,8 +88,8 @@ def lend(connection: Connection, into: str, tables: Sequence[str]) -> None:
 
 
 def give_back(connection: Connection, into: str, tables: Sequence[str]) -> None:
-    """Let the names mean what they meant before. PostgreSQL: whoever set the search path restores it."""
-    if _is_sqlite(connection):
+    """Let lent names mean what they meant before. PostgreSQL: whoever set the search path restores it."""
+    if _is_sqlite(connection) and inspect(connection).has_table(_LIVE + tables[0]):
         for table in tables:
             _rename(connection, table, _on_sqlite(into, table))
             _rename(connection, _LIVE + table, table)
@@ -103,6 +109,7 @@ def compare(connection: Connection, into: str, table: str) -> Compared:
         only_after=0 if is_alike else _only_in(connection, after, before),
         digest_before=digest_before,
         digest_after=digest_after,
+        sample=None if is_alike else samples.take(connection, table, before, after, _stored_columns(connection, table)),
     )
 
 

@@ -5,78 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
-from tenacity import wait_fixed
 
-from projection_guard import FailureBusy, InvalidArgument, Replay, RetryPolicy
+from projection_guard import FailureBusy, InvalidArgument, Replay
 from projection_guard._io.protocol import drive
-from tests.bed import Bed, GuardOnBed, Happened
+from tests.bed import Bed
 from tests.flow.acting import active_equals_open_rows, going, states_of
+from tests.following.beside import Model, halfway, leftovers
 from tests.following.logs import FollowedLog
-
-LATER = RetryPolicy(wait=wait_fixed(3600), breaker=None)
-
-
-class Model:
-    """A read model of two tables, whose handler is changed by a deployment."""
-
-    def __init__(self, bed: Bed, log: FollowedLog) -> None:
-        self.bed = bed
-        self.log = log
-        self.factor = 1
-        self.failing: set[str] = set()
-        identity = "INTEGER PRIMARY KEY AUTOINCREMENT" if bed.database == "sqlite" else "serial PRIMARY KEY"
-        bed.change("CREATE TABLE totals (stream varchar(50) PRIMARY KEY, total integer NOT NULL)")
-        bed.change(
-            f"CREATE TABLE entries (id {identity}, stream varchar(50) NOT NULL REFERENCES totals, n integer NOT NULL)"
-        )
-        bed.change("CREATE UNIQUE INDEX one_entry ON entries (stream, n)")
-        bed.change("CREATE VIEW sums AS SELECT sum(total) AS total FROM totals")
-
-    def guard(self) -> GuardOnBed:
-        """Return a guard that fills it."""
-        guard = self.log.guard(retry=LATER)
-        self.bed.joined(guard, "P", self.handle, tables=["totals", "entries"])
-        return guard
-
-    def handle(self, event: Happened, connection: Connection) -> None:
-        """Count an event, and note it."""
-        connection.execute(
-            text(
-                "INSERT INTO totals VALUES (:stream, :by) "
-                "ON CONFLICT (stream) DO UPDATE SET total = totals.total + excluded.total"
-            ),
-            {"stream": event.stream_id, "by": self.factor},
-        )
-        connection.execute(
-            text("INSERT INTO entries (stream, n) VALUES (:stream, :n) ON CONFLICT (stream, n) DO NOTHING"),
-            {"stream": event.stream_id, "n": event.n},
-        )
-        if event.event_id in self.failing:
-            raise ValueError("planned")
-
-    def totals(self) -> dict[str, int]:
-        """Read it."""
-        return {row.stream: row.total for row in self.bed.rows("SELECT stream, total FROM totals")}
-
-    def entries(self) -> int:
-        """Count what is noted."""
-        return int(self.bed.value("SELECT count(*) FROM entries"))
 
 
 @pytest.fixture
 def model(bed: Bed) -> Model:
     """A read model that follows a log."""
     return Model(bed, FollowedLog(bed))
-
-
-def leftovers(bed: Bed) -> list[str]:
-    """Return what a rebuild has left behind."""
-    if bed.database == "sqlite":
-        rows = bed.rows("SELECT name FROM sqlite_schema WHERE name LIKE 'next_%' OR name LIKE '%_live_%'")
-    else:
-        rows = bed.rows("SELECT nspname AS name FROM pg_namespace WHERE nspname = 'next'")
-    return [row.name for row in rows]
 
 
 def test_it_takes_the_live_ones_place_at_once(bed: Bed, model: Model) -> None:
@@ -216,9 +157,11 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
     assert (sum(model.totals().values()), model.entries()) == (400, 400)
 
 
-def halfway(bed: Bed, guard: GuardOnBed, job: Replay) -> bool:
-    """Run a job for a little while, and stop."""
-    looks = iter([False, False, True])
-    work = guard.real._service.on_log.run_replay("P", job.id, stops=lambda: next(looks, True))
-    bed.run(work) if bed.is_async else drive(work)
-    return bool(guard.replay_of(job.id).events_replayed > 50)
+def test_a_part_of_the_log_that_is_for_others(bed: Bed, model: Model) -> None:
+    """It is passed over: no handler is called, and no names are lent."""
+    guard = model.log.guard()
+    bed.joined(guard, "P", model.handle, handles=["SomethingElse"], tables=["totals", "entries"])
+    model.log.append("A", "B")
+    guard.catch_up("P")
+    assert guard.rebuild("P", into="next", actor="alice").status == "completed"
+    assert guard.checkpoint("P").last_event_sequence == 2

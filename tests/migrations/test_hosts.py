@@ -85,7 +85,7 @@ assert "are not in the database; run guard.migrate()" in complaint()
 guard.migrate()
 assert complaint() is None
 assert versions() == before and len(before) == 1
-assert versions("projection_guard_alembic_version") == ["projection_guard_0005"]
+assert versions("projection_guard_alembic_version") == ["projection_guard_0006"]
 alembic("check")
 alembic("revision", "--autogenerate", "-m", "second")
 alembic("upgrade", "head")
@@ -107,7 +107,7 @@ def test_way_b_runs_our_revisions_in_the_hosts_chain(host: Host, config: str) ->
 change_configuration()
 assert complaint() is not None
 alembic("upgrade", "heads")
-assert len(versions()) == 2 and "projection_guard_0005" in versions()
+assert len(versions()) == 2 and "projection_guard_0006" in versions()
 assert complaint() is None
 guard.migrate()
 assert "projection_guard_alembic_version" not in tables()
@@ -223,8 +223,8 @@ NEXT = '''\
 import sqlalchemy as sa
 from alembic import op
 
-revision = "projection_guard_0006"
-down_revision = "projection_guard_0005"
+revision = "projection_guard_0007"
+down_revision = "projection_guard_0006"
 branch_labels = None
 depends_on = None
 
@@ -246,7 +246,7 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
     later = tmp_path / "later"
     shutil.copytree(wheel, later)
     package = later / "projection_guard"
-    (package / "migrations" / "versions" / "projection_guard_0006_more.py").write_text(NEXT, encoding="utf-8")
+    (package / "migrations" / "versions" / "projection_guard_0007_more.py").write_text(NEXT, encoding="utf-8")
     tables = package / "_tables.py"
     source, count = re.subn(
         r"(    failed_probes: Mapped.*\n)",
@@ -271,6 +271,6 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
         + "    assert inspect(connection).has_table('projection_more', schema=SCHEMA)\n"
     )
     assert (
-        "at projection_guard_0005, older than projection_guard_0006, which this version needs; run guard.migr" in told
+        "at projection_guard_0006, older than projection_guard_0007, which this version needs; run guard.migr" in told
     )
     host.python(given + run.format("check") + run.format("migrate"))

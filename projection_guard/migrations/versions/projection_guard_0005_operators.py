@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "projection_guard_0005"
-down_revision = "projection_guard_0003"
+down_revision = "projection_guard_0004"
 branch_labels = None
 depends_on = None
 

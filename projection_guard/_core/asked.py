@@ -1,0 +1,62 @@
+"""What a person asks of a replay or rebuild, and whether it can be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import InvalidArgument
+
+__all__ = ["Asked"]
+
+_IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+_MOST_FAILURES: Final = 10_000
+"""Each of them is a row that is written at the exchange, while the projection stands still."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a person asked for: a range (None: from the checkpoint on, with what is open); a stream; a rebuild."""
+
+    actor: str
+    is_rebuild: bool = False
+    from_sequence: int | None = None
+    to_sequence: int | None = None
+    stream_id: str | None = None
+    skip_failed: bool = False
+    events_per_second: float | None = None
+    note: str | None = None
+    into: str | None = None
+    max_failures: int = 0
+
+    def check(self, head: int) -> None:
+        """Raise `InvalidArgument` for what cannot be."""
+        first, last = self.from_sequence, self.to_sequence
+        if first is not None and (isinstance(first, bool) or first < 0):
+            raise InvalidArgument(f"from_sequence= takes a sequence of the log, 0 or more, not {first!r}")
+        if last is not None and (isinstance(last, bool) or last < 0):
+            raise InvalidArgument(f"to_sequence= takes a sequence of the log, 0 or more, not {last!r}")
+        if first is not None and last is not None and first > last:
+            raise InvalidArgument(f"from_sequence={first} lies beyond to_sequence={last}: that range is empty")
+        if last is not None and last > head:
+            raise InvalidArgument(f"to_sequence={last} lies beyond the end of the log, which is {head}")
+        if self.events_per_second is not None and not 0 < self.events_per_second < 1e9:
+            raise InvalidArgument(f"events_per_second= takes a number above 0, not {self.events_per_second!r}")
+        if self.into is not None and not _IDENTIFIER.fullmatch(self.into):
+            raise InvalidArgument(
+                f"into= takes a name of lower-case letters, digits and underscores, not {self.into!r}"
+            )
+        _check_max_failures(self.max_failures)
+        if self.max_failures and self.into is None:
+            raise InvalidArgument(
+                "max_failures= is for a rebuild beside the live read model; give into= too. Elsewhere each event that "
+                "fails is a failure, and only its stream waits"
+            )
+        if self.stream_id is not None and (first is not None or last is not None):
+            raise InvalidArgument("stream_id= replays the whole stream; leave from_sequence= and to_sequence= out")
+
+
+def _check_max_failures(given: object) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= _MOST_FAILURES:
+        raise InvalidArgument(f"max_failures= takes a number of events from 0 to {_MOST_FAILURES}, not {given!r}")

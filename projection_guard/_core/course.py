@@ -1,0 +1,57 @@
+"""What a follower is out for: to follow, to replay, or to build beside the live read model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+from uuid import UUID
+
+from .._store.partitions import REPLAY
+
+__all__ = ["HELD_BY_A_FAILURE", "Again", "Beside", "Course"]
+
+HELD_BY_A_FAILURE: Final = "a failure holds the whole projection"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What a replay applies once more: everything in its range, or only what is failed or parked.
+
+    `skip_failed` leaves open failures, and what waits behind them, as they are.
+    """
+
+    job: UUID
+    only_open: bool
+    skip_failed: bool
+    stream_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Where the tables stand that are built beside those of the read model, and by which job."""
+
+    job: UUID
+    into: str
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """In which state of its projection a follower may walk, and whether he follows, replays, or builds beside."""
+
+    state: Literal["active", "replaying", "rebuilding"] = "active"
+    again: Again | None = None
+    beside: Beside | None = None
+    job: UUID | None = None
+    """Whose progress is counted; None where nobody asks."""
+    events_per_second: float | None = None
+
+    @property
+    def partition(self) -> int | None:
+        """The row that it stands on; None for the projection's partitions."""
+        return None if self.again is None and self.beside is None else REPLAY
+
+    @property
+    def is_counted(self) -> bool:
+        """True where what is applied is applied for the first time."""
+        return self.partition is None
