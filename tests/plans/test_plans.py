@@ -58,9 +58,11 @@ def pages_of(guard: ProjectionGuard) -> Iterator[Look]:
         yield Look(f"groups {name}", partial(guard.failure_groups, name), is_page=False)
     for stream_id in (None, "s77"):
         yield Look(f"parked {stream_id}", partial(guard.parked, "Big", stream_id=stream_id))
-    which: dict[str, Any]
-    for which in ({}, {"name": "Small"}, {"name": "Rare"}, {"actor": "rare"}, {"action": "rare"}):
-        yield Look(f"audit {which}", partial(guard.audit, **which))
+    for name in ("Small", "Rare"):
+        yield Look(f"audit {name}", partial(guard.audit, name))
+    yield Look("audit", guard.audit)
+    yield Look("audit by an actor", partial(guard.audit, actor="rare"))
+    yield Look("audit of an action", partial(guard.audit, action="rare"))
     yield Look("audit of a failure", lambda: guard.audit(failure_id="00000000-0000-4000-8000-000000000000"))
     yield Look("parked behind", lambda: guard.failures(where=FailureFilter(state="parked")), is_page=False)
     yield Look("health", guard.health, is_page=False)
