@@ -86,20 +86,52 @@ Index(
     sqlite_where=_OPEN,
 )
 Index(
-    "ix_projection_failures_open_stream",
-    ProjectionFailure.projection_name,
-    ProjectionFailure.stream_id,
-    postgresql_where=_OPEN,
-    sqlite_where=_OPEN,
-)
-Index(
     "ix_projection_failures_due",
     ProjectionFailure.projection_name,
     ProjectionFailure.next_retry_at,
     postgresql_where=_DUE,
     sqlite_where=_DUE,
 )
-Index("ix_projection_failures_newest", ProjectionFailure.failed_at, ProjectionFailure.id)
+Index(
+    "ix_projection_failures_open_newest",
+    ProjectionFailure.failed_at,
+    ProjectionFailure.id,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
+Index(
+    "ix_projection_failures_of",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.failed_at,
+    ProjectionFailure.id,
+)
+# Lists of open failures are read from these in order, one projection after the other: no page sorts or skips others.
+for _name, _columns, _where in (
+    ("open", (), _OPEN),
+    ("open_by_stream", (ProjectionFailure.stream_id,), _OPEN),
+    ("open_by_error", (ProjectionFailure.error_type,), _OPEN),
+    ("open_by_type", (ProjectionFailure.event_type,), _OPEN),
+    ("exhausted", (), _OPEN & ProjectionFailure.next_retry_at.is_(None)),
+):
+    Index(
+        f"ix_projection_failures_{_name}",
+        ProjectionFailure.projection_name,
+        *_columns,
+        ProjectionFailure.failed_at,
+        ProjectionFailure.id,
+        postgresql_where=_where,
+        sqlite_where=_where,
+    )
+Index(
+    "ix_projection_failures_open_by_fingerprint",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.fingerprint,
+    ProjectionFailure.failed_at,
+    ProjectionFailure.id,
+    ProjectionFailure.next_retry_at,  # groups are counted from the index alone
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
 
 
 class ProjectionCheckpoint(_Model):
@@ -503,6 +535,9 @@ class ProjectionAuditEntry(_Model):
 
 Index("ix_projection_audit_log_projection", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.id)
 Index("ix_projection_audit_log_action_id", ProjectionAuditEntry.projection_name, ProjectionAuditEntry.action_id)
+Index("ix_projection_audit_log_actor", ProjectionAuditEntry.actor, ProjectionAuditEntry.id)
+Index("ix_projection_audit_log_action", ProjectionAuditEntry.action, ProjectionAuditEntry.id)
+Index("ix_projection_audit_log_failure", ProjectionAuditEntry.failure_id, ProjectionAuditEntry.id)
 
 
 class ProjectionRequest(_Model):

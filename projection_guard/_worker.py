@@ -31,7 +31,7 @@ _SETTLING_SECONDS: Final = 1.0
 """What a cancelled task has to write down what it has in hand."""
 _HOLE_PAUSE_SECONDS: Final = 0.05
 _RAREST_JUDGEMENT_SECONDS: Final = 10.0
-"""A judgement counts all open rows. Where they are very many it takes up to a twentieth of the worker's time."""
+"""A judgement counts what is exhausted or parked. Of very many it takes up to a twentieth of the worker's time."""
 
 
 class _Shift:

@@ -27,8 +27,7 @@ from .._model import Failure, FailureFilter, Page
 from .._records import BulkAction
 from .._tables import ProjectionBulkAction, ProjectionFailure
 from .cursors import read_time_cursor, time_cursor
-from .failures import failure_of
-from .matching import conditions
+from .matching import conditions, in_order
 
 __all__ = [
     "Due",
@@ -206,21 +205,17 @@ def go_on(connection: Connection, job: UUID, *, token: str, lease_seconds: float
 
 def next_failure(connection: Connection, action: BulkAction, at: InHand) -> Failure | None:
     """Read the failure after the last one that was counted, the oldest first; None where there is none."""
-    statement = select(*F.__table__.c).where(
-        *conditions(connection, action.where),
-        F.projection_name.in_(action.projections),
-        F.failed_at <= bindparam("proposed", action.created_at, type_=F.failed_at.type),
-    )
+    meant = conditions(connection, action.where)
+    meant.append(F.failed_at <= bindparam("proposed", action.created_at, type_=F.failed_at.type))
     if at.position_id is not None:
-        statement = statement.where(
+        meant.append(
             tuple_(F.failed_at, F.id)
             > tuple_(
                 bindparam("position_at", at.position_at, type_=F.failed_at.type),
                 bindparam("position_id", at.position_id, type_=F.id.type),
             )
         )
-    row = connection.execute(statement.order_by(F.failed_at, F.id).limit(1)).one_or_none()
-    return None if row is None else failure_of(row)
+    return next(iter(in_order(connection, action.projections, meant, limit=1, newest_first=False)), None)
 
 
 def take(connection: Connection, job: UUID, failure: Failure) -> None:

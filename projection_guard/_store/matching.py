@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, or_, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, or_, select, tuple_, union_all
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._model import Failure, FailureFilter, FailureGroup, Order, Page
-from .._tables import ParkedEvent, ProjectionFailure, ProjectionState
+from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState
 from .cursors import cursor, read_cursor, read_number, read_time_cursor, time_cursor
 from .failures import failure_of
 
-__all__ = ["conditions", "count", "failures_page", "groups_page", "number_of_each"]
+__all__ = ["conditions", "count", "failures_page", "groups_page", "in_order", "number_of_each"]
 
-F, P, T = ProjectionFailure, ParkedEvent, ProjectionState
+F, P, T, M = ProjectionFailure, ParkedEvent, ProjectionState, ProjectionHealthMetrics
+_ROW: Final = F.__table__.c
+_IS_EXHAUSTED: Final = case((F.next_retry_at.is_(None), 1), else_=0)
+_MERGED_AT_ONCE: Final = 200
 Conditions = list[ColumnElement[bool]]
 _EQUAL = ("projection_name", "error_type", "fingerprint", "event_type", "stream_id")
 
@@ -68,37 +73,72 @@ def _has_parked_behind_it(connection: Connection, of: type[ProjectionFailure]) -
     )
 
 
+def names(connection: Connection, where: FailureFilter) -> list[str]:
+    """Name the projections whose failures are meant: the indexes are by projection first."""
+    if where.projection_name is not None:
+        return [where.projection_name]
+    return list(connection.execute(select(T.projection_name).order_by(T.projection_name)).scalars())
+
+
 def count(connection: Connection, where: FailureFilter) -> int:
     """Count failures, without `state` those that are unresolved."""
-    statement = select(func.count()).select_from(F).where(*conditions(connection, where))
+    meant = names(connection, where)
+    if replace(where, projection_name=None) == FailureFilter():  # that is counted already, in every snapshot
+        known = select(func.coalesce(func.sum(M.active_failures), 0)).where(M.projection_name.in_(meant))
+        return int(connection.execute(known).scalar_one())
+    statement = select(func.count()).select_from(F).where(F.projection_name.in_(meant), *conditions(connection, where))
     return int(connection.execute(statement).scalar_one())
 
 
 def number_of_each(connection: Connection, where: FailureFilter, *, failed_by: datetime) -> dict[str, int]:
     """Count the failures of each projection that had failed by a moment."""
     bound = bindparam("failed_by", failed_by, type_=F.failed_at.type)
-    statement = select(F.projection_name, func.count().label("number")).where(*conditions(connection, where))
-    rows = connection.execute(statement.where(F.failed_at <= bound).group_by(F.projection_name))
-    return {row.projection_name: row.number for row in rows}
+    meant = (F.projection_name.in_(names(connection, where)), *conditions(connection, where), F.failed_at <= bound)
+    statement = select(F.projection_name, func.count().label("number")).where(*meant).group_by(F.projection_name)
+    return {row.projection_name: row.number for row in connection.execute(statement)}
+
+
+def in_order(
+    connection: Connection,
+    among: Sequence[str],
+    meant: Sequence[ColumnElement[bool]],
+    *,
+    limit: int,
+    newest_first: bool,
+) -> list[Failure]:
+    """Read the first failures of some projections, by the time at which they failed.
+
+    Each projection's first ones are found in the order of an index, and then merged: nothing is sorted or skipped.
+    """
+    order = (F.failed_at.desc(), F.id.desc()) if newest_first else (F.failed_at, F.id)
+    if not 1 <= len(among) <= _MERGED_AT_ONCE:
+        rows = select(*_ROW).where(F.projection_name.in_(among), *meant).order_by(*order).limit(limit)
+        return [failure_of(row) for row in connection.execute(rows)]
+    each = [
+        select(F.id).where(F.projection_name == name, *meant).order_by(*order).limit(limit).subquery() for name in among
+    ]
+    first = union_all(*(select(found.c.id) for found in each)) if len(each) > 1 else select(each[0].c.id)
+    rows = select(*_ROW).where(F.id.in_(first)).order_by(*order).limit(limit)
+    return [failure_of(row) for row in connection.execute(rows)]
 
 
 def failures_page(
     connection: Connection, where: FailureFilter, *, include_resolved: bool, limit: int, after: str | None
 ) -> Page[Failure]:
     """Read failures, newest first; new ones do not shift the pages that follow."""
-    statement = select(*F.__table__.c).where(*conditions(connection, where, include_resolved=include_resolved))
+    meant = conditions(connection, where, include_resolved=include_resolved)
     if after is not None:
         failed_at, failure_id = read_time_cursor(after)
-        statement = statement.where(
+        meant.append(
             tuple_(F.failed_at, F.id)
             < tuple_(
                 bindparam("failed_at", failed_at, type_=F.failed_at.type),
                 bindparam("failure", failure_id, type_=F.id.type),
             )
         )
-    rows = connection.execute(statement.order_by(F.failed_at.desc(), F.id.desc()).limit(limit + 1)).all()
-    items = tuple(failure_of(row) for row in rows[:limit])
-    more = time_cursor(items[-1].failed_at, items[-1].id) if len(rows) > limit else None
+    found = in_order(connection, names(connection, where), meant, limit=limit + 1, newest_first=True)
+    items = tuple(found[:limit])
+    more = time_cursor(items[-1].failed_at, items[-1].id) if len(found) > limit else None
     return Page(items=items, after=more)
 
 
@@ -110,11 +150,11 @@ def groups_page(connection: Connection, where: FailureFilter, *, limit: int, aft
             F.projection_name,
             F.fingerprint,
             number.label("number"),
-            func.sum(case((and_(F.resolved_at.is_(None), F.next_retry_at.is_(None)), 1), else_=0)).label("exhausted"),
+            (literal(0) if where.state == "resolved" else func.sum(_IS_EXHAUSTED)).label("exhausted"),
             func.min(F.failed_at).label("first"),
             func.max(F.failed_at).label("last"),
         )
-        .where(*conditions(connection, where))
+        .where(F.projection_name.in_(names(connection, where)), *conditions(connection, where))
         .group_by(F.projection_name, F.fingerprint)
     )
     if after is not None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, case, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import seconds_between, statement_start, utc_now
 from .._health import HealthPolicy, Lag, Signs, judge
@@ -33,25 +34,15 @@ M, F, P, S, T, K = (
     ProjectionSkippedRange,
 )
 
-_failed = (
-    select(
-        F.projection_name.label("name"),
-        func.count().label("active"),
-        func.sum(case((F.next_retry_at.is_(None), 1), else_=0)).label("exhausted"),
-        func.max(seconds_between(F.failed_at, utc_now())).label("oldest"),
-        func.max(
-            case(
-                (
-                    or_(F.lease_expires_at.is_(None), F.lease_expires_at < statement_start()),
-                    seconds_between(F.next_retry_at, utc_now()),
-                ),
-                else_=0.0,
-            )
-        ).label("overdue"),
-    )
-    .where(F.resolved_at.is_(None))
-    .group_by(F.projection_name)
-    .subquery()
+_IS_OPEN = (F.projection_name == M.projection_name, F.resolved_at.is_(None))
+_exhausted = select(func.count()).select_from(F).where(*_IS_OPEN, F.next_retry_at.is_(None))
+_oldest = select(func.min(F.failed_at)).where(*_IS_OPEN)
+_overdue = (
+    select(F.next_retry_at)
+    .where(*_IS_OPEN, F.next_retry_at.is_not(None))
+    .where(or_(F.lease_expires_at.is_(None), F.lease_expires_at < statement_start()))
+    .order_by(F.next_retry_at)
+    .limit(1)
 )
 _parked = (
     select(
@@ -74,23 +65,29 @@ _gates = (
     .group_by(S.projection_name)
     .subquery()
 )
+
+
+def _for_seconds(since: Select[Any]) -> ColumnElement[float]:
+    """Say for how long something has been so of a projection, 0 where it is not."""
+    return func.coalesce(seconds_between(since.correlate(M).scalar_subquery(), utc_now()), 0.0)
+
+
 _facts = (
     select(
         M,
         T.state,
         T.held_since,
         T.reason,
-        func.coalesce(_failed.c.active, 0).label("active"),
-        func.coalesce(_failed.c.exhausted, 0).label("exhausted"),
-        func.coalesce(_failed.c.oldest, 0.0).label("failed_for"),
-        func.coalesce(_failed.c.overdue, 0.0).label("retry_overdue"),
+        M.active_failures.label("active"),
+        _exhausted.correlate(M).scalar_subquery().label("exhausted"),
+        _for_seconds(_oldest).label("failed_for"),
+        _for_seconds(_overdue).label("retry_overdue"),
         func.coalesce(_parked.c.parked, 0).label("parked"),
         func.coalesce(_parked.c.oldest, 0.0).label("parked_for"),
         func.coalesce(_gates.c.tainted, 0).label("tainted"),
         func.coalesce(_gates.c.overdue, 0.0).label("drain_overdue"),
     )
     .join(T, T.projection_name == M.projection_name)
-    .outerjoin(_failed, _failed.c.name == M.projection_name)
     .outerjoin(_parked, _parked.c.name == M.projection_name)
     .outerjoin(_gates, _gates.c.name == M.projection_name)
     .order_by(M.projection_name)

@@ -46,7 +46,7 @@ DIFFERENCES = {
     ),
     "a column less": ("ALTER TABLE projection_states DROP COLUMN reason", "missing: projection_states.reason TEXT"),
     "an index less": (
-        "DROP INDEX ix_projection_failures_newest",
+        "DROP INDEX ix_projection_failures_open",
         "missing: projection_failures: index ix_projection_f",
     ),
     "an index more": (

@@ -10,13 +10,46 @@ down_revision = "projection_guard_0004"
 branch_labels = None
 depends_on = None
 
+OPEN = "resolved_at IS NULL"
+FAILURES = (
+    ("ix_projection_failures_of", ["projection_name", "failed_at", "id"], None),
+    ("ix_projection_failures_open_newest", ["failed_at", "id"], OPEN),
+    ("ix_projection_failures_open", ["projection_name", "failed_at", "id"], OPEN),
+    ("ix_projection_failures_open_by_stream", ["projection_name", "stream_id", "failed_at", "id"], OPEN),
+    ("ix_projection_failures_open_by_error", ["projection_name", "error_type", "failed_at", "id"], OPEN),
+    ("ix_projection_failures_open_by_type", ["projection_name", "event_type", "failed_at", "id"], OPEN),
+    ("ix_projection_failures_exhausted", ["projection_name", "failed_at", "id"], f"{OPEN} AND next_retry_at IS NULL"),
+    (
+        "ix_projection_failures_open_by_fingerprint",
+        ["projection_name", "fingerprint", "failed_at", "id", "next_retry_at"],
+        OPEN,
+    ),
+)
+AUDIT = (
+    ("ix_projection_audit_log_action_id", ["projection_name", "action_id"]),
+    ("ix_projection_audit_log_actor", ["actor", "id"]),
+    ("ix_projection_audit_log_action", ["action", "id"]),
+    ("ix_projection_audit_log_failure", ["failure_id", "id"]),
+)
+
 
 def upgrade() -> None:
     """Bring the tables forward."""
     op.add_column("projection_audit_log", sa.Column("request_id", sa.String(length=255), nullable=True))
-    op.create_index(
-        "ix_projection_audit_log_action_id", "projection_audit_log", ["projection_name", "action_id"], unique=False
-    )
+    for name, columns in AUDIT:
+        op.create_index(name, "projection_audit_log", columns, unique=False)
+    for name, columns, where in FAILURES:
+        predicate = None if where is None else sa.text(where)
+        op.create_index(
+            name,
+            "projection_failures",
+            columns,
+            unique=False,
+            postgresql_where=predicate,
+            sqlite_where=predicate,
+        )
+    op.drop_index("ix_projection_failures_open_stream", table_name="projection_failures")  # the start of by_stream
+    op.drop_index("ix_projection_failures_newest", table_name="projection_failures")
     op.create_table(
         "projection_bulk_actions",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -69,5 +102,17 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take that back."""
     op.drop_table("projection_bulk_actions")
-    op.drop_index("ix_projection_audit_log_action_id", table_name="projection_audit_log")
+    op.create_index("ix_projection_failures_newest", "projection_failures", ["failed_at", "id"], unique=False)
+    op.create_index(
+        "ix_projection_failures_open_stream",
+        "projection_failures",
+        ["projection_name", "stream_id"],
+        unique=False,
+        postgresql_where=sa.text(OPEN),
+        sqlite_where=sa.text(OPEN),
+    )
+    for name, _, _ in FAILURES:
+        op.drop_index(name, table_name="projection_failures")
+    for name, _ in AUDIT:
+        op.drop_index(name, table_name="projection_audit_log")
     op.drop_column("projection_audit_log", "request_id")
