@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -166,6 +167,11 @@ def test_a_replay_that_is_killed_goes_on_where_it_stopped(postgres_bed: Bed, pha
     assert_exact(bed, log)
 
 
+LISTENS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN projection_guard' AND datname = current_database()"
+)
+
+
 def test_a_member_is_woken_by_a_publisher_in_another_process(postgres_bed: Bed) -> None:
     """By LISTEN and NOTIFY: it polls once an hour only."""
     bed = postgres_bed
@@ -173,14 +179,32 @@ def test_a_member_is_woken_by_a_publisher_in_another_process(postgres_bed: Bed) 
     publisher = log.guard()
     bed.joined(publisher, "P", lambda event, connection: None)
     with member(bed, poll=3600, lease=3600) as follower:
-        listens = (
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE query = 'LISTEN projection_guard' AND datname = current_database()"
-        )
-        bed.wait_until(lambda: bed.value(listens) == 1)
+        bed.wait_until(lambda: bed.value(LISTENS) == 1)
         for _ in range(3):
             (event,) = log.append("A")
             waiting = publisher.real.publisher(wait=20)
             assert [outcome.status for outcome in bed.run(waiting.publish(event))] == ["applied"]
+        follower.let_end()
+    assert_exact(bed, log)
+
+
+def test_a_member_finds_the_last_event_of_a_burst(postgres_bed: Bed) -> None:
+    """Within 20 ms a publisher notifies once: of what it publishes then and nobody waits for it says nothing more."""
+    bed = postgres_bed
+    log = prepared(bed)
+    publisher = log.guard()
+    bed.joined(publisher, "P", lambda event, connection: None)
+
+    def publish() -> None:
+        (event,) = log.append("A")
+        publisher.publish(event)
+
+    with member(bed, poll=3600, lease=3600) as follower:
+        bed.wait_until(lambda: bed.value(LISTENS) == 1)
+        for _ in range(10):
+            publish()
+            time.sleep(0.012)  # late in those 20 ms, when the follower is at rest again; later is well, too
+            publish()
+            bed.wait_until(has_come_to(bed, len(log.appended)))
         follower.let_end()
     assert_exact(bed, log)
