@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._io.engines import async_engine_for, engine_for
+from ._io.pooling import prepare_nothing_through_a_pooler
 from ._source import Batch, Recorded, Skipped, check_range
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
@@ -241,7 +242,8 @@ class SqlEventSource:
     def _with(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
-                return work(connection.execution_options(isolation_level="AUTOCOMMIT"))
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                return work(prepare_nothing_through_a_pooler(connection))
         except SQLAlchemyError as error:
             raise _unread(self._table, error) from error
 
@@ -283,7 +285,7 @@ class AsyncSqlEventSource:
         try:
             async with self._engine.connect() as connection:
                 connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                return await connection.run_sync(work)
+                return await connection.run_sync(lambda sync: work(prepare_nothing_through_a_pooler(sync)))
         except SQLAlchemyError as error:
             raise _unread(self._table, error) from error
 

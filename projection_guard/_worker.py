@@ -15,6 +15,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from ._acting import act_for_nobody
+from ._core.context import NOTIFY_EVERY_SECONDS
 from ._core.following import Follower
 from ._core.rounds import Round
 from ._io.protocol import drive
@@ -54,8 +55,13 @@ class _Shift:
 
     async def run(self) -> None:
         act_for_nobody()
-        async with self._service.on_log.listening(lambda: self._hands.ring_in(0.0)):
+        async with self._service.on_log.listening(self._look_twice):
             await self._run()
+
+    def _look_twice(self) -> None:
+        """Look at once, and again for what the publisher said nothing of, since it was too soon to notify again."""
+        self._hands.ring_in(0.0)
+        self._hands.ring_in(1.25 * NOTIFY_EVERY_SECONDS)
 
     async def _run(self) -> None:
         while not self._hands.is_stopping:

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, InvalidArgument, StoreUnavailable, Wait
 from .admin import pass_barrier
 from .answering import answer, known_answer
 from .clearing import forget_beyond
-from .context import NOTIFY_EVERY_SECONDS, Context, is_store_error, new_token, transact
+from .context import Context, is_store_error, new_token, transact
 from .following import Followed, Follower
 from .log import EventLog
 from .projection import Projection
@@ -163,12 +163,9 @@ async def defer(
     """
     ticket = projection.lone_ticket(record)
     context.wake(0.0)
-    is_told = await _notify(context, projection)
+    await _notify(context, projection)
     if wait_seconds is None:
         return answer(ticket, OutcomeStatus.DEFERRED)
-    if not is_told:  # the last one may have come before this event: whoever notifies after this moment tells of it
-        await context.io.sleep(min(NOTIFY_EVERY_SECONDS, wait_seconds))
-        await _notify(context, projection)
     sequence, partition = record.sequence, projection.partition(record)
     if sequence is None:
         sequence = await log.head()
@@ -184,23 +181,21 @@ async def defer(
     return await transact(context, look, what=f"{projection.name}: event {record.event_id!r}")
 
 
-async def _notify(context: Context, projection: Projection) -> bool:
+async def _notify(context: Context, projection: Projection) -> None:
     """Wake followers in other processes. Not more often than every 20 ms: each NOTIFY takes a lock of the whole server.
 
-    One that is not sent, or does not come through, is made up for by their polling. Returns False where it is too soon.
+    Who hears one looks again after that time, so that what was published meanwhile is found as well. One that does not
+    come through is made up for by polling.
     """
     statements = context.follow.notify(CHANNEL, projection.name)
-    if not statements:
-        return True
-    if not context.notified.may_again(projection.name):
-        return False
+    if not statements or not context.notified.may_again(projection.name):
+        return
     try:
         await context.io.once(statements)
     except Exception as error:
         if not is_store_error(error) and not isinstance(error, StoreUnavailable):
             raise
         log_lines.debug("%s: others were not notified (%s)", projection.name, type(error).__name__)
-    return True
 
 
 async def _lowest(context: Context, projection: Projection, partition: int | None = None) -> int:

@@ -92,13 +92,15 @@ class Follower:
         stand.counts, stand.waits, stand.ahead = Counts(), None, None
         if stand.cursors:
             await self._settle()
-        if not stand.cursors or not self._shared_at or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS:
+        if not stand.cursors or self._is_time_to_share:
             await self._share()
         await self._settle()
         try:
             while stand.cursors and not stops():
                 if not await self._step(until):
                     break
+                if stand.cursors and self._is_time_to_share:  # however long the log is: another one may have died
+                    await self._share()
         except SystemExit:
             self._died_here()
             raise
@@ -135,10 +137,15 @@ class Follower:
 
     # -- sharing
 
+    @property
+    def _is_time_to_share(self) -> bool:
+        return not self._shared_at or monotonic() - self._shared_at > _SHARE_EVERY_SECONDS
+
     async def _share(self) -> None:
         """Take our share of the partitions, prolong what is ours, ask for what is missing, give what is asked for."""
         stand, name = self._stand, self._projection.name
         self._shared_at = 0.0  # where only the reply is lost, what is ours is looked up before anything is applied
+        wish_seconds = min(_WISH_SECONDS, self._context.lease_seconds)  # a dead one's wishes hold nobody up for longer
 
         def write(connection: Connection) -> tuple[list[PartitionRow], list[int], tuple[int, ...]]:
             state = states.read(connection, name)
@@ -151,7 +158,7 @@ class Follower:
                 partitions.release(connection, name, stand.token, plan.give)
             taken = partitions.take(connection, name, stand.token, plan.keep, self._context.lease_seconds)
             for each in plan.want:
-                partitions.want(connection, name, stand.token, each, _WISH_SECONDS)
+                partitions.want(connection, name, stand.token, each, wish_seconds)
             return rows, taken, plan.keep
 
         rows, taken, kept = await transact(self._context, write, what=f"{name}: following was not begun")

@@ -1,6 +1,7 @@
 """How followers share the partitions of a projection: decided from the rows alone, by each for himself.
 
-Everybody gets his share, rounded; who has less asks those who have more, and they give after their batch. A follower
+Everybody gets his share, rounded; who has less asks those who have more, and they give after their batch. What is free
+is taken by whoever sees it first, beyond his share, too: the share of one who has died is kept for nobody. A follower
 is known by the leases it has and by what it asks for, so nobody has to register.
 """
 
@@ -28,13 +29,13 @@ def share(rows: Sequence[PartitionRow], me: str) -> Plan:
     """Say which partitions to keep or take, which to ask for, and which to give up."""
     owned: Counter[str | None] = Counter(row.owner for row in rows if row.owner is not None)
     alive = set(owned) | {row.wanted_by for row in rows if row.wanted_by is not None} | {me}
-    least, most = len(rows) // len(alive), -(-len(rows) // len(alive))
+    least = len(rows) // len(alive)
     mine = [row for row in rows if row.owner == me]
     asked = [row.partition for row in mine if row.wanted_by not in (None, me)]
     give = asked[: max(len(mine) - least, 0)]
     kept = [row.partition for row in mine if row.partition not in give]
-    free = [row.partition for row in rows if row.owner is None]
-    keep = kept + free[: max(most - len(kept), 0)]
+    free = [row.partition for row in rows if row.owner is None and row.wanted_by in (None, me)]
+    keep = kept + free
     return Plan(keep=tuple(keep), want=_wishes(rows, me, owned, least, least - len(keep)), give=tuple(give))
 
 

@@ -131,10 +131,9 @@ def _has_nothing_to_undo(connection: Connection) -> bool:
 
 async def _exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *, begins: bool) -> list[Rows]:
     """Run statements in one round trip on a connection of psycopg's; hold its lock."""
-    from .wire import exchange, names_of  # where there is no libpq, SQLite still works
+    from .wire import exchange  # where there is no libpq, SQLite still works
 
-    names, encoding = names_of(driver, info), driver.info.encoding
-    rows: list[Rows] = await driver.wait(exchange(driver.pgconn, statements, names, begins=begins, encoding=encoding))
+    rows: list[Rows] = await driver.wait(exchange(driver, info, statements, begins=begins))
     return rows
 
 

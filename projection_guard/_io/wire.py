@@ -7,45 +7,47 @@ the generator, blocking or async. Rows come back as text and are read here: the 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator, MutableMapping, Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from psycopg import pq
 from psycopg.errors import DataError, error_from_result
 from psycopg.waiting import Ready, Wait
 
 from .._dialect import Bound
+from . import pooling
 
-__all__ = ["Names", "exchange", "names_of"]
+__all__ = ["exchange"]
 
 Names = MutableMapping[str, bytes]
+Answers = list[tuple[object, ...]]
 _BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _NAMES: Final = "projection_guard.prepared_statements"
 _INTEGERS: Final = frozenset({20, 21, 23})
 _BOOL: Final = 16
-_numbers: Final = itertools.count()
-"""A name is never used twice, so that one which is still prepared is in nobody's way."""
-
-
-def names_of(driver: Any, info: dict[Any, Any]) -> Names | None:
-    """Return the statements prepared on a connection; None where it prepares none (PgBouncer in transaction mode)."""
-    if driver.prepare_threshold is None:
-        return None
-    names: Names = info.setdefault(_NAMES, {})
-    return names
 
 
 def exchange(
-    pgconn: Any, statements: Sequence[Bound], names: Names | None, *, begins: bool, encoding: str
-) -> Generator[Wait, Ready, list[list[tuple[object, ...]]]]:
-    """Send statements and return each one's rows; the first error is raised after all answers are in.
+    driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *, begins: bool
+) -> Generator[Wait, Ready, list[Answers]]:
+    """Send statements on a connection of psycopg's and return each one's rows, the first error after all answers.
 
-    `begins` opens a transaction if none is open; `encoding` is Python's name of the connection's `client_encoding`. A
-    rollback of psycopg's may deallocate what is prepared: then the names are forgotten, and the caller does the
-    transaction again (SQLSTATE 26000 is a reason to). Left in the middle, the connection is closed: nobody could tell
-    whose the next answer is.
+    `begins` opens a transaction if none is open; `info` lives as long as the connection. A rollback of psycopg's may
+    deallocate what is prepared: then the names are forgotten, and the caller does the transaction again (SQLSTATE 26000
+    is a reason to). Left in the middle, the connection is closed: nobody could tell whose the next answer is.
     """
+    encoding = driver.info.encoding
+    if pooling.is_to_be_asked(driver, info):
+        (((process,),),) = yield from _exchange(driver.pgconn, [pooling.WHO], None, begins=False, encoding=encoding)
+        pooling.note_who_answered(driver, info, process)
+    names: Names | None = None if driver.prepare_threshold is None else info.setdefault(_NAMES, {})
+    return (yield from _exchange(driver.pgconn, statements, names, begins=begins, encoding=encoding))
+
+
+def _exchange(
+    pgconn: Any, statements: Sequence[Bound], names: Names | None, *, begins: bool, encoding: str
+) -> Generator[Wait, Ready, list[Answers]]:
     texts = [[_text(value, encoding) for value in statement.parameters or ()] for statement in statements]
     pgconn.enter_pipeline_mode()
     try:
@@ -83,7 +85,7 @@ def _send(
         else:
             name = names.get(statement.sql)
             if name is None:
-                name = names[statement.sql] = b"projection_guard_%d" % next(_numbers)
+                name = names[statement.sql] = b"projection_guard_" + uuid4().hex.encode()  # nobody else's, anywhere
                 pgconn.send_prepare(name, statement.sql.encode())
                 wanted.append(False)
             pgconn.send_query_prepared(name, values)

@@ -148,3 +148,31 @@ def test_another_client_encoding_is_spoken_on_every_path(postgres_bed: Bed, kind
     assert states_of(bed, "P") == {"\u00c9#1": "applied", "\u00c9#2": "applied"}
     assert bed.value("SELECT stream_id FROM projection_streams") == "\u00c9"
     end(bed, guard, engine)
+
+
+def test_on_a_direct_connection_the_hosts_engine_prepares_statements(postgres_bed: Bed) -> None:
+    """Both psycopg's and the guard's own; behind PgBouncer neither: tests/faults/test_pgbouncer.py."""
+    bed = postgres_bed
+    engine = engine_of(bed, pool_size=1, max_overflow=0)
+    bed.url = engine
+    guard = bed.guard()
+    bed.joined(guard, "P", noted("P"))
+    for n in range(1, 8):
+        guard.publish(happened("A", n))
+
+    def prepared(connection: Connection) -> set[str]:
+        names = connection.execute(text("SELECT name FROM pg_prepared_statements")).scalars()
+        return {name.rpartition("_")[0] for name in names}
+
+    async def prepared_in_async() -> set[str]:
+        async with engine.connect() as connection:
+            found: set[str] = await connection.run_sync(prepared)
+            return found
+
+    if bed.is_async:
+        found = bed.run(prepared_in_async())
+    else:
+        with engine.connect() as connection:
+            found = prepared(connection)
+    assert found == {"_pg3", "projection_guard"}
+    end(bed, guard, engine)
