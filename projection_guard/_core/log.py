@@ -6,9 +6,11 @@ Below it is the application's `EventSource`; above it everything that follows or
 from __future__ import annotations
 
 import inspect
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any, Final, cast
 
 from .._io.protocol import IO
 from .._mapping import EventMapping, why_not_storable
@@ -19,7 +21,9 @@ from .._store.partitions import REPLAY
 from ..errors import CodecError, ConfigurationError, EventError, PermanentFailure, ProjectionGuardError, SourceError
 from .projection import Projection
 
-__all__ = ["EventLog", "Incoming", "Stretch", "is_async_source"]
+__all__ = ["EventLog", "Incoming", "Stretch", "count_up_to", "is_async_source"]
+
+_sequence: Final = attrgetter("sequence")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +38,11 @@ class Incoming:
     record: EventRecord
     partition: int
     error: Exception | None = None
+
+
+def count_up_to(events: Sequence[Incoming], sequence: int) -> int:
+    """Count how many of these events, which are in the log's order, stand at or below a sequence."""
+    return bisect_right(events, sequence, key=_sequence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,7 @@ class Stretch:
 
     def up_to(self, sequence: int) -> Stretch:
         """Return the part of it that ends with one of its events."""
-        kept = tuple(event for event in self.events if event.sequence <= sequence)
+        kept = self.events[: count_up_to(self.events, sequence)]
         last = kept[-1].record if kept else None
         skipped = tuple(hole for hole in self.skipped if hole.last <= sequence)
         return replace(self, position=sequence, events=kept, last=last, skipped=skipped, is_full=True)
@@ -74,7 +83,7 @@ class Stretch:
         return replace(
             self,
             after=sequence,
-            events=tuple(event for event in self.events if event.sequence > sequence),
+            events=self.events[count_up_to(self.events, sequence) :],
             skipped=tuple(hole for hole in self.skipped if hole.last > sequence),
         )
 

@@ -27,10 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DataError, NoSuchTableError
 
+from .._frozen import quick
 from .._model import EventRecord
 from ..errors import ConfigurationError
 
 LogRow = Row[Any]
+
+_record = quick(EventRecord)
 
 __all__ = ["LogTable", "find_table", "head", "is_prepared", "one", "page", "writers"]
 
@@ -77,15 +80,18 @@ class LogTable:
         at = self._sequence_at
         return [int(row[at]) for row in rows]
 
-    def record_of(self, row: LogRow) -> EventRecord:
-        """Read what a row says of its event."""
-        stream = None if self._stream_at is None else row[self._stream_at]
-        return EventRecord(
-            event_id=str(row[self._id_at]),
-            event_type=str(row[self._type_at]),
-            sequence=int(row[self._sequence_at]),
-            stream_id=None if stream is None else str(stream),
-        )
+    def records(self, rows: Iterable[LogRow]) -> list[EventRecord]:
+        """Read what rows say of their events."""
+        sequence, event_id, event_type, stream = self._sequence_at, self._id_at, self._type_at, self._stream_at
+        return [
+            _record(
+                event_id=str(row[event_id]),
+                event_type=str(row[event_type]),
+                sequence=int(row[sequence]),
+                stream_id=None if stream is None or row[stream] is None else str(row[stream]),
+            )
+            for row in rows
+        ]
 
 
 def find_table(
