@@ -32,7 +32,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped, check_range
+from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
 from .errors import (
@@ -102,6 +102,7 @@ __all__ = [
     "RetryPolicy",
     "Round",
     "SchemaError",
+    "Share",
     "Skipped",
     "SkippedRange",
     "SourceError",
