@@ -32,6 +32,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.exc import DataError, DBAPIError, NoSuchTableError
@@ -44,6 +45,8 @@ from ..errors import ConfigurationError
 LogRow = Row[Any]
 
 _record = quick(EventRecord)
+_HEX: Any = literal_column("'x'", Text)
+_BITS: Any = BIT(32)
 _SAME_TEXT: Final = (TEXT, VARCHAR, Uuid, Integer)
 
 __all__ = ["LogTable", "find_table", "head", "is_prepared", "one", "page", "writers"]
@@ -79,8 +82,7 @@ class LogTable:
         self.shared: Select[Any] | None = None
         """Pages with one share's events only, where the database can tell which those are; else it is told here."""
         self.shared_until: Select[Any] | None = None
-        self._key = event_id if stream_id is None else func.coalesce(cast(stream_id, Text), cast(event_id, Text))
-        self._key_types = [event_id.type] if stream_id is None else [event_id.type, stream_id.type]
+        self._keys = [event_id] if stream_id is None else [stream_id, event_id]
 
     @property
     def name(self) -> str:
@@ -98,7 +100,7 @@ class LogTable:
 
     def share_in_postgresql(self) -> None:
         """Let the server tell whose an event is, if its text of the columns is Python's."""
-        if all(isinstance(kind, _SAME_TEXT) for kind in self._key_types):
+        if all(isinstance(key.type, _SAME_TEXT) for key in self._keys):
             self.shared, self.shared_until = self._shared(self.page), self._shared(self.page_until)
 
     def _shared(self, page: Select[Any]) -> Select[Any]:
@@ -106,9 +108,10 @@ class LogTable:
 
         The inner query looks at the share once for each row; what is not in it is neither sent nor, if large, fetched.
         """
-        digest = func.md5(func.convert_to(cast(self._key, Text), literal_column("'UTF8'")))
-        first = cast(cast(literal_column("'x'").concat(func.substr(digest, 1, 8)), BIT(32)), BigInteger)
-        is_mine = (first % bindparam("of", type_=BigInteger)).in_(bindparam("partitions", expanding=True))
+        key = func.coalesce(*(cast(column, Text) for column in self._keys))
+        number = _first_of_md5(key) % bindparam("of", type_=BigInteger)
+        is_in = number.in_(bindparam("partitions", expanding=True))
+        is_mine = func.coalesce(is_in, true())  # an event without any id is everybody's
         *columns, mine = page.add_columns(is_mine.label("projection_guard_is_mine")).subquery("page").c
         sequence = columns[self._sequence_at]
         shown = [each if each is sequence else case((mine, each)).label(each.name) for each in columns]
@@ -226,6 +229,12 @@ def _check_postgresql(connection: Connection, log: LogTable) -> None:
             )
         if found.increment < 1:
             raise ConfigurationError(f"The sequence {found.name} behind the log {log.name!r} counts down")
+
+
+def _first_of_md5(key: Any) -> Any:
+    """Return the first four bytes of a text's MD5 as a number, in PostgreSQL's words."""
+    digest = func.md5(func.convert_to(key, literal_column("'UTF8'")))
+    return cast(cast(_HEX.concat(func.substr(digest, 1, 8)), _BITS), BigInteger)
 
 
 def _can_hash(connection: Connection) -> bool:

@@ -94,6 +94,17 @@ def test_a_log_without_streams_goes_by_its_events_ids(engine: Engine) -> None:
         assert {partition_of(event_id, OF) for _, _, event_id in events} <= {number}
 
 
+def test_an_event_without_any_id_is_in_every_share(engine: Engine) -> None:
+    """Nothing tells whose it is; the guard says it, and no reader misses it."""
+    log_of(engine, "text", [None])
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE events ALTER event_id DROP NOT NULL"))
+        connection.execute(text("UPDATE events SET event_id = NULL"))
+    decoded = list[object]()
+    found = read_in_shares(SqlEventSource(engine, "events", decode=decoded.append), decoded)
+    assert all(len(events) == 1 for events in found.values())
+
+
 def test_a_server_without_md5_is_read_all_the_same(engine: Engine, postgres_url: str) -> None:
     """As in FIPS mode: it is told here then."""
     decoded = list[object]()
