@@ -36,7 +36,7 @@ from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
 from ._records import AuditEntry, BulkAction, Parked
-from ._source import AsyncEventSource, Batch, EventSource, Recorded, Skipped, check_range
+from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._worker import AsyncWorker, Worker
 from .errors import (
@@ -114,6 +114,7 @@ __all__ = [
     "RetryPolicy",
     "Round",
     "SchemaError",
+    "Share",
     "Skipped",
     "SkippedRange",
     "SourceError",

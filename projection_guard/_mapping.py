@@ -207,6 +207,9 @@ def _as_text(event: object, name: str, value: object) -> str:
 
 def why_not_storable(record: EventRecord) -> str | None:
     """Return why what a log says of an event cannot be stored, if so: the rules that hold for `EventMapping`, too."""
+    together = f"{record.event_id}{record.event_type}{record.stream_id}"
+    if len(together) <= _LONGEST and together.isascii() and "\0" not in together:
+        return None  # as almost always
     for name, text in (
         ("event_id", record.event_id),
         ("event_type", record.event_type),

@@ -6,11 +6,13 @@ source with a defect does no harm.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from itertools import pairwise
 from operator import lt
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from ._model import EventRecord
 from .errors import InvalidArgument, SourceError
@@ -20,9 +22,12 @@ __all__ = [
     "Batch",
     "EventSource",
     "Recorded",
+    "Share",
     "Skipped",
     "check_range",
     "checked",
+    "partition_of",
+    "takes_share",
 ]
 
 MOST_AT_ONCE = 100_000
@@ -67,11 +72,32 @@ class Batch:
     is_held: bool = False
 
 
+def partition_of(key: str, of: int) -> int:
+    """Return the part of the streams that a stream's id falls into: the same on every machine, in every release.
+
+    The first four bytes of the MD5 of its UTF-8, modulo the number of parts.
+    """
+    return int.from_bytes(md5(key.encode(errors="surrogatepass"), usedforsecurity=False).digest()[:4]) % of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A reader's part of the streams: of so many `partitions` that the streams are divided `of`, these are his."""
+
+    partitions: frozenset[int]
+    of: int
+
+    def has(self, stream_id: str | None, event_id: str) -> bool:
+        """Return whether an event is in it; one without a stream goes by its own id."""
+        return partition_of(event_id if stream_id is None else stream_id, self.of) in self.partitions
+
+
 @runtime_checkable
 class EventSource(Protocol):
     """An event log that can be read again. Sequences are integers from 1 on; they may have holes.
 
-    Optional: `get(event_id)` returns one event as `Recorded`, or None.
+    Optional: `get(event_id)` returns one event as `Recorded`, or None; and `read(..., *, share: Share | None = None)`,
+    which may leave out the events that are not in a share. Positions and holes stay those of the whole log.
     """
 
     def read(self, after: int, limit: int, until: int | None = None) -> Batch:
@@ -97,6 +123,14 @@ class AsyncEventSource(Protocol):
     async def head(self) -> int:
         """Return the highest sequence in the log now, 0 for an empty one."""
         ...
+
+
+def takes_share(source: object) -> bool:
+    """Return whether a source can leave out what is not in a reader's share: its `read` has the parameter."""
+    try:
+        return "share" in inspect.signature(cast("EventSource", source).read).parameters
+    except (TypeError, ValueError):  # it is made in a way that does not tell
+        return False
 
 
 def check_range(after: int, limit: int, until: int | None) -> None:

@@ -18,9 +18,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ._frozen import quick
 from ._io.engines import async_engine_for, engine_for
 from ._io.pooling import prepare_nothing_through_a_pooler
-from ._source import Batch, Recorded, Skipped, check_range
+from ._source import Batch, Recorded, Share, Skipped, check_range
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
 
@@ -29,6 +30,7 @@ __all__ = ["AsyncSqlEventSource", "SqlEventSource"]
 T = TypeVar("T")
 log = logging.getLogger("projection_guard")
 Decode = Callable[[Mapping[str, object]], object]
+_recorded = quick(Recorded)
 
 
 class LogOptions(TypedDict, total=False):
@@ -80,7 +82,7 @@ class _Reader:
     def __init__(self, table: str, options: LogOptions) -> None:
         self._name = table
         self._options = options
-        self._decode: Decode = options.get("decode") or dict
+        self._decode: Decode = options.get("decode") or _as_it_is
         give_up_after = options.get("give_up_after")
         self._give_up_seconds = None if give_up_after is None else give_up_after.total_seconds()
         if self._give_up_seconds is not None and self._give_up_seconds <= 0:
@@ -89,26 +91,29 @@ class _Reader:
         self._final = 0
         self._holds: tuple[_Hold, ...] = ()  # replaced, never changed: readers in other threads look at it, too
 
-    def read(self, connection: Connection, after: int, limit: int, until: int | None) -> Batch:
+    def read(
+        self, connection: Connection, after: int, limit: int, until: int | None, share: Share | None = None
+    ) -> Batch:
+        """Read a page. Holes are judged on all its positions; those of others' events have a row here, too."""
         table = self._table(connection)
-        rows = logs.page(connection, table, after, limit, until)
+        rows = logs.page(connection, table, after, limit, until, share)
         end = self._end(connection, table, rows, after, limit, until)
         open_holes = holes(after, [*table.sequences(rows), end + 1])
         if not open_holes:
-            return self._batch(table, rows, position=max(end, after))
+            return self._batch(table, rows, share, position=max(end, after))
         final, reason = self._final_up_to(connection, table, hole=open_holes[0], seen=end)
         if final < open_holes[0][1]:
             before = open_holes[0][0] - 1
             ready = [row for row in rows if table.sequence_of(row) <= before]
-            return self._batch(table, ready, position=before, is_held=True)
+            return self._batch(table, ready, share, position=before, is_held=True)
         final = final if until is None else min(final, until)  # another reading may have come further
-        rows = logs.page(connection, table, after, limit, final)
+        rows = logs.page(connection, table, after, limit, final, share)
         end = final if len(rows) < limit else table.sequence_of(rows[-1])
         skipped = [
             Skipped(first=first, last=last, reason=reason, is_given_up=reason != _EMPTY)
             for first, last in holes(after, [*table.sequences(rows), end + 1])
         ]
-        return self._batch(table, rows, position=end, skipped=skipped)
+        return self._batch(table, rows, share, position=end, skipped=skipped)
 
     def _end(
         self,
@@ -160,7 +165,7 @@ class _Reader:
     def get(self, connection: Connection, event_id: str) -> Recorded | None:
         table = self._table(connection)
         row = logs.one(connection, table, event_id)
-        return None if row is None else self._recorded(table, row)
+        return None if row is None else self._events(table, [row])[0]
 
     def _table(self, connection: Connection) -> logs.LogTable:
         """Find the table at the first reading. Two readings at once may both find it: each goes on with its own."""
@@ -182,23 +187,31 @@ class _Reader:
         self,
         table: logs.LogTable,
         rows: Sequence[logs.LogRow],
+        share: Share | None,
         *,
         position: int,
         skipped: Sequence[Skipped] = (),
         is_held: bool = False,
     ) -> Batch:
-        events = tuple(self._recorded(table, row) for row in rows)
-        return Batch(events=events, position=position, skipped=tuple(skipped), is_held=is_held)
+        events = self._events(table, rows if share is None else table.of_share(rows, share))
+        return Batch(events=tuple(events), position=position, skipped=tuple(skipped), is_held=is_held)
 
-    def _recorded(self, table: logs.LogTable, row: logs.LogRow) -> Recorded:
-        record = table.record_of(row)
-        sequence = record.sequence
-        assert sequence is not None
-        try:
-            event = self._decode(dict(zip(table.columns, row)))  # noqa: B905  # the same columns, for each event
-        except Exception as error:
-            return Recorded(sequence=sequence, event=None, record=record, error=error)
-        return Recorded(sequence=sequence, event=event, record=record)
+    def _events(self, table: logs.LogTable, rows: Sequence[logs.LogRow]) -> list[Recorded]:
+        """Make the events of rows. One loop, and nothing in it that holds for all: this is what reading costs."""
+        decode, columns = self._decode, table.columns
+        found: list[Recorded] = []
+        for row, sequence, record in zip(rows, table.sequences(rows), table.records(rows), strict=True):
+            event, refused = None, None
+            try:
+                event = decode(dict(zip(columns, row)))  # noqa: B905  # the same columns, for each event
+            except Exception as error:
+                refused = error
+            found.append(_recorded(sequence=sequence, event=event, record=record, error=refused))
+        return found
+
+
+def _as_it_is(row: Mapping[str, object]) -> object:
+    return row
 
 
 def _unread(reader: str, error: SQLAlchemyError) -> SourceError:
@@ -226,10 +239,13 @@ class SqlEventSource:
         self._table = table
         self._reader = _Reader(table, options)
 
-    def read(self, after: int, limit: int, until: int | None = None) -> Batch:
-        """Return the next events; never waits. Raises `ConfigurationError` for a log that cannot be read safely."""
+    def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
+        """Return the next events; never waits. Raises `ConfigurationError` for a log that cannot be read safely.
+
+        With a `share` only its events, of those at the next `limit` positions.
+        """
         check_range(after, limit, until)
-        return self._with(lambda connection: self._reader.read(connection, after, limit, until))
+        return self._with(lambda connection: self._reader.read(connection, after, limit, until, share))
 
     def head(self) -> int:
         """Return the highest sequence that can be seen now, 0 for an empty log."""
@@ -268,10 +284,13 @@ class AsyncSqlEventSource:
         self._table = table
         self._reader = _Reader(table, options)
 
-    async def read(self, after: int, limit: int, until: int | None = None) -> Batch:
-        """Return the next events; never waits for one. Raises `ConfigurationError` for an unsafe log."""
+    async def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
+        """Return the next events, with a `share` only its own; never waits for one.
+
+        Raises `ConfigurationError` for an unsafe log.
+        """
         check_range(after, limit, until)
-        return await self._with(lambda connection: self._reader.read(connection, after, limit, until))
+        return await self._with(lambda connection: self._reader.read(connection, after, limit, until, share))
 
     async def head(self) -> int:
         """Return the highest sequence that can be seen now, 0 for an empty log."""

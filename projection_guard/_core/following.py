@@ -171,7 +171,7 @@ class Follower:
         cursors = {row.partition: row.cursor for row in rows if row.partition in mine.union(taken)}
         if cursors != stand.cursors:
             stand.ahead = None
-        if not cursors:
+        if not cursors.keys() <= stand.cursors.keys() or not cursors:  # what is new here does not say what is in hand
             stand.hand = None
         stand.cursors = cursors
 

@@ -6,20 +6,24 @@ Below it is the application's `EventSource`; above it everything that follows or
 from __future__ import annotations
 
 import inspect
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any, Final, cast
 
 from .._io.protocol import IO
 from .._mapping import EventMapping, why_not_storable
 from .._model import EventRecord
-from .._source import Batch, Recorded, Skipped, checked
+from .._source import Batch, Recorded, Share, Skipped, checked, takes_share
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
 from ..errors import CodecError, ConfigurationError, EventError, PermanentFailure, ProjectionGuardError, SourceError
 from .projection import Projection
 
-__all__ = ["EventLog", "Incoming", "Stretch", "is_async_source"]
+__all__ = ["EventLog", "Incoming", "Stretch", "count_up_to", "is_async_source"]
+
+_sequence: Final = attrgetter("sequence")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,12 +40,17 @@ class Incoming:
     error: Exception | None = None
 
 
+def count_up_to(events: Sequence[Incoming], sequence: int) -> int:
+    """Count how many of these events, which are in the log's order, stand at or below a sequence."""
+    return bisect_right(events, sequence, key=_sequence)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """A part of the log: what a projection takes of the events after `after`, up to and with `position`.
 
-    `last` is the last event there, taken or not. `is_full`: there may be more. `is_held`: there is more, behind a hole.
-    `partitions` are those that it was read for: what is others' is not in it.
+    `last` is the last event that was read there, taken or not. `is_full`: there may be more. `is_held`: there is more,
+    behind a hole. `partitions` are those that it was read for: what is others' is not in it.
     """
 
     after: int
@@ -64,7 +73,7 @@ class Stretch:
 
     def up_to(self, sequence: int) -> Stretch:
         """Return the part of it that ends with one of its events."""
-        kept = tuple(event for event in self.events if event.sequence <= sequence)
+        kept = self.events[: count_up_to(self.events, sequence)]
         last = kept[-1].record if kept else None
         skipped = tuple(hole for hole in self.skipped if hole.last <= sequence)
         return replace(self, position=sequence, events=kept, last=last, skipped=skipped, is_full=True)
@@ -74,7 +83,7 @@ class Stretch:
         return replace(
             self,
             after=sequence,
-            events=tuple(event for event in self.events if event.sequence > sequence),
+            events=self.events[count_up_to(self.events, sequence) :],
             skipped=tuple(hole for hole in self.skipped if hole.last > sequence),
         )
 
@@ -109,6 +118,7 @@ class EventLog:
     def __init__(self, source: object, io: IO, mapping: EventMapping) -> None:
         self._source = cast("Any", source)
         self._is_async = is_async_source(source)
+        self._takes_share = takes_share(source)
         self._io = io
         self._mapping = mapping
 
@@ -128,7 +138,8 @@ class EventLog:
         after = min(cursors.values())
         if until is not None and until <= after:
             return Stretch(after=after, position=after, events=(), last=None, partitions=frozenset(cursors))
-        batch = await self.read(after, limit, until)
+        share = self._share(projection, cursors)
+        batch = await self.read(after, limit, until, share)
         events: list[Incoming] = []
         is_replay = REPLAY in cursors
         for recorded in batch.events:
@@ -147,9 +158,15 @@ class EventLog:
             last=last,
             partitions=frozenset(cursors),
             skipped=tuple(batch.skipped),
-            is_full=len(batch.events) >= limit,
+            is_full=(len(batch.events) if share is None else batch.position - after) >= limit,
             is_held=batch.is_held,
         )
+
+    def _share(self, projection: Projection, cursors: Mapping[int, int]) -> Share | None:
+        """Return what of the log is for these partitions; None for all of it, or where the source cannot leave out."""
+        if not self._takes_share or REPLAY in cursors or len(cursors) >= projection.partitions:
+            return None
+        return Share(partitions=frozenset(cursors), of=projection.partitions)
 
     def incoming(self, projection: Projection, recorded: Recorded) -> Incoming | None:
         """Return an event as a projection gets it; None where it does not take it."""
@@ -169,7 +186,7 @@ class EventLog:
             sequence=recorded.sequence,
             event=recorded.event,
             record=record,
-            partition=projection.partition(record),
+            partition=projection.partition(recorded.record or record),  # by what the log says, as in a source's share
             error=error,
         )
 
@@ -208,9 +225,10 @@ class EventLog:
             raise error
         return found[0].event
 
-    async def read(self, after: int, limit: int, until: int | None) -> Batch:
+    async def read(self, after: int, limit: int, until: int | None, share: Share | None = None) -> Batch:
         """Read a batch, checked against the contract."""
-        batch = await self._ask("read", lambda: self._source.read(after, limit, until))
+        more = {} if share is None else {"share": share}
+        batch = await self._ask("read", lambda: self._source.read(after, limit, until, **more))
         if not isinstance(batch, Batch):
             raise SourceError(f"The source's read() returned {type(batch).__name__}, not a Batch")
         return checked(batch, after, limit, until)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import md5
 from typing import assert_never
 
 from .._io.protocol import Call
 from .._model import EventRecord, Order
 from .._policy import RetryPolicy
+from .._source import partition_of
 from .._store.claims import Ticket
 from ..errors import EventError
 
@@ -68,14 +68,10 @@ class Projection:
             return Ticket(projection=self.name, gate=record.event_id, event=record)
 
     def partition(self, record: EventRecord) -> int:
-        """Return the part of the streams that an event belongs to: the same on every machine, in every release.
-
-        The first four bytes of the MD5 of the stream's id, modulo the number of partitions.
-        """
+        """Return the part of the streams that an event belongs to: its stream's, or its own where it has none."""
         if self.partitions == 1:
             return 0
-        key = record.event_id if record.stream_id is None else record.stream_id
-        return int.from_bytes(md5(key.encode(), usedforsecurity=False).digest()[:4]) % self.partitions
+        return partition_of(record.event_id if record.stream_id is None else record.stream_id, self.partitions)
 
     def given(self, event: object) -> object:
         """Return what the handler is called with for a single event."""

@@ -26,7 +26,7 @@ from .attempting import Job
 from .built import BuiltEvent
 from .context import Context, new_token
 from .course import HELD_BY_A_FAILURE, Again, Course
-from .log import Incoming, Stretch
+from .log import Incoming, Stretch, count_up_to
 from .lone import LoneEvent, park_behind, taint_overtaken
 from .projection import Projection
 from .replayed import ReplayedEvent
@@ -62,7 +62,7 @@ class Sorted:
 
     def parked_up_to(self, position: int) -> int:
         """Count what is parked up to a position."""
-        return sum(event.sequence <= position for event in self.parks)
+        return count_up_to(self.parks, position)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -292,8 +292,8 @@ class Stand:
 
     def count(self, calls: Sequence[Incoming], parks: Sequence[Incoming], position: int) -> None:
         """Count what was committed."""
-        self.counts.applied += sum(event.sequence <= position for event in calls)
-        self.counts.parked += sum(event.sequence <= position for event in parks)
+        self.counts.applied += count_up_to(calls, position)
+        self.counts.parked += count_up_to(parks, position)
 
     def lend(self, connection: Connection) -> None:
         """Let the handler write beside the read model, where it is to."""
@@ -338,5 +338,5 @@ def _behind(tickets: dict[int, Ticket], gate: str) -> Ticket:
 def _last(stretch: Stretch, position: int) -> EventRecord | None:
     if position >= stretch.position:
         return stretch.last
-    kept = [event for event in stretch.events if event.sequence <= position]
-    return kept[-1].record if kept else None
+    kept = count_up_to(stretch.events, position)
+    return stretch.events[kept - 1].record if kept else None

@@ -12,25 +12,42 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    TEXT,
+    VARCHAR,
+    BigInteger,
     Column,
     Connection,
     Integer,
     MetaData,
     Row,
+    Select,
     Table,
+    Text,
     Uuid,
     bindparam,
+    case,
+    cast,
     func,
     inspect,
+    literal_column,
     select,
     text,
+    true,
 )
-from sqlalchemy.exc import DataError, NoSuchTableError
+from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy.exc import DataError, DBAPIError, NoSuchTableError
 
+from .._frozen import quick
 from .._model import EventRecord
+from .._source import Share
 from ..errors import ConfigurationError
 
 LogRow = Row[Any]
+
+_record = quick(EventRecord)
+_HEX: Any = literal_column("'x'", Text)
+_BITS: Any = BIT(32)
+_SAME_TEXT: Final = (TEXT, VARCHAR, Uuid, Integer)
 
 __all__ = ["LogTable", "find_table", "head", "is_prepared", "one", "page", "writers"]
 
@@ -62,6 +79,10 @@ class LogTable:
         )
         self.page = page
         self.page_until = page.where(sequence <= bindparam("until"))
+        self.shared: Select[Any] | None = None
+        """Pages with one share's events only, where the database can tell which those are; else it is told here."""
+        self.shared_until: Select[Any] | None = None
+        self._keys = [event_id] if stream_id is None else [stream_id, event_id]
 
     @property
     def name(self) -> str:
@@ -77,15 +98,44 @@ class LogTable:
         at = self._sequence_at
         return [int(row[at]) for row in rows]
 
-    def record_of(self, row: LogRow) -> EventRecord:
-        """Read what a row says of its event."""
-        stream = None if self._stream_at is None else row[self._stream_at]
-        return EventRecord(
-            event_id=str(row[self._id_at]),
-            event_type=str(row[self._type_at]),
-            sequence=int(row[self._sequence_at]),
-            stream_id=None if stream is None else str(stream),
-        )
+    def share_in_postgresql(self) -> None:
+        """Let the server tell whose an event is, if its text of the columns is Python's."""
+        if all(isinstance(key.type, _SAME_TEXT) for key in self._keys):
+            self.shared, self.shared_until = self._shared(self.page), self._shared(self.page_until)
+
+    def _shared(self, page: Select[Any]) -> Select[Any]:
+        """Return what reads all positions of a page, and other columns of events in a share only; last, which are.
+
+        The inner query looks at the share once for each row; what is not in it is neither sent nor, if large, fetched.
+        """
+        key = func.coalesce(*(cast(column, Text) for column in self._keys))
+        number = _first_of_md5(key) % bindparam("of", type_=BigInteger)
+        is_in = number.in_(bindparam("partitions", expanding=True))
+        is_mine = func.coalesce(is_in, true())  # an event without any id is everybody's
+        *columns, mine = page.add_columns(is_mine.label("projection_guard_is_mine")).subquery("page").c
+        sequence = columns[self._sequence_at]
+        shown = [each if each is sequence else case((mine, each)).label(each.name) for each in columns]
+        return select(*shown, mine).order_by(sequence)
+
+    def of_share(self, rows: Sequence[LogRow], share: Share) -> list[LogRow]:
+        """Leave out the rows that are not in a share."""
+        if self.shared is not None:
+            return [row for row in rows if row[-1]]
+        said = self.records(rows)
+        return [row for row, record in zip(rows, said, strict=True) if share.has(record.stream_id, record.event_id)]
+
+    def records(self, rows: Iterable[LogRow]) -> list[EventRecord]:
+        """Read what rows say of their events."""
+        sequence, event_id, event_type, stream = self._sequence_at, self._id_at, self._type_at, self._stream_at
+        return [
+            _record(
+                event_id=str(row[event_id]),
+                event_type=str(row[event_type]),
+                sequence=int(row[sequence]),
+                stream_id=None if stream is None or row[stream] is None else str(row[stream]),
+            )
+            for row in rows
+        ]
 
 
 def find_table(
@@ -169,6 +219,8 @@ def _check_postgresql(connection: Connection, log: LogTable) -> None:
         )
     if connection.execute(_KIND, {"log": quoted}).scalar_one() not in ("r", "p"):
         raise ConfigurationError(f"The log {log.name!r} is no table: nobody can tell who is writing into it")
+    if _can_hash(connection):
+        log.share_in_postgresql()
     for found in connection.execute(_SEQUENCES, {"log": quoted, "sequence": log.sequence.name}):
         if found.cache > 1:
             raise ConfigurationError(
@@ -179,15 +231,38 @@ def _check_postgresql(connection: Connection, log: LogTable) -> None:
             raise ConfigurationError(f"The sequence {found.name} behind the log {log.name!r} counts down")
 
 
+def _first_of_md5(key: Any) -> Any:
+    """Return the first four bytes of a text's MD5 as a number, in PostgreSQL's words."""
+    digest = func.md5(func.convert_to(key, literal_column("'UTF8'")))
+    return cast(cast(_HEX.concat(func.substr(digest, 1, 8)), _BITS), BigInteger)
+
+
+def _can_hash(connection: Connection) -> bool:
+    """Return whether the server has MD5, which one in FIPS mode refuses; the log is read in autocommit."""
+    try:
+        connection.execute(select(func.md5("")))
+    except DBAPIError:
+        return False
+    return True
+
+
 def _quoted(connection: Connection, log: LogTable) -> str:
     return connection.dialect.identifier_preparer.format_table(log.table)
 
 
-def page(connection: Connection, log: LogTable, after: int, limit: int, until: int | None) -> Sequence[LogRow]:
-    """Read rows by their sequence, as they can be seen now."""
-    if until is None:
-        return connection.execute(log.page, {"after": after, "most": limit}).all()
-    return connection.execute(log.page_until, {"after": after, "most": limit, "until": until}).all()
+def page(
+    connection: Connection, log: LogTable, after: int, limit: int, until: int | None, share: Share | None = None
+) -> Sequence[LogRow]:
+    """Read rows by their sequence, as they can be seen now; also those that are not in a share, perhaps empty."""
+    asked: dict[str, object] = {"after": after, "most": limit}
+    if until is not None:
+        asked["until"] = until
+    statement = log.page if until is None else log.page_until
+    shared = log.shared if until is None else log.shared_until
+    if share is not None and shared is not None:
+        statement = shared
+        asked |= {"of": share.of, "partitions": sorted(share.partitions)}
+    return connection.execute(statement, asked).all()
 
 
 def head(connection: Connection, log: LogTable) -> int:

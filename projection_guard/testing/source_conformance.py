@@ -20,6 +20,7 @@ from .._source import Batch, EventSource, Recorded
 from ..errors import InvalidArgument
 from ._at_once_rules import AtOnceRules
 from ._hole_rules import HoleRules, expect_nothing_passed
+from ._share_rules import ShareRules
 from ._source_under_test import is_async
 from ._source_walk import Ask, expect
 
@@ -35,7 +36,7 @@ class FindsById(Protocol):
         ...
 
 
-class SourceConformance(HoleRules, AtOnceRules):
+class SourceConformance(HoleRules, AtOnceRules, ShareRules):
     """Subclass it as `Test...`, say how to read and append, and pytest finds the rest.
 
     A test that needs an optional method which is not there is skipped, and names it.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from projection_guard._model import EventRecord
-from projection_guard._source import Batch, Recorded, Skipped, check_range
+from projection_guard._source import Batch, Recorded, Share, Skipped, check_range
 
 
 @dataclass
@@ -89,6 +89,25 @@ class ListSource:
         """Return the holes of a range."""
         empty = [sequence for sequence in range(after + 1, position + 1) if sequence not in self.log.events]
         return [Skipped(first=sequence, last=sequence, reason="removed") for sequence in empty]
+
+
+class SharingListSource(ListSource):
+    """One that leaves out what is not in a share; wrong ones do that wrongly."""
+
+    def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
+        """Return what of the next events is in the share."""
+        batch = super().read(after, limit, until)
+        return batch if share is None else self.shared(batch, after, share)
+
+    def shared(self, batch: Batch, after: int, share: Share) -> Batch:
+        """Leave out what is not in the share; the position stays."""
+        del after
+        return replace(batch, events=[recorded for recorded in batch.events if self.is_in(share, recorded)])
+
+    def is_in(self, share: Share, recorded: Recorded) -> bool:
+        """Return whether an event is in the share."""
+        record = recorded.record
+        return record is None or share.has(record.stream_id, record.event_id)
 
 
 class AsyncListSource:

@@ -15,7 +15,7 @@ from projection_guard._sql_source import AsyncSqlEventSource, SqlEventSource
 from projection_guard.errors import SourceError
 from projection_guard.testing import PostgresServer
 from projection_guard.testing.source_conformance import SourceConformance
-from tests.sources.list_log import AsyncListSource, ListLog, ListSource
+from tests.sources.list_log import AsyncListSource, ListLog, ListSource, SharingListSource
 from tests.sources.wrong_sources import PATIENCE_SECONDS, WRONG, Wrong
 
 COLUMNS = "event_id varchar(50) NOT NULL UNIQUE, event_type varchar(50) NOT NULL, stream_id varchar(50) NOT NULL"
@@ -136,6 +136,11 @@ class TestListSource(ListConformance):
         return ListSource(self.log)
 
 
+class TestSharingListSource(ListConformance):
+    def source(self) -> EventSource:
+        return SharingListSource(self.log)
+
+
 class TestAsyncListSource(ListConformance):
     def source(self) -> AsyncEventSource:
         return AsyncListSource(self.log)
@@ -201,6 +206,9 @@ class Bare(SourceConformance):
         ("test_two_open_transactions_that_end_in_turned_order", "append_in_open_transaction.* is not implemented"),
         ("test_an_open_transaction_at_the_end_is_not_passed", "append_in_open_transaction.* is not implemented"),
         ("test_a_reader_beside_transactions_loses_nothing", "append_in_open_transaction.* is not implemented"),
+        ("test_a_share_has_all_of_its_events", "takes no share"),
+        ("test_a_share_without_events_stops_nobody", "takes no share"),
+        ("test_a_hole_holds_those_of_other_shares", "takes no share"),
         ("test_get_finds_an_event_by_its_id", r"has no get\(event_id\)"),
     ],
 )

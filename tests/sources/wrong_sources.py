@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import md5
 from itertools import count
 from typing import Any
 
 from projection_guard._model import EventRecord
-from projection_guard._source import Batch, Recorded, Skipped, check_range
-from tests.sources.list_log import ListLog, ListSource
+from projection_guard._source import Batch, Recorded, Share, Skipped, check_range, partition_of
+from tests.sources.list_log import ListLog, ListSource, SharingListSource
 
 __all__ = ["WRONG", "Wrong"]
 
@@ -277,6 +278,35 @@ class IsHalfAsync(ListSource):
         return super().read(after, limit, until)
 
 
+class SharesByEvent(SharingListSource):
+    def is_in(self, share: Share, recorded: Recorded) -> bool:
+        return recorded.record is None or share.has(None, recorded.record.event_id)
+
+
+class SharesInLatin1(SharingListSource):
+    def is_in(self, share: Share, recorded: Recorded) -> bool:
+        digest = md5(str(recorded.record and recorded.record.stream_id).encode("latin-1", "replace")).digest()
+        return int.from_bytes(digest[:4]) % share.of in share.partitions
+
+
+class SharesByAnotherModulus(SharingListSource):
+    def is_in(self, share: Share, recorded: Recorded) -> bool:
+        stream = str(recorded.record and recorded.record.stream_id)
+        return partition_of(stream, 2 * share.of) in share.partitions
+
+
+class StandsStillWithoutItsOwn(SharingListSource):
+    def shared(self, batch: Batch, after: int, share: Share) -> Batch:
+        shared = super().shared(batch, after, share)
+        return shared if shared.events else replace(shared, position=after)
+
+
+class SeesNoHolesOfOthers(SharingListSource):
+    def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
+        batch = super().read(after, limit, until, share=share)
+        return batch if share is None or batch.events or until is not None else replace(batch, position=self.head())
+
+
 class UsesTheLastNumberAgain(ListLog):
     def transaction(self, *stream_ids: str) -> Any:
         self.numbers = count(max(self.events, default=0) + 1)
@@ -344,5 +374,10 @@ WRONG = [
     Wrong(source=SaysAnotherStream, fails=["events_come_in_the_order_of_the_log"]),
     Wrong(source=CannotRebuild, fails=["events_come_in_the_order_of_the_log"]),
     Wrong(source=IsHalfAsync, fails=["it_is_a_source_by_its_methods"]),
+    Wrong(source=SharesByEvent, fails=["a_share_has_all_of_its_events"]),
+    Wrong(source=SharesInLatin1, fails=["a_share_has_all_of_its_events"]),
+    Wrong(source=SharesByAnotherModulus, fails=["a_share_has_all_of_its_events"]),
+    Wrong(source=StandsStillWithoutItsOwn, fails=["a_share_without_events_stops_nobody"]),
+    Wrong(source=SeesNoHolesOfOthers, fails=["a_hole_holds_those_of_other_shares"]),
     Wrong(log=UsesTheLastNumberAgain, fails=["a_removed_sequence_is_not_used_again"]),
 ]

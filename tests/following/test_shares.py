@@ -1,0 +1,113 @@
+"""Followers with some of the partitions read what is theirs; what they are given, each event is applied once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from projection_guard._io.protocol import drive
+from projection_guard._source import partition_of
+from tests.bed import Bed
+from tests.flow.acting import Planned
+from tests.following.logs import FollowedLog, rebuilt
+
+OWNED = "UPDATE projection_partitions SET lease_owner = 'other', lease_expires_at = :ends WHERE partition > 0"
+FREED = "UPDATE projection_partitions SET lease_owner = NULL, lease_expires_at = NULL WHERE partition > 0"
+OF = 4
+
+
+class Unsharing:
+    """A source of somebody's own, who knows nothing of shares."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def read(self, after: int, limit: int, until: int | None = None) -> Any:
+        """Read the log."""
+        return self.source.read(after, limit, until)
+
+    def head(self) -> Any:
+        """Return its end."""
+        return self.source.head()
+
+
+class AsyncUnsharing(Unsharing):
+    """The same, awaited."""
+
+    async def read(self, after: int, limit: int, until: int | None = None) -> Any:
+        """Read the log."""
+        return await self.source.read(after, limit, until)
+
+    async def head(self) -> Any:
+        """Return its end."""
+        return await self.source.head()
+
+
+def follow(bed: Bed, guard: Any) -> None:
+    """Follow once with the partitions that can be had, and give them up."""
+    follower = guard.real._service.on_log.follower("P")
+    for work in (follower.follow(stops=lambda: False), follower.leave()):
+        bed.run(work) if bed.is_async else drive(work)
+
+
+@pytest.fixture
+def log(bed: Bed) -> FollowedLog:
+    """An empty log."""
+    return FollowedLog(bed)
+
+
+def test_a_follower_decodes_what_is_in_its_share_and_no_more(bed: Bed, log: FollowedLog) -> None:
+    """He comes as far as everybody; who takes the others up later has all of theirs."""
+    decoded = list[str]()
+
+    def decode(row: Mapping[str, Any]) -> object:
+        decoded.append(row["stream_id"])
+        return rebuilt(row)
+
+    guard, planned = log.guard(log.source(decode)), Planned("P")
+    planned.register(bed, guard, "joined", partitions=OF)
+    guard.health()
+    log.append_many(1_300, streams=13)  # three pages
+    bed.change(OWNED, ends="2100-01-01 00:00:00.000000")
+    follow(bed, guard)
+    mine = {stream for stream in log.lengths if partition_of(stream, OF) == 0}
+    assert 0 < len(mine) < 13
+    assert set(decoded) == mine
+    assert {stream for stream, _ in bed.effects("P")} == mine
+    assert log.cursors() == [1_300, 0, 0, 0]
+    bed.change(FREED)
+    guard.catch_up("P")
+    for stream in log.lengths:
+        assert bed.effects("P", stream) == log.of_stream(stream)
+
+
+def test_a_source_without_shares_goes_on(sqlite_bed: Bed) -> None:
+    """The guard leaves out by itself what is others'."""
+    bed = sqlite_bed
+    log = FollowedLog(bed)
+    guard, planned = log.guard((AsyncUnsharing if bed.is_async else Unsharing)(log.source())), Planned("P")
+    planned.register(bed, guard, "joined", partitions=OF)
+    guard.health()
+    log.append_many(26, streams=13)
+    bed.change(OWNED, ends="2100-01-01 00:00:00.000000")
+    follow(bed, guard)
+    assert {partition_of(stream, OF) for stream, _ in bed.effects("P")} == {0}
+    assert log.cursors() == [26, 0, 0, 0]
+
+
+def test_an_event_that_cannot_be_stored_goes_by_what_the_log_says_of_its_stream(sqlite_bed: Bed) -> None:
+    """It has another name on record, and is in the share of its stream all the same: nobody misses it."""
+    bed = sqlite_bed
+    log = FollowedLog(bed)
+    guard, planned = log.guard(), Planned("P")
+    planned.register(bed, guard, "joined", partitions=OF)
+    guard.health()
+    streams = [f"{'long' * 100}{number}" for number in range(8)]
+    log.append(*streams)
+    bed.change(OWNED, ends="2100-01-01 00:00:00.000000")
+    follow(bed, guard)
+    bed.change(FREED)
+    guard.catch_up("P")
+    assert bed.value("SELECT count(*) FROM projection_failures") == len(streams)
