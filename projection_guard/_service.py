@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
@@ -47,25 +45,10 @@ from .errors import (
     UnknownProjection,
 )
 
-__all__ = ["Job", "Service"]
+__all__ = ["Service"]
 
 T = TypeVar("T")
 _WORST_FIRST = (HealthStatus.OFFLINE, HealthStatus.CRITICAL, HealthStatus.DEGRADED, HealthStatus.HEALTHY)
-
-
-class Runs(Protocol):
-    """Runs a job that nobody runs, until it `stops`."""
-
-    def __call__(self, *, stops: Callable[[], bool]) -> Coroutine[object, None, object]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A durable job that nobody runs at the moment."""
-
-    id: UUID
-    what: str
-    run: Runs
 
 
 class Started(Protocol):
@@ -323,15 +306,6 @@ class Service:
     async def work_on(self, name: str, *, batch: int, stops: Callable[[], bool]) -> Round:
         """Do what is due in one projection."""
         return await rounds.work_on(self.context, self.projections[name], batch=batch, stops=stops)
-
-    async def jobs_due(self) -> list[Job]:
-        """Name the replays and bulk actions that nobody runs at the moment, as far as they can be run here."""
-        replays = [
-            Job(id=job, what=f"{name}: replay", run=partial(self.on_log.run_replay, name, job))
-            for name, job in (await self.on_log.replays_due()).items()
-        ]
-        bulk = [Job(id=job, what="bulk action", run=partial(self.on_bulk.run, job)) for job in await self.on_bulk.due()]
-        return replays + bulk
 
     async def keep_books(self) -> Round:
         """Bring counters and checkpoints up to date."""

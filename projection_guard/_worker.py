@@ -19,8 +19,9 @@ from ._core.context import NOTIFY_EVERY_SECONDS
 from ._core.following import Follower
 from ._core.rounds import Round
 from ._io.protocol import drive
+from ._jobs import Job, jobs_due
 from ._lanes import Hands, Tasks, Threads, is_at_work_for
-from ._service import Job, Service
+from ._service import Service
 from .errors import ConfigurationError
 
 __all__ = ["AsyncWorker", "Worker"]
@@ -116,7 +117,7 @@ class _Shift:
 
     async def _jobs(self) -> None:
         """Take up replays and bulk actions that nobody runs, each in a lane of its own."""
-        for job in await self._service.jobs_due():
+        for job in await jobs_due(self._service):
             if job.id not in self._jobs_in_hand:
                 self._jobs_in_hand.add(job.id)
                 try:
