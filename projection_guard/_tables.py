@@ -455,6 +455,8 @@ Index(
     sqlite_where=_TO_BE_DONE,
 )
 Index("ix_projection_bulk_actions_newest", ProjectionBulkAction.created_at, ProjectionBulkAction.id)
+
+
 class SetAsideEvent(_Model):
     """An event that failed where a read model is built beside the live one, or that waits there behind such a one.
 

@@ -14,7 +14,8 @@ EXAMPLES = sorted(
     path
     for pattern in ("*.py", "*/__main__.py")
     for path in (ROOT / "examples").glob(pattern)
-    if "__main__" in path.read_text(encoding="utf-8") or path.name == "__main__.py"
+    if ("__main__" in path.read_text(encoding="utf-8") or path.name == "__main__.py")
+    and not path.name.endswith("_app.py")  # those serve until they are stopped: tests/examples/test_apps.py
 )
 
 

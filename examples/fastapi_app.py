@@ -1,0 +1,111 @@
+"""A document service in FastAPI whose read model heals by itself, with health and admin routes behind API keys.
+
+    pip install 'projection-guard[fastapi,aiosqlite]' uvicorn
+    OPERATOR_KEY=change-me VIEWER_KEY=look-only python examples/fastapi_app.py
+
+    curl -X POST localhost:8000/documents -H 'Content-Type: application/json' -d '{"title": "Minutes"}'
+    curl localhost:8000/documents
+    curl localhost:8000/api/v1/health/projections
+    curl -H 'Authorization: Bearer change-me' localhost:8000/api/v1/admin/projections/status
+
+A title with "poison" in it fails in the projection: look at /api/v1/admin/projections/failures, and resolve it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import uvicorn
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from projection_guard import AsyncProjectionGuard
+from projection_guard.fastapi import Actor, admin_router, health_router
+
+DATABASE = os.environ.get("DATABASE_URL", "sqlite+aiosqlite:///documents.db")
+OPERATOR, VIEWER = os.environ.get("OPERATOR_KEY"), os.environ.get("VIEWER_KEY")
+KEYS: dict[str, Actor] = {}
+if VIEWER:
+    KEYS[VIEWER] = Actor(name="viewer", role="viewer")
+if OPERATOR:
+    KEYS[OPERATOR] = Actor(name="operator", role="operator")
+
+
+def who(request: Request) -> Actor | None:
+    """Say whose key a request carries. Keys that are not set let nobody in."""
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return next((actor for key, actor in KEYS.items() if hmac.compare_digest(given.encode(), key.encode())), None)
+
+
+@dataclass(frozen=True)
+class DocumentUploaded:
+    """What happened. This service has no event store of its own: its events are pushed."""
+
+    event_id: str
+    stream_id: str
+    title: str
+
+
+engine = create_async_engine(DATABASE)
+guard = AsyncProjectionGuard(engine)
+publisher = guard.publisher()
+
+
+@guard.projection("DocumentProjection", handles=[DocumentUploaded])
+async def documents(event: DocumentUploaded, connection: AsyncConnection) -> None:
+    """Write the read model, in the guard's transaction: exactly once."""
+    if "poison" in event.title:
+        raise ValueError("this title cannot be filed")
+    await connection.execute(
+        text("INSERT INTO documents (id, title) VALUES (:id, :title)"), {"id": event.stream_id, "title": event.title}
+    )
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+    """Make the tables, and let a worker retry and drain as long as the application runs."""
+    await guard.migrate()
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE IF NOT EXISTS documents (id text PRIMARY KEY, title text)"))
+    async with guard.worker():
+        yield
+    await guard.close()
+    await engine.dispose()
+
+
+app = FastAPI(title="Documents", lifespan=lifespan)
+app.include_router(health_router(guard, authorize=who), prefix="/api/v1")
+app.include_router(admin_router(guard, authorize=who, payloads_for="operator"), prefix="/api/v1")
+
+
+class NewDocument(BaseModel):
+    """A document to be filed."""
+
+    title: str
+
+
+@app.post("/documents", status_code=202)
+async def upload(document: NewDocument) -> dict[str, str]:
+    """Publish that a document was uploaded; the answer says what became of it in the read model."""
+    event = DocumentUploaded(event_id=str(uuid4()), stream_id=str(uuid4()), title=document.title)
+    (outcome,) = await publisher.publish(event)
+    return {"id": event.stream_id, "read_model": outcome.status.value}
+
+
+@app.get("/documents")
+async def list_documents() -> list[dict[str, str]]:
+    """Read the read model."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(text("SELECT id, title FROM documents ORDER BY title"))
+        return [{"id": row.id, "title": row.title} for row in rows]
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
