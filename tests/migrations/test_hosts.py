@@ -247,7 +247,7 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
     shutil.copytree(wheel, later)
     package = later / "projection_guard"
     (package / "migrations" / "versions" / "projection_guard_0007_more.py").write_text(NEXT, encoding="utf-8")
-    tables = package / "_tables.py"
+    tables = package / "_tables" / "following.py"
     source, count = re.subn(
         r"(    failed_probes: Mapped.*\n)",
         r'\1    more: Mapped[int] = mapped_column(Integer, server_default=text("7"))' + "\n",

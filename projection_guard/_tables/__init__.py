@@ -1,0 +1,35 @@
+"""The guard's tables, as SQLAlchemy models. The Alembic revisions in `migrations/` create the same.
+
+Those of `contract` are fixed; the others may gain columns between releases.
+"""
+
+from __future__ import annotations
+
+from .base import metadata
+from .contract import ProjectionCheckpoint, ProjectionFailure, ProjectionHealthMetrics
+from .following import ProjectionPartition, ProjectionSkippedRange, ProjectionState
+from .history import ProjectionAttempt, ProjectionAuditEntry, ProjectionRequest
+from .jobs import ProjectionBulkAction, ProjectionReplay, SetAsideEvent
+from .streams import ParkedEvent, ProjectionAppliedEvent, ProjectionStream
+
+__all__ = [
+    "ParkedEvent",
+    "ProjectionAppliedEvent",
+    "ProjectionAttempt",
+    "ProjectionAuditEntry",
+    "ProjectionBulkAction",
+    "ProjectionCheckpoint",
+    "ProjectionFailure",
+    "ProjectionHealthMetrics",
+    "ProjectionPartition",
+    "ProjectionReplay",
+    "ProjectionRequest",
+    "ProjectionSkippedRange",
+    "ProjectionState",
+    "ProjectionStream",
+    "SetAsideEvent",
+    "metadata",
+    "table_names",
+]
+
+table_names: frozenset[str] = frozenset(metadata.tables)

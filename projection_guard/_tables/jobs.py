@@ -1,0 +1,159 @@
+"""Durable jobs: replays and rebuilds with what they set aside, and bulk actions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text, false, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .base import Model, Payload
+
+__all__ = ["ProjectionBulkAction", "ProjectionReplay", "SetAsideEvent"]
+
+
+class ProjectionReplay(Model):
+    """A replay or rebuild: a job that goes on where it stopped, whoever runs it.
+
+    `kind`: range, open (what is failed, then from the checkpoint on), stream, rebuild, or beside (a rebuild whose
+    tables are `built_into` another place, `compared` with the live ones and exchanged for them, unless more than
+    `max_failures` events fail there). `wanted`: what a
+    person wants of it, run, pause or cancel; `status` is what became of that.
+    """
+
+    __tablename__ = "projection_replays"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    projection_name: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    wanted: Mapped[str] = mapped_column(String(16), server_default=text("'run'"))
+    from_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    to_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    skip_failed: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    events_per_second: Mapped[float | None] = mapped_column(Float)
+    phase: Mapped[str] = mapped_column(String(16))
+    begins_after: Mapped[int] = mapped_column(BigInteger)
+    ends_at: Mapped[int] = mapped_column(BigInteger)
+    position: Mapped[int] = mapped_column(BigInteger)
+    events_replayed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    events_skipped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    events_failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    actor: Mapped[str] = mapped_column(String(255))
+    note: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)
+    built_into: Mapped[str | None] = mapped_column(String(63))
+    max_failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    compared: Mapped[Any | None] = mapped_column(Payload)
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+_UNFINISHED = ProjectionReplay.finished_at.is_(None)
+
+Index(
+    "uq_projection_replays_unfinished",
+    ProjectionReplay.projection_name,
+    unique=True,
+    postgresql_where=_UNFINISHED,
+    sqlite_where=_UNFINISHED,
+)
+Index("ix_projection_replays_newest", ProjectionReplay.created_at, ProjectionReplay.id)
+
+
+class ProjectionBulkAction(Model):
+    """One strategy for many failures: proposed, confirmed, and then a job that goes on where it stopped.
+
+    From `projection_name` to `failed_until` it says which failures are meant, of the `projections` in which some were
+    found, that had failed by `created_at`. `hand_at` and `hand_id` name the failure in hand, `position_at` and
+    `position_id` the last one that was counted.
+    """
+
+    __tablename__ = "projection_bulk_actions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    wanted: Mapped[str] = mapped_column(String(16), server_default=text("'run'"))
+    projection_name: Mapped[str | None] = mapped_column(String(255))
+    error_type: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str | None] = mapped_column(Text)
+    event_type: Mapped[str | None] = mapped_column(Text)
+    stream_id: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str | None] = mapped_column(String(16))
+    failed_from: Mapped[datetime | None]
+    failed_until: Mapped[datetime | None]
+    projections: Mapped[Any] = mapped_column(Payload)
+    matched: Mapped[int] = mapped_column(BigInteger)
+    done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    succeeded: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    actor: Mapped[str] = mapped_column(String(255))
+    note: Mapped[str | None] = mapped_column(Text)
+    confirmed_by: Mapped[str | None] = mapped_column(String(255))
+    request_id: Mapped[str | None] = mapped_column(String(255))
+    error: Mapped[str | None] = mapped_column(Text)
+    position_at: Mapped[datetime | None]
+    position_id: Mapped[UUID | None]
+    hand_at: Mapped[datetime | None]
+    hand_id: Mapped[UUID | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+_TO_BE_DONE = ProjectionBulkAction.confirmed_at.is_not(None) & ProjectionBulkAction.finished_at.is_(None)
+
+Index(
+    "ix_projection_bulk_actions_unfinished",
+    ProjectionBulkAction.confirmed_at,
+    postgresql_where=_TO_BE_DONE,
+    sqlite_where=_TO_BE_DONE,
+)
+Index("ix_projection_bulk_actions_newest", ProjectionBulkAction.created_at, ProjectionBulkAction.id)
+
+
+class SetAsideEvent(Model):
+    """An event that failed where a read model is built beside the live one, or that waits there behind such a one.
+
+    At the exchange it becomes a failure, or parked; until then it is of no concern to the live projection. `error_type`
+    is null where it waits. `verdict` and `delay_seconds` are the retry policy's; no delay: no retry is planned.
+    """
+
+    __tablename__ = "projection_set_aside_events"
+
+    replay_id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    gate: Mapped[str] = mapped_column(String(255))
+    event_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    error_type: Mapped[str | None] = mapped_column(String(255))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_traceback: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    delay_seconds: Mapped[float | None] = mapped_column(Float)
+
+
+_FAILED_BESIDE = SetAsideEvent.error_type.is_not(None)
+
+Index(
+    "ix_projection_set_aside_events_failed",
+    SetAsideEvent.replay_id,
+    SetAsideEvent.gate,
+    postgresql_where=_FAILED_BESIDE,
+    sqlite_where=_FAILED_BESIDE,
+)

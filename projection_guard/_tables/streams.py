@@ -1,0 +1,123 @@
+"""The streams of pushed projections, and what waits: gates, applied events, parked events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Index, Integer, String, false, text, true
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .._dialect import BigIdentity
+from .base import Model, Payload
+
+__all__ = ["ParkedEvent", "ProjectionAppliedEvent", "ProjectionStream"]
+
+
+class ProjectionStream(Model):
+    """The gate of one (projection, stream): whoever applies an event of the stream holds this row.
+
+    `stream_id` is the ordering key: the stream's id, the event's id where no order is kept, "" where the whole
+    projection is one line. `blocked`: an unresolved failure or parked events. `drain_after`: set exactly while parked
+    events wait with no unresolved failure before them.
+    """
+
+    __tablename__ = "projection_streams"
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    stream_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    blocked: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    tainted: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    tainted_reason: Mapped[str | None] = mapped_column(String(255))
+    drain_after: Mapped[datetime | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    touched_at: Mapped[datetime]
+
+
+Index(
+    "ix_projection_streams_blocked",
+    ProjectionStream.projection_name,
+    ProjectionStream.stream_id,
+    postgresql_where=ProjectionStream.blocked,
+    sqlite_where=ProjectionStream.blocked == true(),
+)
+Index(
+    "ix_projection_streams_tainted",
+    ProjectionStream.projection_name,
+    ProjectionStream.stream_id,
+    postgresql_where=ProjectionStream.tainted,
+    sqlite_where=ProjectionStream.tainted == true(),
+)
+Index(
+    "ix_projection_streams_drain",
+    ProjectionStream.projection_name,
+    ProjectionStream.drain_after,
+    postgresql_where=ProjectionStream.drain_after.is_not(None),
+    sqlite_where=ProjectionStream.drain_after.is_not(None),
+)
+
+
+class ProjectionAppliedEvent(Model):
+    """An event that a pushed projection is done with: applied, skipped or mended by hand; kept for `dedupe_window`."""
+
+    __tablename__ = "projection_applied_events"
+
+    projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    stream_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    event_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    how: Mapped[str] = mapped_column(String(16), server_default=text("'applied'"))
+    applied_at: Mapped[datetime]
+    rolled_up: Mapped[bool] = mapped_column(Boolean, server_default=false())
+
+
+_ROLLED_UP = ProjectionAppliedEvent.rolled_up
+
+Index(
+    "ix_projection_applied_events_new",
+    ProjectionAppliedEvent.projection_name,
+    postgresql_where=~_ROLLED_UP,
+    sqlite_where=~_ROLLED_UP,
+)
+Index(
+    "ix_projection_applied_events_old",
+    ProjectionAppliedEvent.applied_at,
+    postgresql_where=_ROLLED_UP,
+    sqlite_where=ProjectionAppliedEvent.rolled_up == true(),
+)
+
+
+class ParkedEvent(Model):
+    """An event that waits its turn: behind a failure of its stream, or for the end of a pause or an outage.
+
+    `id` is given out under the gate's lock, so that it is the order of arrival within a stream. `attempts` counts calls
+    that were begun while draining, so that an event which kills its process does not do so for ever.
+    """
+
+    __tablename__ = "projection_parked_events"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
+    projection_name: Mapped[str] = mapped_column(String(255))
+    gate: Mapped[str] = mapped_column(String(255))
+    event_id: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(255))
+    event_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    stream_id: Mapped[str | None] = mapped_column(String(255))
+    event_payload: Mapped[Any | None] = mapped_column(Payload)
+    reason: Mapped[str] = mapped_column(String(32))
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    parked_at: Mapped[datetime]
+
+
+Index("uq_projection_parked_events", ParkedEvent.projection_name, ParkedEvent.event_id, unique=True)
+Index("ix_projection_parked_events_gate", ParkedEvent.projection_name, ParkedEvent.gate, ParkedEvent.id)
+Index(
+    "ix_projection_parked_events_order",
+    ParkedEvent.projection_name,
+    ParkedEvent.gate,
+    ParkedEvent.event_sequence,
+    ParkedEvent.id,
+)
