@@ -21,8 +21,8 @@ from tests.following.members import PROGRAM, Appenders, assert_exact, has_come_t
 SECONDS = float(os.environ.get("PROJECTION_GUARD_CHAOS_SECONDS", "8"))
 KILL_EVERY_SECONDS = 2.0
 PARTITIONS, WORKERS, LEASE_SECONDS = 16, 4, 3
-MARGIN_SECONDS = 3.0
-"""After the lease's end: a worker shares anew every 0.4 s; the rest is for a machine under load."""
+MARGIN_SECONDS = 3.0 if "PROJECTION_GUARD_CHAOS_SECONDS" in os.environ else 30.0
+"""After the lease's end: a worker shares anew every 0.4 s; the rest is for a machine that has other things to do."""
 SIGNS = """
 SELECT partition, extract(epoch FROM statement_timestamp()) AS now,
        extract(epoch FROM lease_expires_at - make_interval(secs => :lease)) AS sign
@@ -85,7 +85,7 @@ def test_members_that_are_killed_again_and_again_lose_nothing(postgres_bed: Bed)
                     members.append(stack.enter_context(member(bed, **options)))  # has begun: three are always there
                     time.sleep(max(next_kill - time.monotonic(), 0.0))
             log.lengths.update(appenders.committed)
-            bed.wait_until(has_come_to(bed, bed.value("SELECT max(sequence) FROM log")), within=60)
+            bed.wait_until(has_come_to(bed, bed.value("SELECT max(sequence) FROM log")), within=180)
         for survivor in members:
             assert survivor.let_end()[-1] == "stopped"
     print(  # noqa: T201
