@@ -252,6 +252,7 @@ class Replay(_Answer):
     stream_id: str | None
     skip_failed: bool
     events_per_second: float | None
+    max_failures: int
     position: int
     ends_at: int
     events_replayed: int

@@ -171,8 +171,11 @@ class ReplayBody(_Asked):
 class RebuildBody(_Asked):
     """How to fill the read model anew."""
 
-    into: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] | None = Field(
+    into: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")] | None = Field(
         None, description="Build it beside the live one, under this name, and exchange the two at the end"
+    )
+    max_failures: int = Field(
+        0, ge=0, le=10_000, strict=True, description="With `into`: so many events may fail beside the live one"
     )
     events_per_second: float | None = Field(None, gt=0, le=1_000_000, description="No faster than this")
     note: _Note | None = None

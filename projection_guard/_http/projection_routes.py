@@ -84,6 +84,7 @@ async def _begin_rebuild(call: Call) -> Answer:
             actor=call.by,
             is_rebuild=True,
             into=asked.into,
+            max_failures=asked.max_failures,
             events_per_second=asked.events_per_second,
             note=asked.note,
         ),
@@ -234,7 +235,7 @@ PROJECTIONS: Final[tuple[Endpoint, ...]] = (
         body=asking.RebuildBody,
         is_limited=True,
         problems=(404, 409),
-        example={"into": "next"},
+        example={"into": "next", "max_failures": 10},
     ),
     Endpoint(
         name="reset",

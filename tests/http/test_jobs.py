@@ -73,6 +73,19 @@ def test_a_rebuild_fills_the_read_model_again(stage: Stage) -> None:
     assert sorted(stage.bed.effects("P")) == [("A", 1), ("A", 2), ("B", 1)]
 
 
+def test_a_rebuild_beside_is_asked_for_in_the_guards_own_words(stage: Stage) -> None:
+    """Where it cannot be, the answer says what is missing."""
+    stage.follow().append("A")
+    stage.guard.catch_up()
+    served = stage.serve()
+    response = served.operator.post("/admin/projections/P/rebuild", json={"into": "next", "max_failures": 3})
+    assert is_problem(response, 422)
+    assert "tables=" in response.json()["detail"]
+    response = served.operator.post("/admin/projections/P/rebuild", json={"max_failures": 3})
+    assert is_problem(response, 422)
+    assert "into=" in response.json()["detail"]
+
+
 def test_a_second_replay_is_409_with_who_and_when_until_the_first_is_cancelled(stage: Stage) -> None:
     """And pause, resume and cancel steer it."""
     log = stage.follow()
