@@ -29,6 +29,7 @@ __all__ = [
     "Trouble",
     "UtcDateTime",
     "is_no_savepoint",
+    "is_refusal",
     "later",
     "seconds_between",
     "statement_start",
@@ -218,6 +219,20 @@ def _trouble_of(error: BaseException) -> Trouble:
         return Trouble.WAITED if state == "55P03" else Trouble.OTHER
     code = getattr(original, "sqlite_errorcode", None)
     return Trouble.REDO if isinstance(code, int) and code & 0xFF in _SQLITE_BUSY else Trouble.OTHER
+
+
+_REFUSALS: Final = ("0A", "21", "22", "23", "2B", "42", "44", "P0")  # wrong statements, data and constraints
+_SQLITE_REFUSALS: Final = frozenset({1, 19, 20, 25})
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether the database is well and did not want a statement: it will not want it next time, either."""
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    state = getattr(original, "sqlstate", None)
+    if isinstance(state, str):
+        return state[:2] in _REFUSALS
+    code = getattr(original, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in _SQLITE_REFUSALS
 
 
 def is_no_savepoint(error: BaseException) -> bool:

@@ -160,6 +160,7 @@ class OnLog:
     async def steer(self, replay_id: UUID | str, wanted: Literal["run", "pause", "cancel"], *, actor: str) -> Replay:
         """Let a replay go on, rest or end. One that nobody runs is ended here."""
         admin.check_actor(actor)
+        _ = self.log  # whoever cancels a job that nobody runs ends it himself
         seen = await self.replay_of(replay_id)
         projection = self._service.named(seen.projection_name)
         changed = await replaying.steer(self._service.context, seen.id, wanted, actor=actor)

@@ -110,6 +110,10 @@ class Service:
             await transaction.close()
         return result
 
+    async def check_schema(self) -> None:
+        """Look whether the tables are those of this version. Raises `SchemaError`, `StoreUnavailable`."""
+        await self._bare(lambda connection: _schema.check(connection, self.context.schema))
+
     async def open(self, names: Sequence[str] | None = None) -> None:
         """Meet the database for the first time: check the schema, and make the projections' rows."""
         wanted = self.projections if names is None else names
@@ -117,7 +121,7 @@ class Service:
         if not missing and self._schema_checked:
             return
         if not self._schema_checked:
-            await self._bare(lambda connection: _schema.check(connection, self.context.schema))
+            await self.check_schema()
             self._schema_checked = True
 
         def ensure(connection: Connection) -> list[Opened]:

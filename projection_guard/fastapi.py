@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
 try:
-    from fastapi import APIRouter, HTTPException, Request, Response
+    from anyio import CapacityLimiter, to_thread
+    from anyio.lowlevel import RunVar
+    from fastapi import APIRouter, Request, Response
+    from fastapi.exceptions import RequestValidationError
     from fastapi.routing import APIRoute
     from starlette.concurrency import run_in_threadpool
     from starlette.convertors import Convertor, register_url_convertor
@@ -22,12 +26,12 @@ try:
     from starlette.requests import ClientDisconnect
 
     from ._http import messages
-    from ._http.access import Actor, Role
+    from ._http.access import Actor, Need, Role
     from ._http.api import Api
     from ._http.endpoint import Endpoint
     from ._http.mounting import named, not_understood, open_api
     from ._http.openapi import operation, operation_id
-    from ._http.problems import Problem
+    from ._http.problems import FieldError, Problem, consumed, too_large
     from ._http.routes import ADMIN, HEALTH
     from ._http.views import Redact, Redacted
 except ImportError as error:
@@ -51,21 +55,20 @@ def health_router(
     *,
     authorize: Authorize | None = None,
     public_summary: bool = True,
-    payloads_for: Role | None = None,
     redact: Redact | None = None,
     ready_at_worst: str | None = None,
 ) -> APIRouter:
     """Return the routes under /health.
 
     `public_summary`: names and statuses are open to all. `redact(what, value)` returns what may be shown of an error's
-    text. `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
+    text; give the admin routes the same one.
+    `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
     projections out of that. Raises `ConfigurationError`.
     """
     api = open_api(
         guard,
         is_closed=authorize is None,
         public_summary=public_summary,
-        payloads_for=payloads_for,
         redact=redact,
         ready_at_worst=ready_at_worst,
     )
@@ -117,8 +120,21 @@ _NAME = "projection_guard_name"
 register_url_convertor(_NAME, _NameConvertor())
 
 
+_MOST_THREADS = 20
+_own_threads: RunVar[CapacityLimiter] = RunVar("projection_guard_threads")
+
+
+def _threads() -> CapacityLimiter:
+    """Return which threads of this loop's are ours: so many, so that a silent database uses up no others."""
+    try:
+        return _own_threads.get()
+    except LookupError:
+        _own_threads.set(CapacityLimiter(_MOST_THREADS))
+        return _own_threads.get()
+
+
 def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Authorize | None) -> APIRouter:
-    router = APIRouter(route_class=_Route, tags=["projections"])
+    router = APIRouter(route_class=_route_class(api), tags=["projections"])
     for endpoint in endpoints:
         serve = _served(guard, api, endpoint, authorize)
         path = endpoint.path.replace("{name}", f"{{name:{_NAME}}}")
@@ -146,11 +162,12 @@ def _served(
     guard: Guard, api: Api, endpoint: Endpoint, authorize: Authorize | None
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def serve(request: Request) -> Response:
-        actor = await _identified(authorize, request)
+        actor = None if endpoint.needs is Need.NOBODY else await _identified(authorize, request)
         asked = await _read(request)
-        if isinstance(guard, AsyncProjectionGuard):
+        if endpoint.is_instant or isinstance(guard, AsyncProjectionGuard):
             return _written(await api.respond(endpoint, asked, actor))
-        return _written(await run_in_threadpool(lambda: drive(api.respond(endpoint, asked, actor))))
+        work = partial(drive, api.respond(endpoint, asked, actor))
+        return _written(await to_thread.run_sync(work, limiter=_threads()))
 
     return serve
 
@@ -178,27 +195,33 @@ def _refused(error: StarletteHTTPException) -> Problem:
 
 
 async def _read(request: Request) -> messages.Request:
-    body: bytes | None = b""
-    if request.method != "GET":
-        body = await _body(request)
     return messages.Request(
         method=request.method,
-        path=request.scope["path"],
+        path=_path(request),
         host=request.headers.get("host", ""),
         path_parameters=dict(request.path_params),
         query=tuple(request.query_params.multi_items()),
         headers={name.lower(): value for name, value in request.headers.items()},
-        body=body,
+        body=b"" if request.method == "GET" else await _body(request),
     )
 
 
-async def _body(request: Request) -> bytes | None:
-    """Read the body, or None of one that is too long: what follows is not read."""
+def _path(request: Request) -> str:
+    """Return the whole path. A proxy that strips the root's path leaves it to us to say so."""
+    path, root = str(request.scope["path"]), str(request.scope.get("root_path", ""))
+    return path if path.startswith(f"{root}/") else root + path
+
+
+async def _body(request: Request) -> bytes | Problem:
+    """Read the body; of one that is too long no more is read than shows that."""
     found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > messages.LONGEST_BODY_BYTES:
-            return None
+    try:
+        async for chunk in request.stream():
+            found += chunk
+            if len(found) > messages.LONGEST_BODY_BYTES:
+                return too_large()
+    except RuntimeError:  # Starlette's word for a stream that somebody has read, without keeping what he read
+        return consumed()
     return bytes(found)
 
 
@@ -211,18 +234,43 @@ def _written(response: messages.Response) -> Response:
     )
 
 
-class _Route(APIRoute):
-    """Makes a problem document of what a dependency of the application raises; its own handlers see nothing of it."""
+def _route_class(api: Api) -> type[APIRoute]:
+    class Route(APIRoute):
+        """Makes a problem document of what a dependency of the application raises; its handlers see nothing of it."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handler = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except ClientDisconnect:
-                return Response(status_code=499)
-            except HTTPException as error:
-                return _written(_refused(error).as_response(request.scope["path"], "-"))
+            async def handle(request: Request) -> Response:
+                try:
+                    return await handler(request)
+                except ClientDisconnect:
+                    return Response(status_code=499)
+                except StarletteHTTPException as error:
+                    return _written(api.refuse(_without_body(request), _refused(error)))
+                except RequestValidationError as error:
+                    return _written(api.refuse(_without_body(request), _invalid(error)))
 
-        return handle
+            return handle
+
+    return Route
+
+
+def _without_body(request: Request) -> messages.Request:
+    return messages.Request(
+        method=request.method,
+        path=_path(request),
+        host="",
+        path_parameters={},
+        query=(),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=b"",
+    )
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    errors = [
+        FieldError(field=".".join(map(str, found["loc"])), detail=str(found["msg"])) for found in error.errors()[:50]
+    ]
+    said = "; ".join(f"{each.field}: {each.detail}" for each in errors[:5])
+    return Problem(status=422, kind="invalid-field", detail=said, errors=errors)

@@ -15,15 +15,17 @@ from typing import Any
 
 try:
     from flask import Blueprint, Request, Response, request
+    from flask.blueprints import BlueprintSetupState
     from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+    from werkzeug.routing import BaseConverter
 
     from ._http import messages
-    from ._http.access import Actor, Role
+    from ._http.access import Actor, Need, Role
     from ._http.api import Api
     from ._http.endpoint import Endpoint
     from ._http.mounting import named, not_understood, open_api
     from ._http.openapi import Document, document, operation_id
-    from ._http.problems import Problem
+    from ._http.problems import Problem, consumed, too_large
     from ._http.routes import ADMIN, HEALTH, everything
     from ._http.views import Redact, Redacted
 except ImportError as error:
@@ -44,14 +46,14 @@ def health_blueprint(
     *,
     authorize: Authorize | None = None,
     public_summary: bool = True,
-    payloads_for: Role | None = None,
     redact: Redact | None = None,
     ready_at_worst: str | None = None,
 ) -> Blueprint:
     """Return the routes under /health.
 
     `public_summary`: names and statuses are open to all. `redact(what, value)` returns what may be shown of an error's
-    text. `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
+    text; give the admin routes the same one.
+    `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
     projections out of that. Raises `ConfigurationError`.
     """
     _check(guard, authorize)
@@ -59,7 +61,6 @@ def health_blueprint(
         guard,
         is_closed=authorize is None,
         public_summary=public_summary,
-        payloads_for=payloads_for,
         redact=redact,
         ready_at_worst=ready_at_worst,
     )
@@ -112,22 +113,37 @@ def _check(guard: object, authorize: object) -> None:
         )
 
 
+class _NameConverter(BaseConverter):
+    """A projection's name in a path: anything at all, slashes and line ends too."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
+
+
+_NAME = "projection_guard_name"
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters[_NAME] = _NameConverter
+
+
 def _blueprint(name: str, api: Api, endpoints: Sequence[Endpoint], authorize: Authorize | None) -> Blueprint:
     blueprint = Blueprint(name, __name__)
+    blueprint.record(_add_converter)
     for endpoint in endpoints:
         path = endpoint.path
         for parameter in endpoint.parameters:
-            kind = "path" if parameter == "name" else "string"
+            kind = _NAME if parameter == "name" else "string"
             path = path.replace(f"{{{parameter}}}", f"<{kind}:{parameter}>")
         serve = _served(api, endpoint, authorize)
         for rule, name in ((path, operation_id(endpoint)), (f"{path}/", f"{operation_id(endpoint)}_slash")):
-            blueprint.add_url_rule(rule, endpoint=name, view_func=serve, methods=[endpoint.method])
+            blueprint.add_url_rule(rule, endpoint=name, view_func=serve, methods=[endpoint.method], merge_slashes=False)
     return blueprint
 
 
 def _served(api: Api, endpoint: Endpoint, authorize: Authorize | None) -> Callable[..., Response]:
     def serve(**path_parameters: str) -> Response:
-        actor = _identified(authorize)
+        actor = None if endpoint.needs is Need.NOBODY else _identified(authorize)
         response = drive(api.respond(endpoint, _read(path_parameters), actor))
         return Response(
             response.body,
@@ -155,7 +171,7 @@ def _refused(error: HTTPException) -> Problem:
     response: Any = error.get_response()
     status = response.status_code if response.status_code >= 400 else 401
     headers = {name: value for name, value in response.headers.items() if name in ("WWW-Authenticate", "Retry-After")}
-    return Problem(status=status, kind="refused", detail=error.description or error.name, headers=headers)
+    return Problem(status=status, kind="refused", detail=str(error.description or error.name), headers=headers)
 
 
 def _read(path_parameters: dict[str, str]) -> messages.Request:
@@ -170,12 +186,25 @@ def _read(path_parameters: dict[str, str]) -> messages.Request:
     )
 
 
-def _body() -> bytes | None:
-    """Read the body, or None of one that is too long: what follows is not read."""
-    if (request.content_length or 0) > messages.LONGEST_BODY_BYTES:
-        return None
+def _body() -> bytes | Problem:
+    """Read the body, also where the application has read and kept it; of one that is too long only the beginning."""
+    length = request.content_length
+    if length is None:
+        return _unmeasured()
+    if length > messages.LONGEST_BODY_BYTES:
+        return too_large()
     try:
-        found = request.stream.read(messages.LONGEST_BODY_BYTES + 1)
+        found = request.get_data(cache=True)
     except RequestEntityTooLarge:
-        return None
-    return None if len(found) > messages.LONGEST_BODY_BYTES else found
+        return too_large()
+    return found if len(found) == length else consumed()
+
+
+def _unmeasured() -> bytes | Problem:
+    """Read a body that says not how long it is: without the server's word for its end there is no reading it."""
+    if "Transfer-Encoding" not in request.headers:
+        return b""
+    if not request.environ.get("wsgi.input_terminated"):
+        return Problem(status=411, kind="length-required", detail="Say how long the body is, by Content-Length")
+    found = request.stream.read(messages.LONGEST_BODY_BYTES + 1) or request.get_data(cache=True)
+    return too_large() if len(found) > messages.LONGEST_BODY_BYTES else found

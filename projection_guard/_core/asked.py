@@ -41,8 +41,8 @@ class Asked:
             raise InvalidArgument(f"from_sequence={first} lies beyond to_sequence={last}: that range is empty")
         if last is not None and last > head:
             raise InvalidArgument(f"to_sequence={last} lies beyond the end of the log, which is {head}")
-        if self.events_per_second is not None and not 0 < self.events_per_second < 1e9:
-            raise InvalidArgument(f"events_per_second= takes a number above 0, not {self.events_per_second!r}")
+        if self.events_per_second is not None and not 0.1 <= self.events_per_second < 1e9:
+            raise InvalidArgument(f"events_per_second= takes 0.1 or more, not {self.events_per_second!r}")
         if self.into is not None and not _IDENTIFIER.fullmatch(self.into):
             raise InvalidArgument(
                 f"into= takes a name of lower-case letters, digits and underscores, not {self.into!r}"

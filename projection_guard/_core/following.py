@@ -39,6 +39,7 @@ log_lines = logging.getLogger("projection_guard")
 _READ: Final = 500
 _STRETCH: Final = 100
 _SHARE_EVERY_SECONDS: Final = 0.4
+_LOOK_UP_SECONDS: Final = 0.25
 _WISH_SECONDS: Final = 5.0
 
 
@@ -97,7 +98,7 @@ class Follower:
         await self._settle()
         try:
             while stand.cursors and not stops():
-                if not await self._step(until):
+                if not await self._step(until, stops):
                     break
                 if stand.cursors and self._is_time_to_share:  # however long the log is: another one may have died
                     await self._share()
@@ -209,7 +210,7 @@ class Follower:
 
     # -- steps
 
-    async def _step(self, until: int | None) -> bool:
+    async def _step(self, until: int | None, stops: Callable[[], bool]) -> bool:
         """Apply the next stretch; False where there is nothing to do for now."""
         stand, began, before = self._stand, monotonic(), self._stand.counts.applied
         stretch = stand.ahead or await self._read(until)
@@ -221,7 +222,7 @@ class Follower:
             goes_on = await self._one(stretch, stretch.events[0])
         else:
             goes_on = await self._together(stretch, self._end_of_piece(stretch), until)
-        await self._keep_pace(stand.counts.applied - before, monotonic() - began)
+        await self._keep_pace(stand.counts.applied - before, began, stops)
         return goes_on
 
     def _end_of_piece(self, stretch: Stretch) -> int:
@@ -250,10 +251,10 @@ class Follower:
             self._projection, cursors or self._stand.cursors, limit=limit, until=until, stream_id=stream
         )
 
-    async def _keep_pace(self, applied: int, seconds: float) -> None:
+    async def _keep_pace(self, applied: int, began: float, stops: Callable[[], bool]) -> None:
         rate = self._stand.course.events_per_second
-        if rate is not None and applied / rate > seconds:
-            await self._context.io.sleep(applied / rate - seconds)
+        while rate is not None and not stops() and (left := began + applied / rate - monotonic()) > 0:
+            await self._context.io.sleep(min(left, _LOOK_UP_SECONDS))
 
     async def _together(self, stretch: Stretch, end: int, until: int | None) -> bool:
         """Apply a piece of a stretch as a whole, after saying that it is in hand; read on where there is more."""

@@ -85,7 +85,7 @@ def check_origin(request: Request, trusted: frozenset[str]) -> None:
     Whoever is no browser sends neither and passes. `trusted` are origins, such as `https://admin.example`.
     """
     origin = request.headers.get("origin")
-    if origin is not None and origin in trusted:
+    if origin is not None and origin.lower() in trusted:
         return
     site = request.headers.get("sec-fetch-site")
     is_foreign = site not in ("same-origin", "none") if site is not None else _is_elsewhere(origin, request.host)
@@ -98,4 +98,14 @@ def check_origin(request: Request, trusted: frozenset[str]) -> None:
 
 
 def _is_elsewhere(origin: str | None, host: str) -> bool:
-    return origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+    """Compare hosts only: a proxy that ends TLS hides the scheme from us."""
+    if origin is None:
+        return False
+    try:
+        return _without_port(urlsplit(origin).netloc) != _without_port(host)
+    except ValueError:
+        return True
+
+
+def _without_port(host: str) -> str:
+    return host.lower().removesuffix(":443").removesuffix(":80")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -59,16 +59,15 @@ class Api:
                 response = await self._answered(endpoint, request, actor)
         except Exception as error:
             problem = _problem_of(error, endpoint, request_id)
+            if problem.kind == "not-configured" and not isinstance(actor, Actor):
+                problem = unexpected()
             response = problem.as_response(request.path, request_id)
-        headers = {**_ALWAYS, "X-Request-ID": request_id, **response.headers}
-        return Response(status=response.status, body=response.body, media_type=response.media_type, headers=headers)
+        return _with_headers(response, request_id)
 
     async def _answered(self, endpoint: Endpoint, request: Request, given: Actor | Problem | None) -> Response:
         actor = self._admitted(endpoint, given)
         if endpoint.method != "GET":
             check_origin(request, self.settings.trusted_origins)
-        if endpoint.is_limited and actor is not None:
-            self.settings.limiter.check(endpoint.name, actor.name)
         settings = self.settings
         prefix = _prefix(endpoint, request)
         endpoint, path = self._meant(endpoint, request)
@@ -84,11 +83,24 @@ class Api:
         )
 
         async def respond() -> Response:
+            if endpoint.is_limited:
+                await self._count(endpoint, call.by)
             return _written(endpoint, await endpoint.do(call), prefix)
 
         if endpoint.method == "GET" or actor is None:
             return await respond()
-        return await once(self._service, request, actor.name, respond)
+        return await once(self._service, request, route=endpoint.name, actor=actor.name, respond=respond)
+
+    async def _count(self, endpoint: Endpoint, actor: str) -> None:
+        """Count a request that would do something now. Raises `Problem` 429."""
+        limiter = self.settings.limiter
+        if limiter.is_used:
+            await self._service.context.io.ask(lambda: limiter.check(endpoint.name, actor), is_async=False)
+
+    def refuse(self, request: Request, problem: Problem) -> Response:
+        """Answer a request that never came to a route."""
+        request_id = _request_id(request)
+        return _with_headers(problem.as_response(request.path, request_id), request_id)
 
     def _admitted(self, endpoint: Endpoint, given: Actor | Problem | None) -> Actor | None:
         """Return who is let in; None is nobody in particular. Raises `Problem`."""
@@ -124,11 +136,17 @@ def _request_id(request: Request) -> str:
     return given if given is not None and is_usable else uuid4().hex
 
 
+def _with_headers(response: Response, request_id: str) -> Response:
+    return replace(response, headers={**_ALWAYS, "X-Request-ID": request_id, **response.headers})
+
+
 def _problem_of(error: Exception, endpoint: Endpoint, request_id: str) -> Problem:
     if isinstance(error, Problem):
         return error
     known = as_problem(error) if isinstance(error, ProjectionGuardError) else None
     if known is not None:
+        if known.status >= 500:
+            log.warning("route %s: %s (request %s)", endpoint.name, error, request_id)
         return known
     log.error("route %s met %s (request %s)", endpoint.name, type(error).__name__, request_id, exc_info=error)
     return unexpected()

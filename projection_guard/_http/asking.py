@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -45,6 +47,19 @@ __all__ = [
 _LARGEST_SEQUENCE = 2**63 - 1
 
 
+def _is_written_out(given: object) -> object:
+    if not isinstance(given, (str, datetime)) or (isinstance(given, str) and "-" not in given[1:]):
+        raise ValueError("a time is written by ISO 8601, with its zone, such as 2026-11-25T20:00:00Z")
+    return given
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it lies outside the years 1 to 9999") from None
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("it holds a NUL character")
@@ -54,6 +69,8 @@ def _without_nul(text: str) -> str:
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_without_nul)]
 _Note = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 _Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
+_Moment = Annotated[AwareDatetime, BeforeValidator(_is_written_out), AfterValidator(_in_utc)]
+_Rate = Annotated[float, Field(ge=0.1, le=1_000_000)]
 _Sequence = Annotated[int, Field(ge=0, le=_LARGEST_SEQUENCE, strict=True)]
 
 
@@ -81,8 +98,8 @@ class _Criteria(_Asked):
     fingerprint: _Text | None = Field(None, description="Groups like errors")
     event_type: _Text | None = None
     stream_id: _Text | None = None
-    failed_from: AwareDatetime | None = Field(None, description="Failed at this time or later")
-    failed_until: AwareDatetime | None = Field(None, description="Failed before this time")
+    failed_from: _Moment | None = Field(None, description="Failed at this time or later")
+    failed_until: _Moment | None = Field(None, description="Failed before this time")
 
     def filter_in(self, projection_name: str | None, state: FailureState | None) -> FailureFilter:
         """Return it as the guard takes it."""
@@ -131,6 +148,7 @@ class FailuresQuery(GroupsQuery):
 class ParkedQuery(PageQuery):
     """Which parked events of a projection."""
 
+    limit: int = Field(100, ge=1, le=100, description="How many at the most")
     stream_id: _Text | None = None
 
 
@@ -164,7 +182,7 @@ class ReplayBody(_Asked):
     to_sequence: _Sequence | None = Field(None, description="null: to the log's end")
     stream_id: _Text | None = Field(None, description="Only this stream, from its beginning: the cure of a skip")
     skip_failed: bool = Field(False, description="Leave what has failed as it is")
-    events_per_second: float | None = Field(None, gt=0, le=1_000_000, description="No faster than this")
+    events_per_second: _Rate | None = Field(None, description="No faster than this")
     note: _Note | None = None
 
 
@@ -177,7 +195,7 @@ class RebuildBody(_Asked):
     max_failures: int = Field(
         0, ge=0, le=10_000, strict=True, description="With `into`: so many events may fail beside the live one"
     )
-    events_per_second: float | None = Field(None, gt=0, le=1_000_000, description="No faster than this")
+    events_per_second: _Rate | None = Field(None, description="No faster than this")
     note: _Note | None = None
 
 
@@ -245,17 +263,15 @@ def read_query(request: Request, kind: type[A]) -> A:
 
 
 def read_body(request: Request, kind: type[A]) -> A:
-    """Read the body, which is JSON. Raises `Problem`: 413, 415, 400, or 422, which names the field."""
-    if request.body is None:
-        raise Problem(status=413, kind="too-large", detail="No route here takes a body above 64 KiB")
-    if not request.body.strip():
-        body = b"{}"
-    else:
-        body = request.body
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            detail = "A body has to be JSON, with Content-Type: application/json"
-            raise Problem(status=415, kind="not-json", detail=detail)
+    """Read the body, which is JSON. Raises `Problem`: 411, 413, 415, 400, or 422, which names the field."""
+    if isinstance(request.body, Exception):
+        raise request.body
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = request.body.strip()
+    if media_type != "application/json" and (body or media_type):  # a form of another site may be an empty one
+        detail = "A body has to be JSON, with Content-Type: application/json"
+        raise Problem(status=415, kind="not-json", detail=detail)
+    body = body or b"{}"
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

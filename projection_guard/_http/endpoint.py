@@ -55,7 +55,8 @@ class Answer:
 class Endpoint:
     """A route as data. `answer` is what it answers, `answers_list` a list of them.
 
-    `is_limited`: how often one actor may ask for it is limited. `problems` are the statuses that it can answer
+    `is_limited`: how often one actor may ask for it is limited. `is_instant`: it asks nobody, and is answered where
+    the request came in, also while everything else waits for a database. `problems` are the statuses that it can answer
     besides those which all routes can.
     """
 
@@ -71,6 +72,7 @@ class Endpoint:
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] | None = None
     is_limited: bool = False
+    is_instant: bool = False
     problems: tuple[int, ...] = ()
     description: str = ""
     example: Mapping[str, object] = field(default_factory=dict[str, object])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from .._model import HealthStatus
-from .._store import reading
 from ..errors import ProjectionGuardError
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint
 
 __all__ = ["HEALTH"]
+
+log = logging.getLogger("projection_guard")
 
 
 async def _all(call: Call) -> Answer:
@@ -55,11 +57,11 @@ async def _ready(call: Call) -> Answer:
     """Ask the database; what is wrong with it is for the log, not for whoever may ask this."""
     try:
         await call.service.open()
-        await call.service.read(reading.now)
+        await call.service.check_schema()
         is_well = call.ready_at_worst is None or await _is_at_worst(call, call.ready_at_worst)
-    except ProjectionGuardError:
-        detail = "the guard's database cannot be reached, or its tables are not as they have to be"
-        return _not_ready(detail)
+    except ProjectionGuardError as error:
+        log.warning("not ready: %s", error)
+        return _not_ready("the guard cannot use its database; the log says why")
     if not is_well:
         return _not_ready("a projection is worse than this process is to be ready with")
     return Answer(content=answers.Probe(status="ready"))
@@ -82,6 +84,7 @@ HEALTH: Final[tuple[Endpoint, ...]] = (
         summary="Does the process live?",
         description="Answers whatever becomes of projections and database: a restart would mend neither.",
         needs=Need.NOBODY,
+        is_instant=True,
         do=_live,
         answer=answers.Probe,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 
@@ -13,6 +14,8 @@ from ..errors import ConfigurationError
 from .problems import Problem
 
 __all__ = ["Limiter"]
+
+log = logging.getLogger("projection_guard")
 
 
 class Limiter:
@@ -32,11 +35,23 @@ class Limiter:
                 f"{type(error).__name__}"
             ) from error
 
+    @property
+    def is_used(self) -> bool:
+        """False where nothing is limited."""
+        return self._item is not None
+
     def check(self, route: str, actor: str) -> None:
-        """Count one request. Raises `Problem` 429, which says when to come again."""
-        if self._item is None or self._window.hit(self._item, route, actor):
-            return
-        seconds = max(1, math.ceil(self._window.get_window_stats(self._item, route, actor).reset_time - time.time()))
+        """Count one request; may ask a server. Raises `Problem`: 429, which says when to come again; 503."""
+        assert self._item is not None
+        try:
+            if self._window.hit(self._item, route, actor):
+                return
+            reset_at = self._window.get_window_stats(self._item, route, actor).reset_time
+        except Exception as error:
+            log.warning("requests could not be counted: %s", type(error).__name__)
+            detail = "How often this was asked for cannot be looked up; ask again shortly"
+            raise Problem(status=503, kind="uncounted", detail=detail, headers={"Retry-After": "5"}) from error
+        seconds = max(1, math.ceil(reset_at - time.time()))
         raise Problem(
             status=429,
             kind="too-often",

@@ -18,7 +18,7 @@ LONGEST_BODY_BYTES = 65_536
 class Request:
     """A request as an adapter read it. `path` is the whole one, decoded; headers are by lower-case name.
 
-    `body` is None where it was longer than `LONGEST_BODY_BYTES`.
+    `body` is a problem where it could not be read, or is longer than `LONGEST_BODY_BYTES`.
     """
 
     method: str
@@ -27,7 +27,7 @@ class Request:
     path_parameters: Mapping[str, str]
     query: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
-    body: bytes | None
+    body: bytes | Exception
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

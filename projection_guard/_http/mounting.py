@@ -24,7 +24,7 @@ def open_api(
     *,
     is_closed: bool,
     public_summary: bool = True,
-    payloads_for: Role | None,
+    payloads_for: Role | None = None,
     redact: Redact | None,
     trusted_origins: Collection[str] = (),
     ready_at_worst: str | None = None,
@@ -43,7 +43,7 @@ def open_api(
         public_summary=public_summary,
         payloads_for=payloads_for,
         redact=redact,
-        trusted_origins=frozenset(trusted_origins),
+        trusted_origins=frozenset(origin.lower().rstrip("/") for origin in trusted_origins),
         ready_at_worst=None if ready_at_worst is None else HealthStatus(ready_at_worst),
         limiter=Limiter(rate_limit, rate_limit_storage),
     )

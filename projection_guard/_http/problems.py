@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
+from .._dialect import is_refusal
 from .._model import Json
 from ..errors import (
     ConfigurationError,
@@ -26,7 +28,7 @@ from ..errors import (
 )
 from .messages import Response, json_response
 
-__all__ = ["FieldError", "Problem", "as_problem", "unexpected"]
+__all__ = ["FieldError", "Problem", "as_problem", "consumed", "phrase", "too_large", "unexpected"]
 
 _TYPE: Final = "urn:problem-type:projection-guard:"
 
@@ -54,22 +56,34 @@ class Problem(Exception):
         """Return it as `application/problem+json`."""
         content: dict[str, Json] = {
             "type": _TYPE + self.kind,
-            "title": HTTPStatus(self.status).phrase,
+            "title": phrase(self.status),
             "status": self.status,
             "detail": self.detail,
-            "instance": instance,
+            "instance": quote(instance),
             "request_id": request_id,
             **self.more,
         }
         if self.errors:
             content["errors"] = [{"field": error.field, "detail": error.detail} for error in self.errors]
-        return json_response(self.status, content, media_type="application/problem+json", headers=self.headers)
+        headers = {name: value for name, value in self.headers.items() if f"{name}{value}".isascii()}
+        return json_response(self.status, content, media_type="application/problem+json", headers=headers)
+
+
+def phrase(status: int) -> str:
+    """Return what a status is called; those that only somebody's framework knows are errors to us."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Meaning:
+    """`detail` is told instead of what the error says: that may name the database, or what only operators may know."""
+
     status: int
     kind: str
+    detail: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -85,14 +99,46 @@ _MEANINGS: Final[tuple[tuple[type[ProjectionGuardError], _Meaning], ...]] = (  #
     (InvalidArgument, _Meaning(status=422, kind="invalid-argument")),
     (EventError, _Meaning(status=409, kind="event-not-usable")),
     (ConfigurationError, _Meaning(status=409, kind="not-configured")),
-    (StoreUnavailable, _Meaning(status=503, kind="store-unavailable", headers=_AGAIN)),
-    (SchemaError, _Meaning(status=503, kind="schema", headers=_AGAIN)),
-    (SourceError, _Meaning(status=503, kind="source-unavailable", headers=_AGAIN)),
+    (
+        StoreUnavailable,
+        _Meaning(
+            status=503,
+            kind="store-unavailable",
+            detail="The guard's database did not answer; ask again shortly",
+            headers=_AGAIN,
+        ),
+    ),
+    (
+        SchemaError,
+        _Meaning(
+            status=503,
+            kind="schema",
+            detail="The guard's tables are not those of this version; the log says what to run",
+            headers=_AGAIN,
+        ),
+    ),
+    (
+        SourceError,
+        _Meaning(
+            status=503,
+            kind="source-unavailable",
+            detail="The event log could not be read; ask again shortly",
+            headers=_AGAIN,
+        ),
+    ),
+)
+_OF_THE_DATABASE: Final = Problem(
+    status=500,
+    kind="database-refused",
+    detail="The database refused a statement; the log says which, by this request's id",
 )
 
 
 def as_problem(error: ProjectionGuardError) -> Problem | None:
     """Say what an error of the library is in HTTP; None for one that no request should have met."""
+    cause = error.__cause__
+    if isinstance(error, StoreUnavailable) and cause is not None and is_refusal(cause):
+        return _OF_THE_DATABASE
     for kind, meaning in _MEANINGS:
         if isinstance(error, kind):
             more: dict[str, Json] = {}
@@ -103,9 +149,24 @@ def as_problem(error: ProjectionGuardError) -> Problem | None:
                     "resolution_method": error.resolution_method,
                 }
             return Problem(
-                status=meaning.status, kind=meaning.kind, detail=str(error), more=more, headers=meaning.headers
+                status=meaning.status,
+                kind=meaning.kind,
+                detail=meaning.detail or str(error),
+                more=more,
+                headers=meaning.headers,
             )
     return None
+
+
+def too_large() -> Problem:
+    """Say that a body is longer than any that is taken here."""
+    return Problem(status=413, kind="too-large", detail="No route here takes a body above 64 KiB")
+
+
+def consumed() -> Problem:
+    """Say that the application has read a body before us, and kept nothing of it."""
+    detail = "The application has read the request's body, and left nothing of it for this route"
+    return Problem(status=400, kind="body-consumed", detail=detail)
 
 
 def unexpected() -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TypeGuard, cast
 from uuid import UUID
 
@@ -56,7 +56,8 @@ def read_time_cursor(after: str) -> tuple[datetime, UUID]:
     failed_at, failure_id = read_cursor(after, 2)
     try:
         moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
-    except ValueError as error:
+        moment.astimezone(UTC)  # what lies outside of the years that there are is no cursor of ours
+    except (ValueError, OverflowError) as error:
         raise InvalidArgument(NO_CURSOR) from error
     if moment.tzinfo is None:
         raise InvalidArgument(NO_CURSOR)

@@ -20,8 +20,7 @@ from .._tables import (
     ProjectionState,
     ProjectionStream,
 )
-from ..errors import InvalidArgument
-from .cursors import NO_CURSOR, cursor, read_cursor
+from .cursors import cursor, read_cursor, read_number
 
 __all__ = ["healths", "now", "skipped_page", "store_judgements", "streams_page"]
 
@@ -196,9 +195,7 @@ def skipped_page(connection: Connection, name: str, *, limit: int, after: str | 
     statement = select(*K.__table__.c).where(K.projection_name == name)
     if after is not None:
         (below,) = read_cursor(after, 1)
-        if not below.isdecimal():
-            raise InvalidArgument(NO_CURSOR)
-        statement = statement.where(K.first_sequence < int(below))
+        statement = statement.where(K.first_sequence < read_number(below))
     rows = connection.execute(statement.order_by(K.first_sequence.desc()).limit(limit + 1)).all()
     items = tuple(SkippedRange(**row._mapping) for row in rows[:limit])  # pyright: ignore[reportPrivateUsage]
     return Page(items=items, after=cursor(str(items[-1].first_sequence)) if len(rows) > limit else None)

@@ -22,10 +22,16 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 def cluster(binaries: str, *, fast: bool = False) -> Generator[str]:
     """Run a new, empty PostgreSQL from these binaries and yield its URL; afterwards no process and no folder is left.
 
-    It keeps PostgreSQL's own durability, since tests kill things; `fast` gives that up.
+    It keeps PostgreSQL's own durability, since tests kill things; `fast` gives that up, and keeps
+    the data in memory where there is room for it.
     """
     password = secrets.token_urlsafe(12)
-    order = {"binaries": binaries, "password": password, "settings": DURABLE | (FAST if fast else {})}
+    order = {
+        "binaries": binaries,
+        "password": password,
+        "settings": DURABLE | (FAST if fast else {}),
+        "in_memory": fast,
+    }
     supervisor = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(__file__).with_name("_supervisor.py"))],
         stdin=subprocess.PIPE,

@@ -28,6 +28,8 @@ from typing import NoReturn
 
 UNPRIVILEGED = "nobody"
 PREFIX = "projection-guard-postgres-"
+MEMORY = "/dev/shm"  # noqa: S108 - as below
+LEAST_ROOM_BYTES = 4 * 2**30
 START_SECONDS = 60
 STOP_SECONDS = 10
 PR_SET_PDEATHSIG = 1
@@ -53,14 +55,16 @@ def main() -> None:
         signal.signal(number, leave)
     order = json.loads(sys.stdin.buffer.readline())
     folder: Path | None = None
+    data: Path | None = None
     server: subprocess.Popen[bytes] | None = None
     try:
         who = account()
         folder = private_folder(who)
         binaries = reachable(Path(order["binaries"]), folder, who)
         hand_over(folder, who)
-        initialise(binaries, folder, who, order["password"])
-        server, port = start(binaries, folder, who, order["settings"])
+        data = data_folder(folder, who, in_memory=order["in_memory"])
+        initialise(binaries, folder, data, who, order["password"])
+        server, port = start(binaries, folder, data, who, order["settings"])
         answer(port=port)
         wait_for_the_end(parent, server)
     except (Refused, OSError, subprocess.SubprocessError) as error:
@@ -70,8 +74,9 @@ def main() -> None:
             signal.signal(number, signal.SIG_IGN)
         if server is not None:
             stop(server)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        for made in (data, folder):
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
 
 
 def leave(number: int, _frame: object) -> NoReturn:
@@ -123,6 +128,20 @@ def private_folder(who: Account) -> Path:
     raise Refused("no temporary folder can be reached by the user that PostgreSQL would run as; set TMPDIR")
 
 
+def data_folder(folder: Path, who: Account, *, in_memory: bool) -> Path:
+    """Return where the data goes: into memory where that is wished and there is room, since a database is 300 files."""
+    try:
+        room = os.statvfs(MEMORY)
+    except OSError:
+        return folder / "data"
+    has_room = room.f_bavail * room.f_frsize >= LEAST_ROOM_BYTES
+    if not in_memory or not has_room or not may(["test", "-x", MEMORY], who):
+        return folder / "data"
+    data = Path(tempfile.mkdtemp(prefix=PREFIX, dir=MEMORY))
+    hand_over(data, who)
+    return data
+
+
 def hand_over(folder: Path, who: Account) -> None:
     """Make the folder, which is 0700, the server's own."""
     if who.user is not None and who.group is not None:
@@ -162,14 +181,14 @@ def may(command: list[str], who: Account) -> bool:
         return False
 
 
-def initialise(binaries: Path, folder: Path, who: Account, password: str) -> None:
+def initialise(binaries: Path, folder: Path, data: Path, who: Account, password: str) -> None:
     """Make the cluster: UTF-8, locale C, and a password, since other people of this machine can reach its port."""
     secret = folder / "password"
     secret.touch(mode=0o600)
     secret.write_text(password, encoding="utf-8")
     hand_over(secret, who)
     command = [
-        *(str(binaries / "initdb"), "--pgdata", str(folder / "data"), "--username", "postgres", "--no-sync"),
+        *(str(binaries / "initdb"), "--pgdata", str(data), "--username", "postgres", "--no-sync"),
         *("--encoding", "UTF8", "--no-locale", "--auth", "scram-sha-256", "--pwfile", str(secret)),
     ]
     done = run(command, who, folder)
@@ -178,13 +197,15 @@ def initialise(binaries: Path, folder: Path, who: Account, password: str) -> Non
         raise Refused(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def start(binaries: Path, folder: Path, who: Account, settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
+def start(
+    binaries: Path, folder: Path, data: Path, who: Account, settings: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start the server on a free port; another program may take the port meanwhile, so try more than once."""
     said = ""
     for _ in range(5):
         port = free_port()
         options = {**settings, "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
-        command = [str(binaries / "postgres"), "-D", str(folder / "data")]
+        command = [str(binaries / "postgres"), "-D", str(data)]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         log = folder / "log"
         with log.open("wb") as out:
@@ -201,7 +222,7 @@ def start(binaries: Path, folder: Path, who: Account, settings: dict[str, str]) 
                 group=who.group,
                 extra_groups=who.extra_groups,
             )
-        if ready(server, folder / "data" / "postmaster.pid"):
+        if ready(server, data / "postmaster.pid"):
             return server, port
         stop(server)
         said = log.read_text(encoding="utf-8", errors="replace")[-2000:]

@@ -103,7 +103,7 @@ def _flask_who(request: FlaskRequest) -> Any:
 
 
 _HEALTH_OPTIONS = ("public_summary", "ready_at_worst")
-_BOTH = ("payloads_for", "redact")
+_BOTH = ("redact",)
 
 
 def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

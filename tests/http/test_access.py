@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import httpx
@@ -76,7 +77,7 @@ def is_problem(response: httpx.Response, status: int) -> bool:
         and content["status"] == status
         and content["type"].startswith("urn:problem-type:projection-guard:")
         and content["request_id"] == response.headers["x-request-id"]
-        and content["instance"] == response.request.url.path
+        and unquote(content["instance"]) == response.request.url.path
     )
 
 
@@ -135,19 +136,25 @@ def test_a_page_of_another_site_cannot_act_for_its_visitor(stage: Stage) -> None
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data"},
+        {"Content-Type": "text/plain"},
     ):
-        assert is_problem(served.operator.post("/admin/projections/P/pause", headers=headers), 403), headers
+        refused = 415 if "Content-Type" in headers else 403
+        assert is_problem(served.operator.post("/admin/projections/P/pause", headers=headers), refused), headers
     assert stage.guard.health("P").state == "active"
 
 
 def test_ones_own_pages_and_trusted_ones_may_act(stage: Stage) -> None:
     """Same origin, whoever is no browser, and what `trusted_origins` names."""
-    served = stage.serve(trusted_origins=["https://ops.example"])
+    served = stage.serve(trusted_origins=["https://ops.example/"])
     own = str(served.operator.base_url.copy_with(path="")).rstrip("/")
     for headers in (
         {},
         {"Sec-Fetch-Site": "same-origin", "Origin": own},
         {"Origin": own},
+        {"Origin": "https://admin.example", "Host": "admin.example:443"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://ops.example"},
     ):
         assert served.operator.post("/admin/projections/P/pause", headers=headers).status_code == 200, headers

@@ -54,6 +54,9 @@ def test_an_unknown_projection_is_404_and_those_there_are_named(stage: Stage) ->
 
 NAMES = [
     "a/b",
+    "/begins",
+    "two//slashes",
+    "line\nend",
     "Käse & Brot",
     "…/checkpoint",
     "v1.2",
@@ -95,13 +98,15 @@ def test_liveness_depends_on_nothing_and_readiness_on_the_database(stage: Stage)
 
 
 def test_a_database_without_our_tables_is_not_ready(stage: Stage) -> None:
-    """503, and the other routes say what to run."""
-    stage.bed.change("DROP TABLE projection_partitions")
+    """503, also where they go while the process runs; what is wrong is for the log."""
     served = stage.serve()
+    assert served.client.get("/health/projections/ready").status_code == 200
+    stage.bed.change("DROP TABLE projection_partitions")
     assert served.client.get("/health/projections/live").status_code == 200
     response = served.client.get("/health/projections/ready")
     assert (response.status_code, response.json()["status"]) == (503, "not_ready")
-    assert is_problem(served.viewer.get("/health/projections"), 503)
+    late = stage.serve()
+    assert is_problem(late.viewer.get("/health/projections"), 503)
 
 
 def test_nothing_is_kept_by_caches_or_guessed_by_browsers(stage: Stage) -> None:

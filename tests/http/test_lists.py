@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
+from projection_guard._store.cursors import cursor
 from tests.bed import happened
 from tests.http.stage import Stage
 from tests.http.test_access import is_problem
@@ -131,6 +133,10 @@ MISUNDERSTOOD = [
     ("state=broken", "state"),
     ("failed_from=2026-01-01T00:00:00", "failed_from"),
     ("failed_from=soon", "failed_from"),
+    ("failed_from=1", "failed_from"),
+    ("failed_from=99999999999999", "failed_from"),
+    ("failed_from=0001-01-01T00:00:00%2B23:59", "failed_from"),
+    ("failed_until=9999-12-31T23:59:59-23:59", "failed_until"),
     ("include_resolvd=true", "include_resolvd"),
     ("stream_id=a%00b", "stream_id"),
     ("stream_id=", "stream_id"),
@@ -150,6 +156,10 @@ def test_a_question_that_is_not_understood_names_the_field(stage: Stage) -> None
 def test_a_cursor_of_another_list_is_refused(stage: Stage) -> None:
     """422, and says what to pass."""
     served = stage.serve()
+    early = cursor("0001-01-01T00:00:00+23:59", str(uuid4()))
+    long = cursor("9" * 30)
+    for path in (f"failures?after={early}", f"replays?after={early}", f"P/skipped?after={long}"):
+        assert is_problem(served.viewer.get(f"/admin/projections/{path}"), 422), path
     for path in ("failures?after=abc", "audit?after=abc", "replays?after=abc", "P/streams?after=!", "P/parked?after=é"):
         response = served.viewer.get(f"/admin/projections/{path}")
         assert is_problem(response, 422), path

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from tests.bed import happened
 from tests.http.stage import Stage
 from tests.http.test_access import is_problem
 
@@ -94,6 +95,39 @@ def test_a_key_is_not_used_up_by_what_was_refused(stage: Stage) -> None:
     assert served.operator.post("/admin/projections/P/replay", json={}, headers=key).status_code == 202
 
 
+def test_a_key_whose_request_was_broken_off_is_not_tried_again(stage: Stage) -> None:
+    """What it was may have been done: here it was, and the answer failed after that."""
+    failure = stage.failed()
+    calls: list[str] = []
+
+    def redact(what: str, value: object) -> object:
+        calls.append(what)
+        if len(calls) == 1:
+            raise RuntimeError("the hook has a defect")
+        return value
+
+    served = stage.serve(redact=redact)
+    path = f"/admin/projections/failures/{failure.id}/resolve"
+    key, body = {"Idempotency-Key": "k-4"}, {"compensation_strategy": "retry"}
+    assert is_problem(served.operator.post(path, json=body, headers=key), 500)
+    again = served.operator.post(path, json=body, headers=key)
+    assert is_problem(again, 409)
+    assert again.json()["type"].endswith("broken-off")
+    assert stage.guard.failure(failure.id).retry_count == 1
+
+
+def test_refused_requests_with_one_key_at_once_are_each_refused(stage: Stage) -> None:
+    """One releases the key while another one looks for it: that is nobody's outage."""
+    served = stage.serve()
+
+    def ask(number: int) -> int:
+        key = {"Idempotency-Key": f"k-{number % 3}"}
+        return served.operator.post("/admin/projections/Q/pause", headers=key).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(48))) <= {404, 409}
+
+
 def test_of_several_with_one_key_at_once_one_is_done(stage: Stage) -> None:
     """The others get its answer, or are told that it is under way."""
     served = stage.serve(rate_limit=None)
@@ -131,3 +165,13 @@ def test_a_defect_of_ours_tells_nothing_of_itself(stage: Stage) -> None:
     assert is_problem(response, 500)
     assert "secret" not in response.text
     assert "Traceback" not in response.text
+
+
+def test_what_the_application_does_wrong_in_on_reset_is_no_outage(stage: Stage) -> None:
+    """The database refuses its statement: 500, nothing of it is told, and the projection is as it was."""
+    stage.guard.publish(happened("A", 1))
+    stage.bed.change("DROP TABLE effects")
+    response = stage.serve().operator.post("/admin/projections/P/reset")
+    assert is_problem(response, 500)
+    assert "effects" not in response.text
+    assert stage.guard.health("P").state == "active"
