@@ -32,15 +32,17 @@ from projection_guard.fastapi import Actor, admin_router, health_router
 DATABASE = os.environ.get("DATABASE_URL", "sqlite+aiosqlite:///documents.db")
 OPERATOR, VIEWER = os.environ.get("OPERATOR_KEY"), os.environ.get("VIEWER_KEY")
 KEYS: dict[str, Actor] = {}
-if VIEWER:
-    KEYS[VIEWER] = Actor(name="viewer", role="viewer")
 if OPERATOR:
     KEYS[OPERATOR] = Actor(name="operator", role="operator")
+if VIEWER:  # where both keys are one, it is for looking only
+    KEYS[VIEWER] = Actor(name="viewer", role="viewer")
 
 
 def who(request: Request) -> Actor | None:
     """Say whose key a request carries. Keys that are not set let nobody in."""
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer":
+        return None
     return next((actor for key, actor in KEYS.items() if hmac.compare_digest(given.encode(), key.encode())), None)
 
 

@@ -29,15 +29,17 @@ from projection_guard.flask import Actor, admin_blueprint, health_blueprint
 DATABASE = os.environ.get("DATABASE_URL", "sqlite:///documents.db")
 OPERATOR, VIEWER = os.environ.get("OPERATOR_KEY"), os.environ.get("VIEWER_KEY")
 KEYS: dict[str, Actor] = {}
-if VIEWER:
-    KEYS[VIEWER] = Actor(name="viewer", role="viewer")
 if OPERATOR:
     KEYS[OPERATOR] = Actor(name="operator", role="operator")
+if VIEWER:  # where both keys are one, it is for looking only
+    KEYS[VIEWER] = Actor(name="viewer", role="viewer")
 
 
 def who(request: Request) -> Actor | None:
     """Say whose key a request carries. Keys that are not set let nobody in."""
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer":
+        return None
     return next((actor for key, actor in KEYS.items() if hmac.compare_digest(given.encode(), key.encode())), None)
 
 
@@ -73,7 +75,11 @@ app.register_blueprint(admin_blueprint(guard, authorize=who, payloads_for="opera
 @app.post("/documents")
 def upload() -> ResponseReturnValue:
     """Publish that a document was uploaded; the answer says what became of it in the read model."""
-    event = DocumentUploaded(event_id=str(uuid4()), stream_id=str(uuid4()), title=str(request.get_json()["title"]))
+    match request.get_json():
+        case {"title": str(title)}:
+            event = DocumentUploaded(event_id=str(uuid4()), stream_id=str(uuid4()), title=title)
+        case _:
+            return {"error": 'send {"title": "..."}'}, 422
     (outcome,) = publisher.publish(event)
     return {"id": event.stream_id, "read_model": outcome.status.value}, 202
 

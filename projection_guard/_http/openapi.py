@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from . import answers
 from .access import Need
 from .endpoint import Endpoint
+from .examples import EXAMPLES
 
 __all__ = ["document", "operation"]
 
@@ -23,6 +24,10 @@ _IDEMPOTENCY_KEY: Final[Document] = {
     "required": False,
     "description": "A request that is sent again with the same key is answered as it was, for a day",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"},
+}
+_REQUEST_ID: Final[Document] = {
+    "description": "The one that was sent, or a new one; it stands in the log and the audit log",
+    "schema": {"type": "string"},
 }
 _LOCATION: Final[Document] = {
     "Location": {"description": "Where it can be watched", "schema": {"type": "string", "format": "uri-reference"}}
@@ -60,8 +65,7 @@ def operation(endpoint: Endpoint) -> Document:
     if endpoint.body is not None:
         schema = _schema(endpoint.body, "validation")
         content: Document = {"schema": schema}
-        if endpoint.example:
-            content["example"] = dict(endpoint.example)
+        content["example"] = dict(endpoint.example)
         found["requestBody"] = {"required": bool(schema.get("required")), "content": {"application/json": content}}
     return found
 
@@ -90,10 +94,11 @@ def _responses(endpoint: Endpoint) -> Document:
         schema = {"type": "array", "items": schema}
     success: Document = {
         "description": HTTPStatus(endpoint.status).phrase,
-        "content": {"application/json": {"schema": schema}},
+        "content": {"application/json": {"schema": schema, "example": _example(endpoint)}},
+        "headers": {"X-Request-ID": _REQUEST_ID},
     }
     if endpoint.status in (201, 202):
-        success["headers"] = _LOCATION
+        success["headers"] |= _LOCATION
     found: Document = {str(endpoint.status): success}
     for status in sorted(_statuses(endpoint)):
         found[str(status)] = _problem(status)
@@ -102,12 +107,17 @@ def _responses(endpoint: Endpoint) -> Document:
     return found
 
 
+def _example(endpoint: Endpoint) -> object:
+    example = EXAMPLES[endpoint.answer]
+    return [example] if endpoint.answers_list else example
+
+
 def _statuses(endpoint: Endpoint) -> set[int]:
     statuses = {*_PROBLEMS_OF_ALL, *endpoint.problems, 422}
     if endpoint.needs is not Need.NOBODY:
-        statuses |= {401, 403, 503}
+        statuses |= {401, 403, 409, 503}
     if endpoint.method == "POST":
-        statuses |= {400, 403, 409, 413, 415}
+        statuses |= {400, 403, 409, 411, 413, 415}
     if endpoint.is_limited:
         statuses.add(429)
     return statuses
