@@ -111,7 +111,7 @@ def test_a_status_that_only_the_application_knows_is_told_as_it_is(guard: Projec
     """As a problem document."""
 
     def refuse(request: object) -> str:
-        raise HTTPException(status, headers={"X-Why": "w\u00f6rd"})
+        raise HTTPException(status, "gone", headers={"X-Why": "w\u00f6rd"})
 
     client = Client(fastapi_app(guard, refuse))
     response = client.get("/admin/projections/status")
