@@ -49,3 +49,12 @@ while len(applied) < 3 and time.monotonic() < deadline:
 assert applied == ["B3", "A1", "A2"], applied
 assert guard.health("Smoke").active_failures == 0
 print(f"projection_guard from {projection_guard.__file__}: failed, parked, healed in order")
+
+for adapter in ("fastapi", "flask"):
+    try:
+        __import__(f"projection_guard.{adapter}")
+    except ImportError as error:
+        assert f"pip install 'projection-guard[{adapter}]'" in str(error), error
+    else:
+        raise AssertionError(f"{adapter} was not to be installed here")
+print("an adapter without its library says which extra brings it")
