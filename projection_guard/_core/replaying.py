@@ -220,6 +220,9 @@ class _Run:
         if phase == "make":
             await building.make(self._context, self._projection, job)
             return False
+        if phase == "still":
+            await building.say_how_far(self._context, self._projection, job)
+            return False
         if phase == "exchange":
             if await building.exchange(self._context, self._projection, job):
                 self._tell_end("completed")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from projection_guard import FailureBusy, InvalidArgument, Replay
+from projection_guard import FailureBusy, InvalidArgument, Replay, StoreUnavailable
 from projection_guard._io.protocol import drive
 from tests.bed import Bed
 from tests.flow.acting import active_equals_open_rows, going, states_of
-from tests.following.beside import Model, halfway, leftovers
+from tests.following.beside import Model, halfway, leftovers, run_for
 from tests.following.logs import FollowedLog
 
 
@@ -155,6 +155,24 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
     done = bed.run(work) if bed.is_async else drive(work)
     assert (done.status, done.events_replayed) == ("completed", 400)
     assert (sum(model.totals().values()), model.entries()) == (400, 400)
+
+
+def test_it_is_taken_up_when_the_live_one_stands_still(blocking_bed: Bed) -> None:
+    """Whoever built is gone before he knew that nothing is in flight: the next one waits for that, and goes on."""
+    bed = blocking_bed
+    model = Model(bed, FollowedLog(bed))
+    guard, other = model.guard(), model.guard()
+    model.log.append_many(20, streams=2)
+    guard.catch_up("P")
+    job = guard.start_replay("P", into="next", actor="alice")
+    run_for(bed, guard, job, steps=1)
+    bed.change("ALTER TABLE projection_failures RENAME TO away")
+    with pytest.raises(StoreUnavailable, match="in flight"):
+        run_for(bed, guard, job)
+    bed.change("ALTER TABLE away RENAME TO projection_failures")
+    assert guard.health("P").state == "rebuilding"
+    assert run_for(bed, other, job, steps=20).status == "completed"
+    assert guard.health("P").state == "active"
 
 
 def test_a_part_of_the_log_that_is_for_others(bed: Bed, model: Model) -> None:
