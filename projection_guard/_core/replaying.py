@@ -21,7 +21,7 @@ from .._store import audits, gates, partitions, replays, set_aside, shadows, sta
 from .._store.replays import NewReplay, Stands
 from ..errors import FailureBusy, InvalidArgument, RebuildRefused, UnknownReplay
 from . import building
-from .admin import pass_barrier
+from .admin import pass_barrier, why_busy
 from .asked import Asked
 from .clearing import clear, forget
 from .context import Context, new_token, transact
@@ -50,7 +50,7 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
             return known
         state = states.hold_row(connection, name)
         if state.state not in ("active", "paused") or replays.unfinished(connection, name) is not None:
-            raise FailureBusy(_why_busy(connection, projection, state.state))
+            raise FailureBusy(why_busy(connection, projection, state.state))
         cursors = [row.cursor for row in partitions.rows(connection, name)]
         new = _new(job, projection, asked, cursors, head=head, first_open=replays.first_open(connection, name))
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
@@ -83,17 +83,6 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
     begun = await transact(context, write, what=f"{name}: the replay was not begun")
     context.wake(0.0)
     return begun
-
-
-def _why_busy(connection: Connection, projection: Projection, state: str) -> str:
-    job = replays.unfinished(connection, projection.name)
-    if job is None:
-        return f"Projection {projection.name!r} is {state}; wait until that has ended"
-    doing = "being rebuilt" if job.kind in ("beside", "rebuild") else "replaying"
-    return (
-        f"Projection {projection.name!r} is {doing} already: {job.kind} {job.id}, begun by {job.actor} at "
-        f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC; wait for it, or cancel it"
-    )
 
 
 def _new(

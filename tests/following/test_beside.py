@@ -103,6 +103,8 @@ def test_it_may_be_cancelled(bed: Bed, model: Model) -> None:
     job = guard.start_replay("P", into="next", events_per_second=100, actor="alice")
     with pytest.raises(FailureBusy, match="being rebuilt already: beside"):
         guard.replay("P", actor="bob")
+    with pytest.raises(FailureBusy, match=rf"being rebuilt already: beside {job.id}, begun by alice at 20"):
+        guard.reset("P", actor="bob")
     assert guard.health("P").state == "active"
     assert guard.cancel_replay(job.id, actor="bob").status == "cancelled"
     model.log.append("A")
