@@ -100,17 +100,15 @@ async def exchange(context: Context, projection: Projection, job: Replay) -> boo
         states.hold_row(connection, name)
         if not _is_in(connection, job, "exchange"):
             return None
-        reached = partitions.replay_row(connection, name)
-        assert reached is not None
         compared: Json = [shadows.compare(connection, into, table).as_json() for table in projection.tables]
         shadows.exchange(connection, into, projection.tables)
         shadows.drop(connection, into, projection.tables)
+        partitions.jump_to_replay(connection, name)
         partitions.end_replay(connection, name)
-        partitions.jump_to(connection, name, reached.cursor)
         settled = settle(connection, projection, job.id)
         replays.end(connection, job.id, "completed", None, compared)
         states.end_job(connection, name, actor=job.actor, reason=None)
-        counters.move_checkpoint(connection, name, reached.cursor)
+        counters.move_checkpoint(connection, name)
         return [*settled.notices, *_count(connection, context, projection, settled)]
 
     what = f"{name}: the read model that was built beside was not exchanged for the live one"

@@ -212,8 +212,14 @@ class Stand:
     # -- moving on
 
     def position(self, stretch: Stretch, todo: Sorted, ran: Ran) -> int:
-        """Return how far a row of calls has come: where it ended early, to the last one that was made."""
-        return stretch.position if ran.done >= len(todo.calls) else todo.calls[ran.done].sequence - 1
+        """Return how far a row of calls has come: where it ended early, to the event before the next call.
+
+        That is an event, so that a checkpoint there is able to name it.
+        """
+        if ran.done >= len(todo.calls):
+            return stretch.position
+        before = count_up_to(stretch.events, todo.calls[ran.done].sequence - 1)
+        return stretch.events[before - 1].sequence if before else stretch.after
 
     def next_hand(self, stretch: Stretch, position: int, following: Stretch | None) -> tuple[int, int] | None:
         """Return the range that comes next, as far as it is known."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.orm import aliased
 
 from .._dialect import PerDialect, later, statement_start, utc_now
 from .._tables import (
@@ -287,10 +288,14 @@ def begin_at(connection: Connection, projection: str, number: int, sequence: int
     ensure(connection, projection, number, sequence)
 
 
-def jump_to(connection: Connection, projection: str, sequence: int) -> None:
-    """Let all partitions come to a sequence at once: a read model that has come there took the place of theirs."""
-    statement = update(W).where(W.projection_name == projection, W.partition >= 0, W.cursor < sequence)
-    connection.execute(statement.values(cursor=sequence, moved_at=utc_now()))
+def jump_to_replay(connection: Connection, projection: str) -> None:
+    """Let all partitions come to where a replay stands: a read model that came there took the place of theirs."""
+    of_replay = aliased(W)
+    there = select(of_replay.cursor, of_replay.last_event_id, of_replay.last_event_type)
+    reached = there.where(of_replay.projection_name == projection, of_replay.partition == REPLAY).subquery()
+    statement = update(W).where(W.projection_name == projection, W.partition >= 0, W.cursor < reached.c.cursor)
+    values = {each.name: each for each in reached.c}
+    connection.execute(statement.values(**values, moved_at=utc_now()))
 
 
 _known = [

@@ -28,12 +28,15 @@ def test_it_takes_the_live_ones_place_at_once(bed: Bed, model: Model) -> None:
     guard.catch_up("P")
     assert (model.totals(), model.entries()) == ({"A": 2, "B": 1}, 3)
     model.failing, model.factor = set(), 10
+    model.log.append("C")
     job: Replay = guard.rebuild("P", into="next", actor="alice")
-    assert (job.status, job.kind, job.events_replayed, job.error) == ("completed", "beside", 5, None)
-    assert (model.totals(), model.entries()) == ({"A": 20, "B": 30}, 5)
-    assert bed.value("SELECT total FROM sums") == 50
+    assert (job.status, job.kind, job.events_replayed, job.error) == ("completed", "beside", 6, None)
+    assert (model.totals(), model.entries()) == ({"A": 20, "B": 30, "C": 10}, 6)
+    checkpoint = guard.checkpoint("P")
+    assert (checkpoint.last_event_sequence, checkpoint.last_event_id) == (6, "C#1")
+    assert bed.value("SELECT total FROM sums") == 60
     told = {each["table"]: each for each in job.compared}  # type: ignore[union-attr, call-overload, index]
-    assert (told["totals"]["rows_before"], told["totals"]["rows_after"]) == (2, 2)  # type: ignore[index, call-overload]
+    assert (told["totals"]["rows_before"], told["totals"]["rows_after"]) == (2, 3)  # type: ignore[index, call-overload]
     assert (told["entries"]["only_before"], told["entries"]["only_after"]) != (0, 0)  # type: ignore[index, call-overload]
     assert states_of(bed, "P") == {}
     assert active_equals_open_rows(bed)
@@ -42,8 +45,8 @@ def test_it_takes_the_live_ones_place_at_once(bed: Bed, model: Model) -> None:
     assert leftovers(bed) == []
     model.log.append("A", "B")
     guard.catch_up("P")
-    assert (model.totals(), model.entries()) == ({"A": 30, "B": 40}, 7)
-    assert guard.checkpoint("P").last_event_sequence == 7
+    assert (model.totals(), model.entries()) == ({"A": 30, "B": 40, "C": 10}, 8)
+    assert guard.checkpoint("P").last_event_sequence == 8
 
 
 def test_readers_never_see_a_half_built_one(bed: Bed, model: Model) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
+from projection_guard._core import joined_stretch
 from projection_guard._io.protocol import drive
 from projection_guard._source import partition_of
 from tests.bed import Bed
@@ -81,6 +83,41 @@ def test_a_follower_decodes_what_is_in_its_share_and_no_more(bed: Bed, log: Foll
     guard.catch_up("P")
     for stream in log.lengths:
         assert bed.effects("P", stream) == log.of_stream(stream)
+
+
+def named(bed: Bed, log: FollowedLog) -> list[tuple[Any, ...]]:
+    """Return what the checkpoint says, and the log of the event at that sequence."""
+    found = bed.rows(
+        "SELECT last_event_sequence, last_event_id, last_event_type FROM projection_checkpoints"
+        " UNION ALL SELECT log.sequence, log.event_id, log.event_type FROM log"
+        " JOIN projection_checkpoints ON last_event_sequence = sequence"
+    )
+    return [tuple(row) for row in found]
+
+
+def test_the_checkpoint_names_the_event_that_it_stands_at(
+    bed: Bed, log: FollowedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that is in nobody's share who is here, and where a stretch ends early between two of one's own."""
+    guard, seen = log.guard(), list[list[tuple[Any, ...]]]()
+    monkeypatch.setattr(joined_stretch, "LONGEST_STRETCH_SECONDS", 0.0)
+
+    def note(event: object, connection: Connection) -> None:
+        sql = "SELECT last_event_sequence, last_event_id FROM projection_checkpoints"
+        seen.append([tuple(row) for row in connection.execute(text(sql))])
+
+    bed.joined(guard, "P", note, partitions=OF)
+    guard.health()
+    bed.change(OWNED, ends="2100-01-01 00:00:00.000000")
+    bed.change("UPDATE projection_partitions SET cursor = 1000 WHERE partition > 0")
+    mine, *_ = (f"S{n}" for n in range(9) if partition_of(f"S{n}", OF) == 0)
+    others, *_ = (f"S{n}" for n in range(9) if partition_of(f"S{n}", OF) == 1)
+    for streams in ([mine], [others], [mine, others], [mine, others, mine, others]):
+        log.append(*streams)
+        follow(bed, guard)
+        checkpoint, of_log = named(bed, log)
+        assert checkpoint == of_log == (len(log.appended), log.appended[-1].event_id, "Happened")
+    assert seen == [[(None, None)], [(2, f"{others}#1")], [(4, f"{others}#2")], [(5, f"{mine}#3")]]
 
 
 def test_a_source_without_shares_goes_on(sqlite_bed: Bed) -> None:
