@@ -30,7 +30,7 @@ from .joined_stretch import apply_joined
 from .keeping import failed_call_of_log
 from .log import EventLog, Incoming, Stretch
 from .projection import Projection
-from .sharing import Plan, share
+from .sharing import Plan, check_layout, share
 from .stand import Counts, Sorted, Stand
 
 __all__ = ["Followed", "Follower"]
@@ -151,6 +151,8 @@ class Follower:
         def write(connection: Connection) -> tuple[list[PartitionRow], list[int], tuple[int, ...]]:
             state = states.read(connection, name)
             rows = self._rows(connection)
+            if rows and stand.course.partition is None:
+                check_layout(self._projection, rows)  # somebody may have laid them out anew meanwhile
             plan = self._plan(rows)
             if state is None or state.state != stand.course.state:
                 stand.waits = None if state is None else state.state
