@@ -167,7 +167,7 @@ class Follower:
         rows, taken, kept = await transact(self._context, write, what=f"{name}: following was not begun")
         self._shared_at = monotonic()
         for row in rows:
-            if row.partition in taken and row.partition not in stand.cursors and row.owner != stand.token:
+            if row.partition in taken and row.taken_by != stand.token:
                 self._take_over(row)
         # A row of ours that somebody just wishes for is passed over by `take`: it is ours all the same.
         mine = {row.partition for row in rows if row.owner == stand.token and row.partition in kept}

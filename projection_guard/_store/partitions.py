@@ -67,11 +67,15 @@ _WANTED = and_(W.wanted_by.is_not(None), W.wanted_until > statement_start())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionRow:
-    """A partition as it is on record. `owner` and `wanted_by` are live ones only."""
+    """A partition as it is on record. `owner` and `wanted_by` are live ones only.
+
+    `taken_by`: who took it last and did not give it up, also where his lease has ended; what is in hand is his.
+    """
 
     partition: int
     cursor: int
     owner: str | None
+    taken_by: str | None
     wanted_by: str | None
     hand_first: int | None
     hand_last: int | None
@@ -90,6 +94,7 @@ _rows = (
         W.partition,
         W.cursor,
         case((_FREE, null()), else_=W.lease_owner).label("owner"),
+        W.lease_owner.label("taken_by"),
         case((_WANTED, W.wanted_by), else_=null()).label("wanted_by"),
         W.hand_first,
         W.hand_last,

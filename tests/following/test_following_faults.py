@@ -351,3 +351,29 @@ def test_a_worker_of_another_layout_is_stopped(blocking_bed: Bed) -> None:
     new.catch_up("P")
     for stream in log.lengths:
         assert bed.effects("P", stream) == log.of_stream(stream)
+
+
+def test_a_follower_that_slept_takes_over_from_one_who_has_died_meanwhile(sqlite_bed: Bed) -> None:
+    """For two leases: what he held was another one's in between, who died at an event taken by itself."""
+    bed, planned = sqlite_bed, Planned("P")
+    log = FollowedLog(bed)
+    guard = log.guard()
+    planned.register(bed, guard, "joined")
+    log.append("A", "B")
+    guard.health()
+    follower = guard.real._service.on_log.follower("P")
+
+    def follow() -> None:
+        turn = follower.follow(stops=lambda: False)
+        bed.run(turn) if bed.is_async else drive(turn)
+
+    follow()
+    log.append("A")
+    bed.change(
+        "UPDATE projection_partitions SET lease_owner = 'other', lease_expires_at = '2020-01-01 00:00:00.000000',"
+        " hand_first = 3, hand_last = 3, hand_is_lone = 1"
+    )
+    follower._shared_at = 0.0
+    follow()
+    assert planned.calls == ["A#1", "B#1"]
+    assert one_failure(guard).error_type == "projection_guard.errors.HandlerDied"

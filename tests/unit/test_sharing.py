@@ -21,6 +21,7 @@ def rows(*each: str) -> list[PartitionRow]:
                 partition=number,
                 cursor=0,
                 owner=None if owner == "-" else owner,
+                taken_by=None if owner == "-" else owner,
                 wanted_by=wisher or None,
                 hand_first=None,
                 hand_last=None,
