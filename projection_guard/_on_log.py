@@ -238,13 +238,9 @@ def ensure_rows(connection: Connection, projection: Projection) -> Opened:
                 f"Projection {projection.name!r} was registered with order={state.ordering!r} and has unresolved "
                 f"failures or parked events; resolve them, or reset it, then change to order={projection.order.value!r}"
             )
-        job = replays.unfinished(connection, projection.name)
-        if job is not None:  # what fails there, and waits behind that, is set aside in the order of then
-            raise ConfigurationError(
-                f"Projection {projection.name!r} was registered with order={state.ordering!r}, and {job.kind} {job.id}, "
-                f"begun by {job.actor} at {job.created_at:%Y-%m-%d %H:%M:%S} UTC, has not ended; wait for it, or "
-                f"cancel it, then change to order={projection.order.value!r}"
-            )
+        if replays.unfinished(connection, projection.name) is not None:  # what waits beside is set aside in that order
+            busy = admin.why_busy(connection, projection, state.state)
+            raise ConfigurationError(f"{busy}, then change order={state.ordering!r} to {projection.order.value!r}")
         states.set_ordering(connection, projection.name, projection.order)
     return Opened(has_work=is_open, is_followed=state is not None and state.mode == "followed")
 

@@ -154,7 +154,7 @@ class Follower:
             if rows and stand.course.partition is None:
                 check_layout(self._projection, rows)  # somebody may have laid them out anew meanwhile
             plan = self._plan(rows)
-            if state is None or state.state != stand.course.state:
+            if state is None or state.state not in stand.course.states:
                 stand.waits = None if state is None else state.state
                 plan = Plan(keep=(), want=(), give=tuple(row.partition for row in rows if row.owner == stand.token))
             if plan.give:
@@ -185,7 +185,7 @@ class Follower:
         return [] if row is None else [row]
 
     def _plan(self, rows: list[PartitionRow]) -> Plan:
-        if self._stand.course.state == "active":
+        if "active" in self._stand.course.states:
             return share(rows, self._stand.token)
         return Plan(keep=tuple(row.partition for row in rows), want=(), give=())  # whoever replays needs all of them
 

@@ -257,13 +257,11 @@ class _Run:
         beside = None
         if job.built_into is not None:
             beside = Beside(job=job.id, into=job.built_into, tables=self._projection.tables)
-        state: Literal["active", "replaying", "rebuilding"] = "replaying"
-        if job.kind in ("rebuild", "beside"):
-            state = "active" if phase == "build" else "rebuilding"
-        if job.kind == "rebuild":
-            state = "rebuilding"
+        states = {"rebuilding"} if job.kind in ("rebuild", "beside") else {"replaying"}
+        if phase == "build":  # the live one is no concern of it; also where a person has paused that
+            states = {"active", "paused"}
         return Course(
-            state=state,
+            states=frozenset(states),
             again=again,
             beside=beside,
             job=job.id,

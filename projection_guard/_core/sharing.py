@@ -1,8 +1,8 @@
 """How followers share the partitions of a projection: decided from the rows alone, by each for himself.
 
-Everybody gets his share, rounded; who has less, or two less than another one, asks him, and he gives after his batch. What is free
-is taken by whoever sees it first, beyond his share, too: the share of one who has died is kept for nobody. A follower
-is known by the leases it has and by what it asks for, so nobody has to register.
+Everybody gets his share, rounded; who has less, or two less than another one, asks him, and he gives after his batch.
+What is free is taken by whoever sees it first, beyond his share, too: the share of one who has died is kept for nobody.
+A follower is known by the leases it has and by what it asks for, so nobody has to register.
 """
 
 from __future__ import annotations

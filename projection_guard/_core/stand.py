@@ -116,7 +116,7 @@ class Stand:
 
     def may_walk(self, held: Held) -> bool:
         """Return whether the projection is in the state for this, and not held by the breaker."""
-        return held.state == self.course.state and not held.is_held_up
+        return held.state in self.course.states and not held.is_held_up
 
     def may_go_on(self, held: Held) -> bool:
         """Take note of what is held; False where it is gone, or the projection stands still."""
@@ -328,7 +328,7 @@ class Stand:
             incoming=event,
             stretch=stretch,
             hand=hand,
-            state=self.course.state,
+            states=self.course.states,
             job=self.course.job,
         )
         again, beside = self.course.again, self.course.beside

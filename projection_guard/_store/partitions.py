@@ -34,6 +34,7 @@ from .._tables import (
     ProjectionAppliedEvent,
     ProjectionFailure,
     ProjectionPartition,
+    ProjectionReplay,
     ProjectionSkippedRange,
 )
 
@@ -59,6 +60,7 @@ REPLAY: Final = -1
 """The row that a replay stands on: a cursor and a lease of its own, beside those of the partitions."""
 
 W, A, F, P, K = ProjectionPartition, ProjectionAppliedEvent, ProjectionFailure, ParkedEvent, ProjectionSkippedRange
+R = ProjectionReplay
 _NAME: BindParameter[str] = bindparam("projection")
 _TOKEN: BindParameter[str] = bindparam("token")
 _FREE = or_(W.lease_owner.is_(None), W.lease_expires_at <= statement_start())
@@ -245,11 +247,13 @@ def renew(connection: Connection, projection: str, token: str, lease_seconds: fl
 
 
 def in_hand(connection: Connection, projection: str) -> int:
-    """Count the partitions in which somebody has a range in hand right now."""
+    """Count the partitions in which somebody has a range in hand right now; not what is built beside the live ones."""
+    beside = select(R.id).where(R.projection_name == projection, R.finished_at.is_(None), R.kind == "beside")
     statement = (
         select(func.count())
         .select_from(W)
         .where(W.projection_name == projection, W.hand_first.is_not(None), W.lease_expires_at > statement_start())
+        .where(or_(W.partition != REPLAY, ~beside.exists()))
     )
     return int(connection.execute(statement).scalar_one())
 

@@ -162,6 +162,41 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
     assert (sum(model.totals().values()), model.entries()) == (400, 400)
 
 
+def test_one_that_is_paused_is_built_beside_and_stays_paused(bed: Bed, model: Model) -> None:
+    """The live one stands still until it is resumed."""
+    guard = model.guard()
+    model.log.append_many(20, streams=2)
+    guard.catch_up("P")
+    guard.pause("P", actor="alice", reason="a bug")
+    model.log.append("S0")
+    model.factor = 10
+    done = guard.rebuild("P", into="next", actor="alice")
+    assert (done.status, done.events_replayed) == ("completed", 21)
+    assert (guard.health("P").state, model.totals()) == ("paused", {"S0": 110, "S1": 100})
+    model.log.append("S1")
+    assert guard.catch_up("P").waits == "paused"
+    guard.resume("P", actor="alice")
+    guard.catch_up("P")
+    assert model.totals() == {"S0": 110, "S1": 110}
+
+
+def test_a_pause_does_not_wait_for_what_is_built_beside(blocking_bed: Bed) -> None:
+    """Somebody has a range of it in hand, and keeps it."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
+    guard = model.guard()
+    model.log.append("A")
+    guard.catch_up("P")
+    job = guard.start_replay("P", into="next", actor="alice")
+    run_for(bed, guard, job, steps=1)
+    bed.change(
+        "UPDATE projection_partitions SET hand_first = 1, hand_last = 1, lease_owner = 'other', lease_expires_at = :end"
+        " WHERE partition < 0",
+        end="2100-01-01 00:00:00.000000",
+    )
+    pausing = going(bed, lambda: guard.real.pause("P", actor="bob"))
+    bed.wait_until(lambda: pausing.is_done, within=5)
+
+
 def test_it_is_taken_up_when_the_live_one_stands_still(blocking_bed: Bed) -> None:
     """Whoever built is gone before he knew that nothing is in flight: the next one waits for that, and goes on."""
     bed = blocking_bed
