@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
+
+from sqlalchemy import Connection
 
 from ._core import admin, bulk
 from ._core.rounds import Round
@@ -50,21 +53,30 @@ class OnBulk:
         """Read a bulk action. Raises `UnknownBulkAction`."""
         job = id_of(action_id, UnknownBulkAction, "a bulk action")
         await self._service.open()
-        found = await self._service.read(lambda connection: actions.one(connection, job))
-        if found is None:
-            raise UnknownBulkAction(f"There is no bulk action {job}")
-        return found
+
+        def look(connection: Connection) -> BulkAction:
+            found = actions.one(connection, job)
+            if found is None:
+                raise UnknownBulkAction(f"There is no bulk action {job}")
+            return bulk.shown(connection, found)
+
+        return await self._service.read(look)
 
     async def page(self, *, limit: int, after: str | None) -> Page[BulkAction]:
         """Read a page of bulk actions, newest first."""
         check_limit(limit)
         await self._service.open()
-        return await self._service.read(lambda connection: actions.page(connection, limit=limit, after=after))
+
+        def look(connection: Connection) -> Page[BulkAction]:
+            found = actions.page(connection, limit=limit, after=after)
+            return replace(found, items=tuple(bulk.shown(connection, action) for action in found.items))
+
+        return await self._service.read(look)
 
     async def due(self) -> list[UUID]:
-        """Name the confirmed actions that nobody runs at the moment, as far as all their projections are run here."""
+        """Name the confirmed actions that nobody runs and that can go on, as far as all their projections are here."""
         runnable = self._service.runnable()
-        found = await self._service.read(actions.due)
+        found = await self._service.read(bulk.due)
         return [each.id for each in found if runnable >= set(each.projections)]
 
     async def run(self, job: UUID, *, stops: Callable[[], bool], most: int | None = None) -> Round:

@@ -238,6 +238,9 @@ def ensure_rows(connection: Connection, projection: Projection) -> Opened:
                 f"Projection {projection.name!r} was registered with order={state.ordering!r} and has unresolved "
                 f"failures or parked events; resolve them, or reset it, then change to order={projection.order.value!r}"
             )
+        if replays.unfinished(connection, projection.name) is not None:  # what waits beside is set aside in that order
+            busy = admin.why_busy(connection, projection, state.state)
+            raise ConfigurationError(f"{busy}, then change order={state.ordering!r} to {projection.order.value!r}")
         states.set_ordering(connection, projection.name, projection.order)
     return Opened(has_work=is_open, is_followed=state is not None and state.mode == "followed")
 

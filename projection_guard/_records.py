@@ -56,7 +56,7 @@ class BulkAction:
 
     `count` failures matched when it was proposed, in these `projections`. Of those that were `done`, `succeeded` ended
     as was wanted; `failed` did not (a retry in vain or broken off, one that was busy or that somebody else resolved).
-    A proposal that nobody confirms is "expired" at `expires_at`.
+    A proposal that nobody confirms is "expired" at `expires_at`. `waits` says why retries stand still, if they do.
     """
 
     id: UUID
@@ -79,6 +79,7 @@ class BulkAction:
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime
+    waits: str | None = None
 
     @property
     def is_finished(self) -> bool:

@@ -64,12 +64,15 @@ class Batch:
     """Events in the log's order. All that will ever stand at or below `position` is in this batch or an earlier one.
 
     `skipped` are the holes among them. `is_held`: there is more in the log, behind a hole that may still be filled.
+    `last`: what the log says of the last event at or below `position`, where that is left out of `events` as not in the
+    reader's share; None where it is the last one of `events`, or not known.
     """
 
     events: Sequence[Recorded]
     position: int
     skipped: Sequence[Skipped] = ()
     is_held: bool = False
+    last: EventRecord | None = None
 
 
 def partition_of(key: str, of: int) -> int:
@@ -157,6 +160,13 @@ def _check_events(events: Sequence[Recorded], sequences: Sequence[int]) -> None:
             raise SourceError(f"The source could not rebuild sequence {recorded.sequence}, nor say which event it is")
 
 
+def _check_last(named: int | None, sequences: Sequence[int], position: int) -> None:
+    if named is None or named > position:
+        raise SourceError(f"The source has come to {position}, and names an event of sequence {named} as the last one")
+    if sequences and named < sequences[-1]:
+        raise SourceError(f"The source returned sequence {sequences[-1]}, and names that of {named} as the last one")
+
+
 def checked(batch: Batch, after: int, limit: int, until: int | None = None) -> Batch:
     """Return a batch that keeps the contract. Raises `SourceError`, which says what the source did wrong."""
     sequences = [recorded.sequence for recorded in batch.events]
@@ -172,4 +182,6 @@ def checked(batch: Batch, after: int, limit: int, until: int | None = None) -> B
         raise SourceError(f"The source says that it has come to {batch.position}, and returned sequence {last}")
     if until is not None and batch.position > max(until, after):
         raise SourceError(f"The source says that it has come to {batch.position}, and was asked up to {until}")
+    if batch.last is not None:
+        _check_last(batch.last.sequence, sequences, batch.position)
     return batch

@@ -194,7 +194,8 @@ class _Reader:
         is_held: bool = False,
     ) -> Batch:
         events = self._events(table, rows if share is None else table.of_share(rows, share))
-        return Batch(events=tuple(events), position=position, skipped=tuple(skipped), is_held=is_held)
+        last = None if share is None or not rows else table.records(rows[-1:])[0]
+        return Batch(events=tuple(events), position=position, skipped=tuple(skipped), is_held=is_held, last=last)
 
     def _events(self, table: logs.LogTable, rows: Sequence[logs.LogRow]) -> list[Recorded]:
         """Make the events of rows. One loop, and nothing in it that holds for all: this is what reading costs."""

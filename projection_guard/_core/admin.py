@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from .._model import Failure, FailureState, Json, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import audits, failures, gates, states
+from .._store import audits, failures, gates, replays, states
 from ..errors import (
     ConfigurationError,
     FailureBusy,
@@ -27,7 +27,18 @@ from .context import Context, new_token, transact
 from .healing import claim, heal, record_of, resolved
 from .projection import Projection
 
-__all__ = ["STRATEGIES", "Deed", "check_actor", "check_strategy", "pass_barrier", "pause", "reset", "resolve", "resume"]
+__all__ = [
+    "STRATEGIES",
+    "Deed",
+    "check_actor",
+    "check_strategy",
+    "pass_barrier",
+    "pause",
+    "reset",
+    "resolve",
+    "resume",
+    "why_busy",
+]
 
 STRATEGIES: Final = ("retry", "skip", "manual_fix")
 _LONGEST_BARRIER_MARGIN_SECONDS: Final = 30.0
@@ -209,6 +220,18 @@ def _refuse_during_replay(projection: Projection, state: str) -> None:
         raise FailureBusy(f"Projection {projection.name!r} is {state}; wait until that has ended, or cancel it")
 
 
+def why_busy(connection: Connection, projection: Projection, state: str) -> str:
+    """Say what is under way, who began it and when."""
+    job = replays.unfinished(connection, projection.name)
+    if job is None:
+        return f"Projection {projection.name!r} is {state}; wait until that has ended"
+    doing = "being rebuilt" if job.kind in ("beside", "rebuild") else "replaying"
+    return (
+        f"Projection {projection.name!r} is {doing} already: {job.kind} {job.id}, begun by {job.actor} at "
+        f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC; wait for it, or cancel it"
+    )
+
+
 async def _change(
     context: Context,
     projection: Projection,
@@ -285,13 +308,15 @@ async def reset(context: Context, projection: Projection, *, actor: str) -> None
 
     Events that arrive meanwhile are parked and applied afterwards. A paused projection stays paused. What `on_reset`
     raises is raised, and everything is as it was, also when it is cancelled. Of two resets at once the later one wins;
-    the other is refused.
+    the other is refused. So is one while a job of the projection has not ended: it is to be cancelled first.
     """
     mine = _Reset(token=new_token(), actor=actor)
 
     def begin(connection: Connection) -> str:
         before = states.begin_reset(connection, projection.name, actor=actor, reason=mine.reason)
         _refuse_during_replay(projection, before)
+        if replays.unfinished(connection, projection.name) is not None:  # one beside leaves the state as it is
+            raise FailureBusy(why_busy(connection, projection, before))
         return before
 
     try:

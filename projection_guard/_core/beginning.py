@@ -23,6 +23,7 @@ from .context import Context, is_store_error, new_token, transact
 from .following import Followed, Follower
 from .log import EventLog
 from .projection import Projection
+from .sharing import check_layout
 
 __all__ = ["begin_following", "catch_up", "defer", "follow_from", "wait_for"]
 
@@ -41,7 +42,7 @@ async def begin_following(context: Context, projection: Projection, log: EventLo
         state = states.hold_row(connection, name)
         rows = partitions.rows(connection, name)
         if rows:
-            _check_layout(projection, len(rows))
+            check_layout(projection, rows)
             return False
         if state.mode == "pushed":
             _switch(connection, projection, state)
@@ -80,15 +81,6 @@ def _switch(connection: Connection, projection: Projection, state: StateRow) -> 
         note="the guard was given a source; the log is compared with what was recorded so far",
         details={"before": state.mode, "after": "followed"},
     )
-
-
-def _check_layout(projection: Projection, number: int) -> None:
-    if number != projection.partitions:
-        raise ConfigurationError(
-            f"Projection {projection.name!r} is followed in {number} partitions, and partitions="
-            f"{projection.partitions} was said. Register it with {number}; or stop its workers, and lay it out anew by "
-            "guard.follow_from(name, sequence, actor=...), at the checkpoint of all partitions"
-        )
 
 
 async def follow_from(context: Context, projection: Projection, sequence: int, *, actor: str, note: str | None) -> None:

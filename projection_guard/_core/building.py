@@ -21,7 +21,7 @@ from .context import Context, transact
 from .describing import describe
 from .projection import Projection
 
-__all__ = ["be_ready", "check", "exchange", "make", "stand_still"]
+__all__ = ["be_ready", "check", "exchange", "make", "say_how_far", "stand_still"]
 
 _LONGEST_EXCHANGE_SECONDS: Final = 3600.0
 
@@ -62,22 +62,27 @@ async def make(context: Context, projection: Projection, job: Replay) -> None:
 
 
 async def stand_still(context: Context, projection: Projection, job: Replay) -> None:
-    """Let the live projection stand still, and say how far there is to go: to where it has come."""
-    what = f"{projection.name}: rebuild {job.id}"
+    """Let the live projection stand still. The phase says so with its state, whoever of those who run the job dies."""
 
     def stop(connection: Connection) -> None:
         state = states.hold_row(connection, projection.name)
-        if state.state in ("active", "paused"):
+        if _is_in(connection, job, "build") and state.state in ("active", "paused"):
             states.begin_job(connection, projection.name, "rebuilding", actor=job.actor, reason=f"beside {job.id}")
+            replays.next_phase(connection, job.id, "still")
+
+    await transact(context, stop, what=f"{projection.name}: rebuild {job.id}")
+
+
+async def say_how_far(context: Context, projection: Projection, job: Replay) -> None:
+    """Say how far there is to go: to where the live one has come, of which nothing is in flight then."""
 
     def look(connection: Connection) -> None:
-        if _is_in(connection, job, "build"):
+        if _is_in(connection, job, "still"):
             furthest = max(row.cursor for row in partitions.rows(connection, projection.name))
             replays.next_phase(connection, job.id, "rest", ends_at=max(furthest, job.ends_at))
 
-    await transact(context, stop, what=what)
     await pass_barrier(context, projection)
-    await transact(context, look, what=what)
+    await transact(context, look, what=f"{projection.name}: rebuild {job.id}")
 
 
 async def be_ready(context: Context, job: Replay) -> None:
@@ -95,17 +100,15 @@ async def exchange(context: Context, projection: Projection, job: Replay) -> boo
         states.hold_row(connection, name)
         if not _is_in(connection, job, "exchange"):
             return None
-        reached = partitions.replay_row(connection, name)
-        assert reached is not None
         compared: Json = [shadows.compare(connection, into, table).as_json() for table in projection.tables]
         shadows.exchange(connection, into, projection.tables)
         shadows.drop(connection, into, projection.tables)
+        partitions.jump_to_replay(connection, name)
         partitions.end_replay(connection, name)
-        partitions.jump_to(connection, name, reached.cursor)
         settled = settle(connection, projection, job.id)
         replays.end(connection, job.id, "completed", None, compared)
         states.end_job(connection, name, actor=job.actor, reason=None)
-        counters.move_checkpoint(connection, name, reached.cursor)
+        counters.move_checkpoint(connection, name)
         return [*settled.notices, *_count(connection, context, projection, settled)]
 
     what = f"{name}: the read model that was built beside was not exchanged for the live one"

@@ -57,7 +57,7 @@ class BuiltEvent:
         held = base.context.follow.hold_here(
             connection, base.projection.name, token=base.token, lease_seconds=base.context.lease_seconds
         )
-        if REPLAY not in held.cursors or held.state != base.state or held.is_held_up:
+        if REPLAY not in held.cursors or held.state not in base.states or held.is_held_up:
             return Finished(outcome=base.answer(OutcomeStatus.DEFERRED))
         if held.cursors[REPLAY] >= base.incoming.sequence:
             return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE))

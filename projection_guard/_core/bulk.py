@@ -8,7 +8,7 @@ audited follows from both ids: so that another one who goes on knows whether it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -34,7 +34,7 @@ from . import admin
 from .context import Context, new_token, transact
 from .projection import Projection
 
-__all__ = ["cancel", "confirm", "propose", "run"]
+__all__ = ["cancel", "confirm", "due", "propose", "run", "shown"]
 
 _OVER_SEVERAL: Final = "*"
 
@@ -236,7 +236,7 @@ class _Run:
         if failure is None:
             bulk.end(connection, self.job, "completed")
             return None
-        if stays or (action.strategy == "retry" and not _flows(connection, failure.projection_name)):
+        if stays or (action.strategy == "retry" and _why_still(connection, failure.projection_name) is not None):
             return None
         bulk.take(connection, self.job, failure)
         return failure
@@ -294,7 +294,29 @@ def _deed(action: BulkAction, failure: Failure) -> admin.Deed:
     )
 
 
-def _flows(connection: Connection, projection: str) -> bool:
-    """Return whether retries can be made; where a person has paused it, or a replay runs, they wait."""
+def due(connection: Connection) -> list[BulkAction]:
+    """Read the confirmed actions that nobody runs at the moment and that can go on."""
+    return [action for action in bulk.due(connection) if _why_it_waits(connection, action) is None]
+
+
+def shown(connection: Connection, action: BulkAction) -> BulkAction:
+    """Return an action as people see it: with what it waits for."""
+    is_under_way = action.confirmed_at is not None and not action.is_finished
+    return replace(action, waits=_why_it_waits(connection, action)) if is_under_way else action
+
+
+def _why_it_waits(connection: Connection, action: BulkAction) -> str | None:
+    """Say for which projection it stands still, the oldest failure's that is left; its next one waits for that."""
+    at = bulk.in_hand(connection, action.id)
+    if action.strategy != "retry" or at.is_cancelled or at.failure_id is not None:
+        return None
+    failure = bulk.next_failure(connection, action, at)
+    return None if failure is None else _why_still(connection, failure.projection_name)
+
+
+def _why_still(connection: Connection, projection: str) -> str | None:
+    """Say why no retries can be made; where a person has paused it, or a replay runs, they wait."""
     state = states.read(connection, projection)
-    return state is not None and state.state == "active"
+    if state is not None and state.state == "active":
+        return None
+    return f"projection {projection!r} is {'unknown' if state is None else state.state}"

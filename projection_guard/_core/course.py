@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from .._store.partitions import REPLAY
@@ -37,9 +37,9 @@ class Beside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """In which state of its projection a follower may walk, and whether he follows, replays, or builds beside."""
+    """In which states of its projection a follower may walk, and whether he follows, replays, or builds beside."""
 
-    state: Literal["active", "replaying", "rebuilding"] = "active"
+    states: frozenset[str] = frozenset({"active"})
     again: Again | None = None
     beside: Beside | None = None
     job: UUID | None = None

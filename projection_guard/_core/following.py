@@ -30,7 +30,7 @@ from .joined_stretch import apply_joined
 from .keeping import failed_call_of_log
 from .log import EventLog, Incoming, Stretch
 from .projection import Projection
-from .sharing import Plan, share
+from .sharing import Plan, check_layout, share
 from .stand import Counts, Sorted, Stand
 
 __all__ = ["Followed", "Follower"]
@@ -151,8 +151,10 @@ class Follower:
         def write(connection: Connection) -> tuple[list[PartitionRow], list[int], tuple[int, ...]]:
             state = states.read(connection, name)
             rows = self._rows(connection)
+            if rows and stand.course.partition is None:
+                check_layout(self._projection, rows)  # somebody may have laid them out anew meanwhile
             plan = self._plan(rows)
-            if state is None or state.state != stand.course.state:
+            if state is None or state.state not in stand.course.states:
                 stand.waits = None if state is None else state.state
                 plan = Plan(keep=(), want=(), give=tuple(row.partition for row in rows if row.owner == stand.token))
             if plan.give:
@@ -165,7 +167,7 @@ class Follower:
         rows, taken, kept = await transact(self._context, write, what=f"{name}: following was not begun")
         self._shared_at = monotonic()
         for row in rows:
-            if row.partition in taken and row.partition not in stand.cursors and row.owner != stand.token:
+            if row.partition in taken and row.taken_by != stand.token:
                 self._take_over(row)
         # A row of ours that somebody just wishes for is passed over by `take`: it is ours all the same.
         mine = {row.partition for row in rows if row.owner == stand.token and row.partition in kept}
@@ -183,7 +185,7 @@ class Follower:
         return [] if row is None else [row]
 
     def _plan(self, rows: list[PartitionRow]) -> Plan:
-        if self._stand.course.state == "active":
+        if "active" in self._stand.course.states:
             return share(rows, self._stand.token)
         return Plan(keep=tuple(row.partition for row in rows), want=(), give=())  # whoever replays needs all of them
 

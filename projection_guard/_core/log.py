@@ -49,7 +49,7 @@ def count_up_to(events: Sequence[Incoming], sequence: int) -> int:
 class Stretch:
     """A part of the log: what a projection takes of the events after `after`, up to and with `position`.
 
-    `last` is the last event that was read there, taken or not. `is_full`: there may be more. `is_held`: there is more,
+    `last` is the last event that stands there, taken or not. `is_full`: there may be more. `is_held`: there is more,
     behind a hole. `partitions` are those that it was read for: what is others' is not in it.
     """
 
@@ -150,17 +150,25 @@ class EventLog:
                 incoming.partition = REPLAY
             if incoming.sequence > cursors.get(incoming.partition, incoming.sequence):
                 events.append(incoming)
-        last = self.record_of(batch.events[-1])[0] if batch.events else None
         return Stretch(
             after=after,
             position=batch.position,
             events=tuple(events),
-            last=last,
+            last=self._last(batch, is_whole=share is None),
             partitions=frozenset(cursors),
             skipped=tuple(batch.skipped),
             is_full=(len(batch.events) if share is None else batch.position - after) >= limit,
             is_held=batch.is_held,
         )
+
+    def _last(self, batch: Batch, *, is_whole: bool) -> EventRecord | None:
+        """Return the last event that was read; None where it is another one's, and the source does not say which."""
+        if batch.last is not None:
+            named = Recorded(sequence=batch.last.sequence or batch.position, event=None, record=batch.last)
+            return self.record_of(named)[0]
+        if not batch.events or not (is_whole or batch.events[-1].sequence == batch.position):
+            return None
+        return self.record_of(batch.events[-1])[0]
 
     def _share(self, projection: Projection, cursors: Mapping[int, int]) -> Share | None:
         """Return what of the log is for these partitions; None for all of it, or where the source cannot leave out."""

@@ -43,7 +43,7 @@ class LoneEvent:
     incoming: Incoming
     stretch: Stretch
     hand: tuple[int, int] | None
-    state: str
+    states: frozenset[str]
     job: UUID | None = None
 
     @property
@@ -77,7 +77,7 @@ class LoneEvent:
     def stopped(self, connection: Connection) -> Done | None:
         """Hold the partition; say so where it is not ours any more, past the event, or to stand still."""
         held = self._hold(connection)
-        if held is None or held.state != self.state or held.is_held_up:
+        if held is None or held.state not in self.states or held.is_held_up:
             return Finished(outcome=self.answer(OutcomeStatus.DEFERRED))
         if held.cursors[self.incoming.partition] >= self.incoming.sequence:
             return Finished(outcome=self.answer(OutcomeStatus.DUPLICATE))

@@ -21,7 +21,7 @@ from .._store import audits, gates, partitions, replays, set_aside, shadows, sta
 from .._store.replays import NewReplay, Stands
 from ..errors import FailureBusy, InvalidArgument, RebuildRefused, UnknownReplay
 from . import building
-from .admin import pass_barrier
+from .admin import pass_barrier, why_busy
 from .asked import Asked
 from .clearing import clear, forget
 from .context import Context, new_token, transact
@@ -50,7 +50,7 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
             return known
         state = states.hold_row(connection, name)
         if state.state not in ("active", "paused") or replays.unfinished(connection, name) is not None:
-            raise FailureBusy(_why_busy(connection, projection, state.state))
+            raise FailureBusy(why_busy(connection, projection, state.state))
         cursors = [row.cursor for row in partitions.rows(connection, name)]
         new = _new(job, projection, asked, cursors, head=head, first_open=replays.first_open(connection, name))
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
@@ -83,17 +83,6 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
     begun = await transact(context, write, what=f"{name}: the replay was not begun")
     context.wake(0.0)
     return begun
-
-
-def _why_busy(connection: Connection, projection: Projection, state: str) -> str:
-    job = replays.unfinished(connection, projection.name)
-    if job is None:
-        return f"Projection {projection.name!r} is {state}; wait until that has ended"
-    doing = "being rebuilt" if job.kind in ("beside", "rebuild") else "replaying"
-    return (
-        f"Projection {projection.name!r} is {doing} already: {job.kind} {job.id}, begun by {job.actor} at "
-        f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC; wait for it, or cancel it"
-    )
 
 
 def _new(
@@ -220,6 +209,9 @@ class _Run:
         if phase == "make":
             await building.make(self._context, self._projection, job)
             return False
+        if phase == "still":
+            await building.say_how_far(self._context, self._projection, job)
+            return False
         if phase == "exchange":
             if await building.exchange(self._context, self._projection, job):
                 self._tell_end("completed")
@@ -265,13 +257,11 @@ class _Run:
         beside = None
         if job.built_into is not None:
             beside = Beside(job=job.id, into=job.built_into, tables=self._projection.tables)
-        state: Literal["active", "replaying", "rebuilding"] = "replaying"
-        if job.kind in ("rebuild", "beside"):
-            state = "active" if phase == "build" else "rebuilding"
-        if job.kind == "rebuild":
-            state = "rebuilding"
+        states = {"rebuilding"} if job.kind in ("rebuild", "beside") else {"replaying"}
+        if phase == "build":  # the live one is no concern of it; also where a person has paused that
+            states = {"active", "paused"}
         return Course(
-            state=state,
+            states=frozenset(states),
             again=again,
             beside=beside,
             job=job.id,

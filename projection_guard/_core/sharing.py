@@ -1,8 +1,8 @@
 """How followers share the partitions of a projection: decided from the rows alone, by each for himself.
 
-Everybody gets his share, rounded; who has less asks those who have more, and they give after their batch. What is free
-is taken by whoever sees it first, beyond his share, too: the share of one who has died is kept for nobody. A follower
-is known by the leases it has and by what it asks for, so nobody has to register.
+Everybody gets his share, rounded; who has less, or two less than another one, asks him, and he gives after his batch.
+What is free is taken by whoever sees it first, beyond his share, too: the share of one who has died is kept for nobody.
+A follower is known by the leases it has and by what it asks for, so nobody has to register.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .._store.partitions import PartitionRow
+from ..errors import ConfigurationError
+from .projection import Projection
 
-__all__ = ["Plan", "share"]
+__all__ = ["Plan", "check_layout", "share"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,16 @@ class Plan:
     keep: tuple[int, ...]
     want: tuple[int, ...]
     give: tuple[int, ...]
+
+
+def check_layout(projection: Projection, rows: Sequence[PartitionRow]) -> None:
+    """Raise `ConfigurationError` where the partitions are laid out otherwise: events would be looked for in others."""
+    if len(rows) != projection.partitions:
+        raise ConfigurationError(
+            f"Projection {projection.name!r} is followed in {len(rows)} partitions, and partitions="
+            f"{projection.partitions} was said. Register it with {len(rows)}; or stop its workers, and lay it out anew "
+            "by guard.follow_from(name, sequence, actor=...), at the checkpoint of all partitions"
+        )
 
 
 def share(rows: Sequence[PartitionRow], me: str) -> Plan:
@@ -36,20 +48,24 @@ def share(rows: Sequence[PartitionRow], me: str) -> Plan:
     kept = [row.partition for row in mine if row.partition not in give]
     free = [row.partition for row in rows if row.owner is None and row.wanted_by in (None, me)]
     keep = kept + free
-    return Plan(keep=tuple(keep), want=_wishes(rows, me, owned, least, least - len(keep)), give=tuple(give))
+    return Plan(keep=tuple(keep), want=_wishes(rows, me, owned, least, len(keep)), give=tuple(give))
 
 
 def _wishes(
-    rows: Sequence[PartitionRow], me: str, owned: Counter[str | None], least: int, missing: int
+    rows: Sequence[PartitionRow], me: str, owned: Counter[str | None], least: int, having: int
 ) -> tuple[int, ...]:
-    """Ask those who have most first, and nobody below his own share; what one has asked for already is asked again."""
+    """Ask those who have most first, and nobody below his own share; what one has asked for already is asked again.
+
+    One beyond the share is asked for where somebody has at least two more: none of them is anybody's share then.
+    """
     wishes: list[int] = []
     left = Counter(owned)
     for row in sorted(rows, key=lambda row: (row.wanted_by != me, -owned[row.owner], row.partition)):
-        if len(wishes) >= missing:
+        mine = having + len(wishes)
+        if mine > least:
             break
         is_others = row.owner not in (None, me) and row.wanted_by in (None, me)
-        if is_others and left[row.owner] > least:
+        if is_others and left[row.owner] > max(least, mine + 1):
             wishes.append(row.partition)
             left[row.owner] -= 1
     return tuple(wishes)

@@ -116,7 +116,7 @@ class Stand:
 
     def may_walk(self, held: Held) -> bool:
         """Return whether the projection is in the state for this, and not held by the breaker."""
-        return held.state == self.course.state and not held.is_held_up
+        return held.state in self.course.states and not held.is_held_up
 
     def may_go_on(self, held: Held) -> bool:
         """Take note of what is held; False where it is gone, or the projection stands still."""
@@ -212,8 +212,14 @@ class Stand:
     # -- moving on
 
     def position(self, stretch: Stretch, todo: Sorted, ran: Ran) -> int:
-        """Return how far a row of calls has come: where it ended early, to the last one that was made."""
-        return stretch.position if ran.done >= len(todo.calls) else todo.calls[ran.done].sequence - 1
+        """Return how far a row of calls has come: where it ended early, to the event before the next call.
+
+        That is an event, so that a checkpoint there is able to name it.
+        """
+        if ran.done >= len(todo.calls):
+            return stretch.position
+        before = count_up_to(stretch.events, todo.calls[ran.done].sequence - 1)
+        return stretch.events[before - 1].sequence if before else stretch.after
 
     def next_hand(self, stretch: Stretch, position: int, following: Stretch | None) -> tuple[int, int] | None:
         """Return the range that comes next, as far as it is known."""
@@ -322,7 +328,7 @@ class Stand:
             incoming=event,
             stretch=stretch,
             hand=hand,
-            state=self.course.state,
+            states=self.course.states,
             job=self.course.job,
         )
         again, beside = self.course.again, self.course.beside

@@ -333,6 +333,7 @@ class BulkAction(_Answer):
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime
+    waits: str | None
 
 
 class BulkProposal(BulkAction):

@@ -15,11 +15,16 @@ from sqlalchemy import Connection
 
 from .._dialect import Bound
 
-__all__ = ["WHO", "is_to_be_asked", "note_who_answered", "prepare_nothing_through_a_pooler"]
+__all__ = ["WHO", "is_psycopg_3", "is_to_be_asked", "note_who_answered", "prepare_nothing_through_a_pooler"]
 
 log = logging.getLogger("projection_guard")
 WHO: Final = Bound("SELECT pg_backend_pid()")
 _IS_KNOWN: Final = "projection_guard.is_known_to_be_direct_or_not"
+
+
+def is_psycopg_3(driver_name: str) -> bool:
+    """Return whether a dialect's driver is the one that prepares statements by itself; `psycopg2` prepares none."""
+    return driver_name == "psycopg"
 
 
 def is_to_be_asked(driver: Any, info: dict[Any, Any]) -> bool:
@@ -37,7 +42,7 @@ def note_who_answered(driver: Any, info: dict[Any, Any], process: object) -> Non
 
 def prepare_nothing_through_a_pooler(connection: Connection) -> Connection:
     """Ask on a connection of SQLAlchemy's, and return it."""
-    if connection.dialect.driver.startswith("psycopg"):
+    if is_psycopg_3(connection.dialect.driver):
         driver: Any = connection.connection.driver_connection
         if is_to_be_asked(driver, connection.info):
             note_who_answered(driver, connection.info, connection.exec_driver_sql(WHO.sql).scalar_one())

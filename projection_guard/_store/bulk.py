@@ -30,7 +30,6 @@ from .cursors import read_time_cursor, time_cursor
 from .matching import conditions, in_order
 
 __all__ = [
-    "Due",
     "InHand",
     "claim",
     "confirm",
@@ -38,6 +37,7 @@ __all__ = [
     "due",
     "end",
     "go_on",
+    "in_hand",
     "let_go",
     "locked",
     "next_failure",
@@ -55,19 +55,11 @@ _JOB: BindParameter[UUID] = bindparam("job", type_=B.id.type)
 _TOKEN: BindParameter[str] = bindparam("token")
 _FILTER: Final = FailureFilter.__slots__
 _SHOWN: Final = [
-    *(getattr(B, name) for name in BulkAction.__slots__ if name not in ("where", "count", "status")),
+    *(getattr(B, name) for name in BulkAction.__slots__ if name not in ("where", "count", "status", "waits")),
     B.matched.label("count"),
     case(((B.status == "proposed") & (B.expires_at <= statement_start()), "expired"), else_=B.status).label("status"),
     *(getattr(B, name) for name in _FILTER),
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """A confirmed action that nobody runs at the moment, and where its failures are."""
-
-    id: UUID
-    projections: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +143,7 @@ def confirm(connection: Connection, job: UUID, *, actor: str, request_id: str | 
 
 
 _FREE = or_(B.lease_owner.is_(None), B.lease_expires_at <= statement_start())
-_due = (
-    select(B.id, B.projections)
-    .where(B.confirmed_at.is_not(None), B.finished_at.is_(None), _FREE)
-    .order_by(B.confirmed_at)
-)
+_due = select(*_SHOWN).where(B.confirmed_at.is_not(None), B.finished_at.is_(None), _FREE).order_by(B.confirmed_at)
 _claim = (
     update(B)
     .where(B.id == _JOB, B.confirmed_at.is_not(None), B.finished_at.is_(None), or_(_FREE, B.lease_owner == _TOKEN))
@@ -174,9 +162,9 @@ _go_on = _renew.returning(B.wanted, B.hand_id, B.position_at, B.position_id)
 _PUT_DOWN: dict[str, Any] = {"hand_at": null(), "hand_id": null(), "updated_at": utc_now()}
 
 
-def due(connection: Connection) -> list[Due]:
-    """Name the confirmed actions that nobody runs at the moment, longest waiting first."""
-    return [Due(id=row.id, projections=tuple(row.projections)) for row in connection.execute(_due)]
+def due(connection: Connection) -> list[BulkAction]:
+    """Read the confirmed actions that nobody runs at the moment, longest waiting first."""
+    return [_action(row) for row in connection.execute(_due)]
 
 
 def claim(connection: Connection, job: UUID, *, token: str, lease_seconds: float) -> bool:
@@ -193,8 +181,16 @@ def renew(connection: Connection, job: UUID, *, token: str, lease_seconds: float
 def go_on(connection: Connection, job: UUID, *, token: str, lease_seconds: float) -> InHand | None:
     """Hold an action, prolong its lease, and say what is before us; None where it is no longer ours."""
     row = connection.execute(_go_on, {"job": job, "token": token, "lease": lease_seconds}).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _in_hand(row)
+
+
+def in_hand(connection: Connection, job: UUID) -> InHand:
+    """Say what is before whoever runs an action, or would run it."""
+    statement = select(B.wanted, B.hand_id, B.position_at, B.position_id).where(B.id == _JOB)
+    return _in_hand(connection.execute(statement, {"job": job}).one())
+
+
+def _in_hand(row: Any) -> InHand:
     return InHand(
         is_cancelled=row.wanted == "cancel",
         failure_id=row.hand_id,
@@ -237,15 +233,9 @@ def count(connection: Connection, job: UUID, *, succeeded: bool) -> InHand:
             position_id=B.hand_id,
             **_PUT_DOWN,
         )
-        .returning(B.wanted, B.position_at, B.position_id)
+        .returning(B.wanted, B.hand_id, B.position_at, B.position_id)
     )
-    row = connection.execute(statement, {"job": job}).one()
-    return InHand(
-        is_cancelled=row.wanted == "cancel",
-        failure_id=None,
-        position_at=row.position_at,
-        position_id=row.position_id,
-    )
+    return _in_hand(connection.execute(statement, {"job": job}).one())
 
 
 def let_go(connection: Connection, job: UUID, *, token: str) -> None:

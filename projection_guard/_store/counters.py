@@ -32,6 +32,7 @@ from .._tables import (
     ProjectionAppliedEvent,
     ProjectionCheckpoint,
     ProjectionHealthMetrics,
+    ProjectionPartition,
     ProjectionState,
     ProjectionStream,
 )
@@ -48,12 +49,13 @@ __all__ = [
     "roll_up",
 ]
 
-C, M, A, S, T = (
+C, M, A, S, T, W = (
     ProjectionCheckpoint,
     ProjectionHealthMetrics,
     ProjectionAppliedEvent,
     ProjectionStream,
     ProjectionState,
+    ProjectionPartition,
 )
 
 _NAME: BindParameter[str] = bindparam("projection")
@@ -143,11 +145,16 @@ def has_past(connection: Connection, projection: str) -> bool:
     return connection.execute(moved).first() is not None or connection.execute(applied).first() is not None
 
 
-def move_checkpoint(connection: Connection, projection: str, sequence: int) -> None:
+def move_checkpoint(connection: Connection, projection: str) -> None:
     """Move a followed projection's checkpoint forward, to where all its cursors have come."""
-    values = {"last_event_sequence": sequence, "checkpoint_at": utc_now(), "updated_at": utc_now()}
-    behind = or_(C.last_event_sequence.is_(None), C.last_event_sequence < sequence)
-    connection.execute(update(C).where(C.projection_name == projection, behind).values(values))
+    of_projection = (W.projection_name == projection, W.partition >= 0)
+    cursors = select(W.cursor, W.last_event_id, W.last_event_type).where(*of_projection).order_by(W.cursor)
+    low = cursors.limit(1).subquery()
+    named = {"last_event_id": low.c.last_event_id, "last_event_type": low.c.last_event_type}
+    moment = {"checkpoint_at": utc_now(), "updated_at": utc_now()}
+    behind = or_(C.last_event_sequence.is_(None), C.last_event_sequence < low.c.cursor)
+    statement = update(C).where(C.projection_name == projection, behind)
+    connection.execute(statement.values(last_event_sequence=low.c.cursor, **named, **moment))
 
 
 _clear_checkpoint = (

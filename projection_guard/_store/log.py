@@ -104,18 +104,19 @@ class LogTable:
             self.shared, self.shared_until = self._shared(self.page), self._shared(self.page_until)
 
     def _shared(self, page: Select[Any]) -> Select[Any]:
-        """Return what reads all positions of a page, and other columns of events in a share only; last, which are.
+        """Return what reads which events are in a page, and all of those in a share; last, which those are.
 
-        The inner query looks at the share once for each row; what is not in it is neither sent nor, if large, fetched.
+        The inner query looks at the share once for each row; what is not in it is neither sent nor, if large, fetched:
+        only its sequence, id and type are.
         """
         key = func.coalesce(*(cast(column, Text) for column in self._keys))
         number = _first_of_md5(key) % bindparam("of", type_=BigInteger)
         is_in = number.in_(bindparam("partitions", expanding=True))
         is_mine = func.coalesce(is_in, true())  # an event without any id is everybody's
         *columns, mine = page.add_columns(is_mine.label("projection_guard_is_mine")).subquery("page").c
-        sequence = columns[self._sequence_at]
-        shown = [each if each is sequence else case((mine, each)).label(each.name) for each in columns]
-        return select(*shown, mine).order_by(sequence)
+        places = (self._sequence_at, self._id_at, self._type_at)
+        shown = [each if at in places else case((mine, each)).label(each.name) for at, each in enumerate(columns)]
+        return select(*shown, mine).order_by(columns[self._sequence_at])
 
     def of_share(self, rows: Sequence[LogRow], share: Share) -> list[LogRow]:
         """Leave out the rows that are not in a share."""

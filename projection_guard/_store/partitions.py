@@ -26,6 +26,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.orm import aliased
 
 from .._dialect import PerDialect, later, statement_start, utc_now
 from .._tables import (
@@ -33,6 +34,7 @@ from .._tables import (
     ProjectionAppliedEvent,
     ProjectionFailure,
     ProjectionPartition,
+    ProjectionReplay,
     ProjectionSkippedRange,
 )
 
@@ -58,6 +60,7 @@ REPLAY: Final = -1
 """The row that a replay stands on: a cursor and a lease of its own, beside those of the partitions."""
 
 W, A, F, P, K = ProjectionPartition, ProjectionAppliedEvent, ProjectionFailure, ParkedEvent, ProjectionSkippedRange
+R = ProjectionReplay
 _NAME: BindParameter[str] = bindparam("projection")
 _TOKEN: BindParameter[str] = bindparam("token")
 _FREE = or_(W.lease_owner.is_(None), W.lease_expires_at <= statement_start())
@@ -66,11 +69,15 @@ _WANTED = and_(W.wanted_by.is_not(None), W.wanted_until > statement_start())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionRow:
-    """A partition as it is on record. `owner` and `wanted_by` are live ones only."""
+    """A partition as it is on record. `owner` and `wanted_by` are live ones only.
+
+    `taken_by`: who took it last and did not give it up, also where his lease has ended; what is in hand is his.
+    """
 
     partition: int
     cursor: int
     owner: str | None
+    taken_by: str | None
     wanted_by: str | None
     hand_first: int | None
     hand_last: int | None
@@ -89,6 +96,7 @@ _rows = (
         W.partition,
         W.cursor,
         case((_FREE, null()), else_=W.lease_owner).label("owner"),
+        W.lease_owner.label("taken_by"),
         case((_WANTED, W.wanted_by), else_=null()).label("wanted_by"),
         W.hand_first,
         W.hand_last,
@@ -239,11 +247,13 @@ def renew(connection: Connection, projection: str, token: str, lease_seconds: fl
 
 
 def in_hand(connection: Connection, projection: str) -> int:
-    """Count the partitions in which somebody has a range in hand right now."""
+    """Count the partitions in which somebody has a range in hand right now; not what is built beside the live ones."""
+    beside = select(R.id).where(R.projection_name == projection, R.finished_at.is_(None), R.kind == "beside")
     statement = (
         select(func.count())
         .select_from(W)
         .where(W.projection_name == projection, W.hand_first.is_not(None), W.lease_expires_at > statement_start())
+        .where(or_(W.partition != REPLAY, ~beside.exists()))
     )
     return int(connection.execute(statement).scalar_one())
 
@@ -287,10 +297,14 @@ def begin_at(connection: Connection, projection: str, number: int, sequence: int
     ensure(connection, projection, number, sequence)
 
 
-def jump_to(connection: Connection, projection: str, sequence: int) -> None:
-    """Let all partitions come to a sequence at once: a read model that has come there took the place of theirs."""
-    statement = update(W).where(W.projection_name == projection, W.partition >= 0, W.cursor < sequence)
-    connection.execute(statement.values(cursor=sequence, moved_at=utc_now()))
+def jump_to_replay(connection: Connection, projection: str) -> None:
+    """Let all partitions come to where a replay stands: a read model that came there took the place of theirs."""
+    of_replay = aliased(W)
+    there = select(of_replay.cursor, of_replay.last_event_id, of_replay.last_event_type)
+    reached = there.where(of_replay.projection_name == projection, of_replay.partition == REPLAY).subquery()
+    statement = update(W).where(W.projection_name == projection, W.partition >= 0, W.cursor < reached.c.cursor)
+    values = {each.name: each for each in reached.c}
+    connection.execute(statement.values(**values, moved_at=utc_now()))
 
 
 _known = [

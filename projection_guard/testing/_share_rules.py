@@ -8,7 +8,7 @@ import pytest
 
 from .._source import Share, partition_of, takes_share
 from ._source_under_test import AnySource, SourceUnderTest
-from ._source_walk import Ask, Walk, drive, expect, walk
+from ._source_walk import Ask, Walk, drive, expect, sound, walk
 
 __all__ = ["ShareRules"]
 
@@ -33,6 +33,24 @@ class ShareRules(SourceUnderTest):
             ranged = self._walk_share(source, Ask(until=half), share)
             self._expect_share(ranged, log, share, end=half)
             expect(ranged.position == half, f"A reader of {share} up to {half} came to {ranged.position}")
+
+    def test_what_is_left_out_at_the_end_is_named(self) -> None:
+        """A source that says `last` says of the event at the end of what it read what the log says, whoever's it is."""
+        source = self._sharing_source()
+        self.append(*_STREAMS)
+        log = self._log()
+        for limit in (1, 3, 100):
+            for share in _each(_OF):
+                batch = self._settled(cast("Any", source).read(0, limit, share=share))
+                if sound(batch, Ask(limit=limit)).last is not None:
+                    there = [each for each in log.events if each.sequence <= batch.position][-1]
+                    said, is_said = self._record(there), batch.last
+                    expect(
+                        (is_said.sequence, is_said.event_id, is_said.event_type)
+                        == (there.sequence, said.event_id, said.event_type),
+                        f"A reader of {share} came to {batch.position}; the last event there is {said.event_id!r}, and "
+                        f"last= says {is_said.event_id!r}, sequence {is_said.sequence}",
+                    )
 
     def test_a_share_without_events_stops_nobody(self) -> None:
         """Who has none of the streams comes to the log's end all the same, and is given what comes later."""

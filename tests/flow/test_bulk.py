@@ -254,11 +254,35 @@ def test_retries_stand_still_while_their_projection_is_paused(bed: Bed) -> None:
     skipped = confirmed(guard, "skip", FailureFilter(stream_id="S3"))
     guard.work()
     assert counts(guard.bulk_action(action.id)) == ("running", 4, 1, 1, 0)
+    (waiting,) = [each for each in guard.bulk_actions().items if each.id == action.id]
+    assert waiting == guard.bulk_action(action.id)
+    assert waiting.waits == "projection 'P' is paused"
     assert counts(guard.bulk_action(skipped.id)) == ("completed", 1, 1, 1, 0)
     guard.resume("P", actor="alice")
     guard.work()
     assert counts(guard.bulk_action(action.id)) == ("completed", 4, 3, 3, 0)
     assert planned.calls == [*(f"S{n}#1" for n in range(4)), *(f"S{n}#1" for n in range(3))]
+
+
+def test_retries_of_several_projections_wait_for_the_oldest_failure(bed: Bed) -> None:
+    """Of a projection that is paused: nobody takes the action up meanwhile; then it ends all of them in order."""
+    guard, first, second = bed.guard(retry=HOURS), Planned("P", "A#1"), Planned("Q", "B#1")
+    bed.joined(guard, "P", first.joined)
+    bed.joined(guard, "Q", second.joined)
+    guard.publish(happened("A", 1))
+    guard.publish(happened("B", 1))
+    first.heal()
+    second.heal()
+    guard.pause("P", actor="alice")
+    action = confirmed(guard, "retry", FailureFilter(error_type="ValueError"))
+    assert action.count == 2
+    assert guard.work().resolved == 0
+    seen = guard.bulk_action(action.id)
+    assert (seen.status, seen.started_at, seen.waits) == ("pending", None, "projection 'P' is paused")
+    guard.resume("P", actor="alice")
+    assert guard.bulk_action(action.id).waits is None
+    guard.work()
+    assert counts(guard.bulk_action(action.id)) == ("completed", 2, 2, 2, 0)
 
 
 def test_a_failure_that_is_being_retried_counts_as_failed(bed: Bed) -> None:

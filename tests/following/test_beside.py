@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from projection_guard import FailureBusy, InvalidArgument, Replay
+from projection_guard import FailureBusy, InvalidArgument, Replay, StoreUnavailable
 from projection_guard._io.protocol import drive
 from tests.bed import Bed
 from tests.flow.acting import active_equals_open_rows, going, states_of
-from tests.following.beside import Model, halfway, leftovers
+from tests.following.beside import Model, halfway, leftovers, run_for
 from tests.following.logs import FollowedLog
 
 
@@ -28,12 +28,15 @@ def test_it_takes_the_live_ones_place_at_once(bed: Bed, model: Model) -> None:
     guard.catch_up("P")
     assert (model.totals(), model.entries()) == ({"A": 2, "B": 1}, 3)
     model.failing, model.factor = set(), 10
+    model.log.append("C")
     job: Replay = guard.rebuild("P", into="next", actor="alice")
-    assert (job.status, job.kind, job.events_replayed, job.error) == ("completed", "beside", 5, None)
-    assert (model.totals(), model.entries()) == ({"A": 20, "B": 30}, 5)
-    assert bed.value("SELECT total FROM sums") == 50
+    assert (job.status, job.kind, job.events_replayed, job.error) == ("completed", "beside", 6, None)
+    assert (model.totals(), model.entries()) == ({"A": 20, "B": 30, "C": 10}, 6)
+    checkpoint = guard.checkpoint("P")
+    assert (checkpoint.last_event_sequence, checkpoint.last_event_id) == (6, "C#1")
+    assert bed.value("SELECT total FROM sums") == 60
     told = {each["table"]: each for each in job.compared}  # type: ignore[union-attr, call-overload, index]
-    assert (told["totals"]["rows_before"], told["totals"]["rows_after"]) == (2, 2)  # type: ignore[index, call-overload]
+    assert (told["totals"]["rows_before"], told["totals"]["rows_after"]) == (2, 3)  # type: ignore[index, call-overload]
     assert (told["entries"]["only_before"], told["entries"]["only_after"]) != (0, 0)  # type: ignore[index, call-overload]
     assert states_of(bed, "P") == {}
     assert active_equals_open_rows(bed)
@@ -42,8 +45,8 @@ def test_it_takes_the_live_ones_place_at_once(bed: Bed, model: Model) -> None:
     assert leftovers(bed) == []
     model.log.append("A", "B")
     guard.catch_up("P")
-    assert (model.totals(), model.entries()) == ({"A": 30, "B": 40}, 7)
-    assert guard.checkpoint("P").last_event_sequence == 7
+    assert (model.totals(), model.entries()) == ({"A": 30, "B": 40, "C": 10}, 8)
+    assert guard.checkpoint("P").last_event_sequence == 8
 
 
 def test_readers_never_see_a_half_built_one(bed: Bed, model: Model) -> None:
@@ -103,6 +106,8 @@ def test_it_may_be_cancelled(bed: Bed, model: Model) -> None:
     job = guard.start_replay("P", into="next", events_per_second=100, actor="alice")
     with pytest.raises(FailureBusy, match="being rebuilt already: beside"):
         guard.replay("P", actor="bob")
+    with pytest.raises(FailureBusy, match=rf"being rebuilt already: beside {job.id}, begun by alice at 20"):
+        guard.reset("P", actor="bob")
     assert guard.health("P").state == "active"
     assert guard.cancel_replay(job.id, actor="bob").status == "cancelled"
     model.log.append("A")
@@ -155,6 +160,59 @@ def test_it_is_taken_up_where_it_stopped(bed: Bed, model: Model) -> None:
     done = bed.run(work) if bed.is_async else drive(work)
     assert (done.status, done.events_replayed) == ("completed", 400)
     assert (sum(model.totals().values()), model.entries()) == (400, 400)
+
+
+def test_one_that_is_paused_is_built_beside_and_stays_paused(bed: Bed, model: Model) -> None:
+    """The live one stands still until it is resumed."""
+    guard = model.guard()
+    model.log.append_many(20, streams=2)
+    guard.catch_up("P")
+    guard.pause("P", actor="alice", reason="a bug")
+    model.log.append("S0")
+    model.factor = 10
+    done = guard.rebuild("P", into="next", actor="alice")
+    assert (done.status, done.events_replayed) == ("completed", 21)
+    assert (guard.health("P").state, model.totals()) == ("paused", {"S0": 110, "S1": 100})
+    model.log.append("S1")
+    assert guard.catch_up("P").waits == "paused"
+    guard.resume("P", actor="alice")
+    guard.catch_up("P")
+    assert model.totals() == {"S0": 110, "S1": 110}
+
+
+def test_a_pause_does_not_wait_for_what_is_built_beside(blocking_bed: Bed) -> None:
+    """Somebody has a range of it in hand, and keeps it."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
+    guard = model.guard()
+    model.log.append("A")
+    guard.catch_up("P")
+    job = guard.start_replay("P", into="next", actor="alice")
+    run_for(bed, guard, job, steps=1)
+    bed.change(
+        "UPDATE projection_partitions SET hand_first = 1, hand_last = 1, lease_owner = 'other', lease_expires_at = :end"
+        " WHERE partition < 0",
+        end="2100-01-01 00:00:00.000000",
+    )
+    pausing = going(bed, lambda: guard.real.pause("P", actor="bob"))
+    bed.wait_until(lambda: pausing.is_done, within=5)
+
+
+def test_it_is_taken_up_when_the_live_one_stands_still(blocking_bed: Bed) -> None:
+    """Whoever built is gone before he knew that nothing is in flight: the next one waits for that, and goes on."""
+    bed = blocking_bed
+    model = Model(bed, FollowedLog(bed))
+    guard, other = model.guard(), model.guard()
+    model.log.append_many(20, streams=2)
+    guard.catch_up("P")
+    job = guard.start_replay("P", into="next", actor="alice")
+    run_for(bed, guard, job, steps=1)
+    bed.change("ALTER TABLE projection_failures RENAME TO away")
+    with pytest.raises(StoreUnavailable, match="in flight"):
+        run_for(bed, guard, job)
+    bed.change("ALTER TABLE away RENAME TO projection_failures")
+    assert guard.health("P").state == "rebuilding"
+    assert run_for(bed, other, job, steps=20).status == "completed"
+    assert guard.health("P").state == "active"
 
 
 def test_a_part_of_the_log_that_is_for_others(bed: Bed, model: Model) -> None:

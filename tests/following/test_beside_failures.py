@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from projection_guard import InvalidArgument, Replay
+from projection_guard import ConfigurationError, InvalidArgument, Replay
 from tests.bed import Bed, GuardOnBed, Happened
 from tests.flow.acting import active_equals_open_rows, make_due, one_failure, snapshot, states_of, work_until_done
 from tests.following.beside import LATER, Model, leftovers, run_for
@@ -228,6 +228,26 @@ def test_of_a_list_the_events_that_fail_are_told_one_by_one(blocking_bed: Bed) -
     guard.resolve(unread.id, "retry", actor="alice")
     heal(bed, guard, model)
     assert model.totals() == {"A": 2, "B": 1, "C": 1, "D": 2}
+
+
+@pytest.mark.parametrize("order", ["none", "global"])
+def test_the_order_stays_what_it_was_until_the_rebuild_has_ended(sqlite_bed: Bed, order: str) -> None:
+    """What waits beside waits in that order, and would be drained in another one never."""
+    bed, model = sqlite_bed, Model(sqlite_bed, FollowedLog(sqlite_bed))
+    guard, other = model.guard(), model.log.guard(retry=LATER)
+    bed.joined(other, "P", model.handle, tables=["totals", "entries"], order=order)
+    model.log.append("A", "A", "B")
+    guard.catch_up("P")
+    model.failing = {"A#1"}
+    job = guard.start_replay("P", into="next", max_failures=1, actor="alice")
+    run_for(bed, guard, job, steps=2)
+    with pytest.raises(ConfigurationError, match=rf"beside {job.id}, .* then change order='stream' to '{order}'"):
+        other.health()
+    assert run_for(bed, guard, job).status == "completed"
+    heal(bed, guard, model)
+    assert in_order(bed, "A") == [1, 2]
+    other.health()
+    assert bed.value("SELECT ordering FROM projection_states") == order
 
 
 def test_without_an_order_nothing_waits(sqlite_bed: Bed) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tenacity import wait_fixed
 
-from projection_guard import RetryPolicy, StoreUnavailable
+from projection_guard import ConfigurationError, RetryPolicy, StoreUnavailable
 from projection_guard._io.protocol import drive
 from projection_guard._source import Batch
 from tests.bed import Bed
@@ -327,3 +327,53 @@ def test_a_partition_that_a_follower_does_not_know_to_be_his_is_not_passed_over(
     effects = bed.effects("P") if kind == "joined" else planned.done
     for stream in log.lengths:
         assert [effect for effect in effects if effect[0] == stream] == log.of_stream(stream)
+
+
+def test_a_worker_of_another_layout_is_stopped(blocking_bed: Bed) -> None:
+    """The partitions are laid out anew while it lives: it would look for events in others' parts, and miss some."""
+    bed, planned = blocking_bed, Planned("P")
+    log = FollowedLog(bed)
+    old, new = log.guard(), log.guard()
+    planned.register(bed, old, "joined", partitions=2)
+    planned.register(bed, new, "joined", partitions=4)
+    log.append_many(20, streams=10)
+    old.catch_up("P")
+    follower = old.real._service.on_log.follower("P")
+    drive(follower.follow(stops=lambda: False))
+    old.pause("P", actor="alice")
+    new.follow_from("P", 20, actor="alice")
+    new.resume("P", actor="alice")
+    log.append_many(20, streams=10)
+    assert drive(follower.follow(stops=lambda: False)).partitions == 0
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="is followed in 4 partitions, and partitions=2 was said"):
+            drive(follower.follow(stops=lambda: False))
+    new.catch_up("P")
+    for stream in log.lengths:
+        assert bed.effects("P", stream) == log.of_stream(stream)
+
+
+def test_a_follower_that_slept_takes_over_from_one_who_has_died_meanwhile(sqlite_bed: Bed) -> None:
+    """For two leases: what he held was another one's in between, who died at an event taken by itself."""
+    bed, planned = sqlite_bed, Planned("P")
+    log = FollowedLog(bed)
+    guard = log.guard()
+    planned.register(bed, guard, "joined")
+    log.append("A", "B")
+    guard.health()
+    follower = guard.real._service.on_log.follower("P")
+
+    def follow() -> None:
+        turn = follower.follow(stops=lambda: False)
+        bed.run(turn) if bed.is_async else drive(turn)
+
+    follow()
+    log.append("A")
+    bed.change(
+        "UPDATE projection_partitions SET lease_owner = 'other', lease_expires_at = '2020-01-01 00:00:00.000000',"
+        " hand_first = 3, hand_last = 3, hand_is_lone = 1"
+    )
+    follower._shared_at = 0.0
+    follow()
+    assert planned.calls == ["A#1", "B#1"]
+    assert one_failure(guard).error_type == "projection_guard.errors.HandlerDied"

@@ -100,9 +100,10 @@ class SharingListSource(ListSource):
         return batch if share is None else self.shared(batch, after, share)
 
     def shared(self, batch: Batch, after: int, share: Share) -> Batch:
-        """Leave out what is not in the share; the position stays."""
+        """Leave out what is not in the share; the position stays, and what the log says of the last event."""
         del after
-        return replace(batch, events=[recorded for recorded in batch.events if self.is_in(share, recorded)])
+        last = batch.events[-1].record if batch.events else None
+        return replace(batch, events=[each for each in batch.events if self.is_in(share, each)], last=last)
 
     def is_in(self, share: Share, recorded: Recorded) -> bool:
         """Return whether an event is in the share."""

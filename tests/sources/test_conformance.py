@@ -207,6 +207,7 @@ class Bare(SourceConformance):
         ("test_an_open_transaction_at_the_end_is_not_passed", "append_in_open_transaction.* is not implemented"),
         ("test_a_reader_beside_transactions_loses_nothing", "append_in_open_transaction.* is not implemented"),
         ("test_a_share_has_all_of_its_events", "takes no share"),
+        ("test_what_is_left_out_at_the_end_is_named", "takes no share"),
         ("test_a_share_without_events_stops_nobody", "takes no share"),
         ("test_a_hole_holds_those_of_other_shares", "takes no share"),
         ("test_get_finds_an_event_by_its_id", r"has no get\(event_id\)"),

@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -250,6 +251,9 @@ def at(*sequences: int, position: int | None = None) -> Batch:
     return Batch(events=events, position=(sequences[-1] if sequences else 0) if position is None else position)
 
 
+NAMED = EventRecord(event_id="e", event_type="Happened", sequence=11)
+
+
 @pytest.mark.parametrize(
     ("batch", "says"),
     [
@@ -265,6 +269,9 @@ def at(*sequences: int, position: int | None = None) -> Batch:
             Batch(events=[Recorded(sequence=11, event=None, error=ValueError())], position=11),
             "could not rebuild sequence 11",
         ),
+        (replace(at(11, 12), last=NAMED), "returned sequence 12, and names that of 11"),
+        (replace(at(position=10), last=NAMED), "come to 10, and names an event of sequence 11"),
+        (replace(at(11), last=replace(NAMED, sequence=None)), "come to 11, and names an event of sequence None"),
     ],
 )
 def test_a_source_that_breaks_its_contract_is_found_out(batch: Batch, says: str) -> None:
@@ -275,7 +282,13 @@ def test_a_source_that_breaks_its_contract_is_found_out(batch: Batch, says: str)
 
 def test_a_batch_that_keeps_the_contract_passes() -> None:
     """Holes, a position behind the last event, nothing at all."""
-    for batch in (at(11, 15), at(11, position=20), at(position=10), at(11, 12, 13)):
+    for batch in (
+        replace(at(11, position=12), last=NAMED),
+        at(11, 15),
+        at(11, position=20),
+        at(position=10),
+        at(11, 12, 13),
+    ):
         assert checked(batch, 10, 3) is batch
     assert Skipped(first=1, last=2, reason="x").last == 2
 

@@ -301,6 +301,12 @@ class StandsStillWithoutItsOwn(SharingListSource):
         return shared if shared.events else replace(shared, position=after)
 
 
+class NamesTheLastOfItsOwn(SharingListSource):
+    def shared(self, batch: Batch, after: int, share: Share) -> Batch:
+        shared = super().shared(batch, after, share)
+        return replace(shared, last=shared.events[-1].record if shared.events else None)
+
+
 class SeesNoHolesOfOthers(SharingListSource):
     def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         batch = super().read(after, limit, until, share=share)
@@ -378,6 +384,7 @@ WRONG = [
     Wrong(source=SharesInLatin1, fails=["a_share_has_all_of_its_events"]),
     Wrong(source=SharesByAnotherModulus, fails=["a_share_has_all_of_its_events"]),
     Wrong(source=StandsStillWithoutItsOwn, fails=["a_share_without_events_stops_nobody"]),
+    Wrong(source=NamesTheLastOfItsOwn, fails=["what_is_left_out_at_the_end_is_named"]),
     Wrong(source=SeesNoHolesOfOthers, fails=["a_hole_holds_those_of_other_shares"]),
     Wrong(log=UsesTheLastNumberAgain, fails=["a_removed_sequence_is_not_used_again"]),
 ]
