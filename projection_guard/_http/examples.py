@@ -113,6 +113,7 @@ _BULK: Final[Example] = {
     "note": None,
     "confirmed_by": "alice",
     "error": None,
+    "waits": None,
     "created_at": _AT,
     "expires_at": "2026-11-25T20:25:00Z",
     "confirmed_at": _LATER,
