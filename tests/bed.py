@@ -197,7 +197,7 @@ class Bed:
             return do()
         return self.run(asyncio.to_thread(do))
 
-    def wait_until(self, condition: Callable[[], object], *, within: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], object], *, within: float = 60.0) -> None:
         """Wait on a condition, giving an async guard's worker the loop meanwhile; fail when it does not come true."""
         end = time.monotonic() + within
         while not condition():

@@ -55,7 +55,7 @@ def work_until(bed: Bed, guard: Any, condition: Callable[[], bool]) -> None:
         guard.work()
         return condition()
 
-    bed.wait_until(holds, within=40)
+    bed.wait_until(holds)
 
 
 def set_the_stage(bed: Bed, guard: Any, deed: str, failing: set[str]) -> None:

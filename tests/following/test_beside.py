@@ -194,7 +194,7 @@ def test_a_pause_does_not_wait_for_what_is_built_beside(blocking_bed: Bed) -> No
         end="2100-01-01 00:00:00.000000",
     )
     pausing = going(bed, lambda: guard.real.pause("P", actor="bob"))
-    bed.wait_until(lambda: pausing.is_done, within=5)
+    bed.wait_until(lambda: pausing.is_done)
 
 
 def test_it_is_taken_up_when_the_live_one_stands_still(blocking_bed: Bed) -> None:

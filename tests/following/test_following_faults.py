@@ -39,7 +39,7 @@ def test_following_from_the_beginning_forgets_what_was_on_record_of_it(bed: Bed,
     guard.follow_from("P", 0, actor="alice")
     guard.resume("P", actor="alice")
     under_way = going(bed, lambda: guard.real.catch_up("P"))
-    bed.wait_until(lambda: under_way.is_done, within=8)
+    bed.wait_until(lambda: under_way.is_done)
     guard.work()
     assert planned.calls == ["A#1", "A#2", "A#3", "B#1"]
     assert states_of(bed, "P") == {}

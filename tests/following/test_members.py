@@ -47,7 +47,7 @@ def test_an_event_that_kills_its_process_becomes_a_failure(bed: Bed, tmp_path: P
     error = bed.value("SELECT error_type FROM projection_failures WHERE event_id = 'A#2'")
     assert error == "projection_guard.errors.HandlerDied"
     with member(bed, handler=handler, notes=str(notes)) as healthy:
-        bed.wait_until(has_come_to(bed, 5), within=40)
+        bed.wait_until(has_come_to(bed, 5))
         healthy.let_end()
     if handler == "joined":
         assert_exact(bed, log)
@@ -67,13 +67,13 @@ def test_a_follower_that_stood_still_past_its_lease_cannot_write(postgres_bed: B
         assert stopped.line() == "reached"
         stopped.process.send_signal(signal.SIGSTOP)
         with member(bed) as healthy:
-            bed.wait_until(has_come_to(bed, 3), within=40)
+            bed.wait_until(has_come_to(bed, 3))
             log.append("A")
-            bed.wait_until(has_come_to(bed, 4), within=40)
+            bed.wait_until(has_come_to(bed, 4))
             stopped.process.send_signal(signal.SIGCONT)
             stopped.go_on()
             log.append("B")
-            bed.wait_until(has_come_to(bed, 5), within=40)
+            bed.wait_until(has_come_to(bed, 5))
             healthy.let_end()
     assert_exact(bed, log)
 

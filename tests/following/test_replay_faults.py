@@ -94,8 +94,8 @@ def test_a_rebuild_outlives_an_outage(bed: Bed, log: FollowedLog) -> None:
     job = guard.start_replay("P", from_sequence=1, actor="alice")
     bed.wait_until(lambda: bed.value("SELECT count(*) FROM projection_states WHERE held_since IS NOT NULL") == 1)
     planned.heal()
-    bed.wait_until(lambda: guard.replay_of(job.id).is_finished, within=8)
-    bed.wait_until(lambda: guard.health("P").active_failures == 0, within=8)
+    bed.wait_until(lambda: guard.replay_of(job.id).is_finished)
+    bed.wait_until(lambda: guard.health("P").active_failures == 0)
     assert {stream: len(bed.effects("P", stream)) for stream in "ABCDEF"} == dict.fromkeys("ABCDEF", 2)
 
 
@@ -107,7 +107,7 @@ def test_a_rebuild_in_one_line_ends_where_a_failure_holds_it(bed: Bed, log: Foll
     guard.catch_up("P")
     planned.failing.add("B#1")
     under_way = going(bed, lambda: guard.real.rebuild("P", actor="alice"))
-    bed.wait_until(lambda: under_way.is_done, within=8)
+    bed.wait_until(lambda: under_way.is_done)
     (job,) = guard.replays("P").items
     assert (job.status, guard.health("P").state) == ("failed", "active")
     planned.heal()

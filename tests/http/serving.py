@@ -142,7 +142,7 @@ def _serve_fastapi(guard: Any, source: Any, is_open: bool, options: dict[str, An
             yield url
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -162,7 +162,7 @@ def _serve_flask(guard: Any, source: Any, is_open: bool, options: dict[str, Any]
         finally:
             # On the loop's own thread: whoever closes a socket under select() meets an error there.
             server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
-            thread.join(20)
+            thread.join(60)
             server.task_dispatcher.shutdown()
             for used in filter(None, (guard, source)):
                 used.close()

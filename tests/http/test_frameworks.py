@@ -179,7 +179,7 @@ def test_liveness_waits_for_no_thread_that_waits_for_a_database(guard: Projectio
         client = Client(app)
         asked = [asyncio.create_task(client.ask("GET", "/health/projections/Q/failures")) for _ in range(30)]
         for _ in range(20):
-            assert await asyncio.to_thread(hangs.acquire, timeout=20)
+            assert await asyncio.to_thread(hangs.acquire, timeout=60)
         live = await client.ask("GET", "/health/projections/live")
         end.set()
         await asyncio.gather(*asked)

@@ -95,7 +95,7 @@ def test_a_resolve_during_a_background_retry_learns_of_it(stage: Stage) -> None:
 
     def slow(event: Any, connection: Any) -> None:
         reached.set()
-        waited.append(go_on.wait(20))
+        waited.append(go_on.wait(60))
         note(event, connection)
 
     stage.handler._note = slow
@@ -103,7 +103,7 @@ def test_a_resolve_during_a_background_retry_learns_of_it(stage: Stage) -> None:
     make_due(stage.bed)
     worker = threading.Thread(target=stage.guard.work)
     worker.start()
-    assert reached.wait(20)
+    assert reached.wait(60)
     if stage.bed.database == "postgresql":  # SQLite: the worker's transaction is the one writer; others wait for it
         busy = resolve(served, failure, "skip")
         assert is_problem(busy, 409)
