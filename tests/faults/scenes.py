@@ -41,12 +41,12 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
 def places(bed: Bed, kind: str, deed: str) -> Iterable[int]:
     """Return where to break a scene, one place after the other, all of them for what callers do.
 
-    Of a worker's rounds it is every third, to save CI's time, beginning elsewhere for each kind of handler and guard;
+    Of a worker's rounds it is every fifth, to save CI's time, beginning elsewhere for each kind of handler and guard;
     all with `PROJECTION_GUARD_FAULTS=every` in the environment.
     """
     if deed in CALLERS_OWN or os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
         return range(1, 400)
-    return range(1 + (kind == "apart") + bed.is_async, 400, 3)
+    return range(1 + (kind == "apart") + bed.is_async, 400, 5)
 
 
 def quiet(bed: Bed, guard: GuardOnBed) -> None:
