@@ -26,7 +26,7 @@ from .._dialect import later, statement_start, utc_now
 from .._model import Failure, FailureFilter, Page
 from .._records import BulkAction
 from .._tables import ProjectionBulkAction, ProjectionFailure
-from .cursors import read_time_cursor, time_cursor
+from .cursors import beyond, time_cursor
 from .matching import conditions, in_order
 
 __all__ = [
@@ -119,11 +119,7 @@ def page(connection: Connection, *, limit: int, after: str | None) -> Page[BulkA
     """Read bulk actions, newest first."""
     statement = select(*_SHOWN)
     if after is not None:
-        created_at, job = read_time_cursor(after)
-        statement = statement.where(
-            tuple_(B.created_at, B.id)
-            < tuple_(bindparam("created", created_at, type_=B.created_at.type), bindparam("job", job, type_=B.id.type))
-        )
+        statement = statement.where(beyond(B.created_at, B.id, after))
     rows = connection.execute(statement.order_by(B.created_at.desc(), B.id.desc()).limit(limit + 1)).all()
     items = tuple(_action(row) for row in rows[:limit])
     more = time_cursor(items[-1].created_at, items[-1].id) if len(rows) > limit else None

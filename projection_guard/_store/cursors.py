@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import Final, TypeGuard, cast
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, bindparam, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
 from .._model import check_text
 from ..errors import InvalidArgument
 
-__all__ = ["NO_CURSOR", "cursor", "read_cursor", "read_number", "read_time_cursor", "time_cursor"]
+__all__ = ["NO_CURSOR", "beyond", "cursor", "read_cursor", "read_number", "read_time_cursor", "time_cursor"]
 
 NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
 
@@ -49,6 +52,16 @@ def read_number(part: str) -> int:
 
 def _is_texts(parts: object) -> TypeGuard[list[str]]:
     return isinstance(parts, list) and all(isinstance(part, str) for part in cast("list[object]", parts))
+
+
+def beyond(
+    moment: InstrumentedAttribute[datetime], identity: InstrumentedAttribute[UUID], after: str
+) -> ColumnElement[bool]:
+    """Say what follows a cursor in a list by time, newest first. Raises `InvalidArgument`."""
+    at, last = read_time_cursor(after)
+    return tuple_(moment, identity) < tuple_(
+        bindparam("cursor_at", at, type_=moment.type), bindparam("cursor_id", last, type_=identity.type)
+    )
 
 
 def read_time_cursor(after: str) -> tuple[datetime, UUID]:

@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from .._model import Failure, FailureFilter, FailureGroup, Order, Page
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState
-from .cursors import cursor, read_cursor, read_number, read_time_cursor, time_cursor
+from .cursors import beyond, cursor, read_cursor, read_number, time_cursor
 from .failures import failure_of
 
 __all__ = ["conditions", "count", "failures_page", "groups_page", "in_order", "number_of_each"]
@@ -128,14 +128,7 @@ def failures_page(
     """Read failures, newest first; new ones do not shift the pages that follow."""
     meant = conditions(connection, where, include_resolved=include_resolved)
     if after is not None:
-        failed_at, failure_id = read_time_cursor(after)
-        meant.append(
-            tuple_(F.failed_at, F.id)
-            < tuple_(
-                bindparam("failed_at", failed_at, type_=F.failed_at.type),
-                bindparam("failure", failure_id, type_=F.id.type),
-            )
-        )
+        meant.append(beyond(F.failed_at, F.id, after))
     found = in_order(connection, names(connection, where), meant, limit=limit + 1, newest_first=True)
     items = tuple(found[:limit])
     more = time_cursor(items[-1].failed_at, items[-1].id) if len(found) > limit else None

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, null, or_, select, tuple_, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, null, or_, select, update
 
 from .._dialect import later, statement_start, utc_now
 from .._model import Json, Order, Page, Replay
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionReplay
 from .claims import Ticket
-from .cursors import read_time_cursor, time_cursor
+from .cursors import beyond, time_cursor
 
 __all__ = [
     "NewReplay",
@@ -104,11 +104,7 @@ def page(connection: Connection, projection: str | None, *, limit: int, after: s
     if projection is not None:
         statement = statement.where(R.projection_name == projection)
     if after is not None:
-        created_at, job = read_time_cursor(after)
-        statement = statement.where(
-            tuple_(R.created_at, R.id)
-            < tuple_(bindparam("created", created_at, type_=R.created_at.type), bindparam("job", job, type_=R.id.type))
-        )
+        statement = statement.where(beyond(R.created_at, R.id, after))
     rows = connection.execute(statement.order_by(R.created_at.desc(), R.id.desc()).limit(limit + 1)).all()
     items = tuple(_replay(row) for row in rows[:limit])
     more = time_cursor(items[-1].created_at, items[-1].id) if len(rows) > limit else None

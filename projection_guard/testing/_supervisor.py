@@ -28,7 +28,7 @@ from typing import NoReturn
 
 UNPRIVILEGED = "nobody"
 PREFIX = "projection-guard-postgres-"
-MEMORY = "/dev/shm"  # noqa: S108 - as below
+MEMORY = "/dev/shm"  # noqa: S108 - mkdtemp makes the folder there unguessable and 0700
 LEAST_ROOM_BYTES = 4 * 2**30
 START_SECONDS = 60
 STOP_SECONDS = 10
