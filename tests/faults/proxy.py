@@ -106,6 +106,7 @@ class _Link:
         self.client_reader, self.client, self.server_reader, self.server = streams
         self.swallows = False
         self.is_cut = False
+        self.is_ended = False
         self.answered = asyncio.Event()
 
     async def run(self) -> None:
@@ -125,6 +126,7 @@ class _Link:
 
     def end(self) -> None:
         """Close both sides."""
+        self.is_ended = True
         for writer in (self.server, self.client):
             with contextlib.suppress(OSError):
                 writer.close()
@@ -134,6 +136,9 @@ class _Link:
             head = await self.client_reader.readexactly(5)
             (length,) = struct.unpack("!I", head[1:])
             message = Message(head[:1], await self.client_reader.readexactly(length - 4))
+            await self.proxy.hold_up(self)
+            if self.is_ended:
+                return
             fault = self.proxy.fault
             if fault is None or not fault.hits(message):
                 self.server.write(message.raw)
@@ -169,6 +174,9 @@ class _Link:
                 head = await self.server_reader.readexactly(5)
                 (length,) = struct.unpack("!I", head[1:])
                 body = await self.server_reader.readexactly(length - 4)
+                await self.proxy.hold_up(self)
+                if self.is_ended:
+                    return
                 if not self.swallows:
                     self.client.write(head + body)
                 elif head[:1] == b"Z" and not self.is_cut:
@@ -187,6 +195,8 @@ class Proxy:
         self._target = make_url(url)
         self.fault: _Fault | None = None
         self.is_away = False
+        self._delay_seconds = 0.0
+        self._dead: set[_Link] = set()
         self._links: set[_Link] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -219,6 +229,21 @@ class Proxy:
         """End the client's side only: the server goes on waiting for it, as it does when a link goes dead."""
         self.fault = _Fault(deed="strand", which=which, at=at, stays_away=False)
 
+    def slow(self, seconds: float) -> None:
+        """Keep every message, either way, for so long; 0 for not at all."""
+        self._delay_seconds = seconds
+
+    def blackhole(self) -> None:
+        """Carry nothing any more on the links there are, and end none of them; `go_away` does."""
+        self._on_loop(lambda: self._dead.update(self._links))
+
+    async def hold_up(self, link: _Link) -> None:
+        """On the loop: keep a message for as long as that is asked for."""
+        if self._delay_seconds:
+            await asyncio.sleep(self._delay_seconds)
+        while link in self._dead:
+            await asyncio.sleep(0.05)
+
     def disarm(self) -> bool:
         """Break nothing any more, let connections in again; return whether what was asked for has happened."""
         fault, self.fault = self.fault, None
@@ -227,18 +252,22 @@ class Proxy:
 
     def go_away(self) -> None:
         """End all connections and refuse new ones."""
+        self._on_loop(lambda: self.stay_away(but=None))
+
+    def _on_loop(self, deed: Callable[[], None]) -> None:
         done = threading.Event()
 
-        def leave() -> None:
-            self.stay_away(but=None)
+        def do() -> None:
+            deed()
             done.set()
 
-        self._loop.call_soon_threadsafe(leave)
+        self._loop.call_soon_threadsafe(do)
         assert done.wait(10)
 
     def stay_away(self, but: _Link | None) -> None:
         """On the loop: refuse new connections, and end those there are."""
         self.is_away = True
+        self._dead.clear()
         for link in list(self._links):
             if link is not but:
                 link.end()
@@ -266,6 +295,7 @@ class Proxy:
             link.end()
         finally:
             self._links.discard(link)
+            self._dead.discard(link)
 
     async def _start(self) -> asyncio.Server:
         def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

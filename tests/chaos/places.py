@@ -1,0 +1,154 @@
+"""Where a run takes place: a PostgreSQL of its own, directly or behind PgBouncer, or a file of SQLite."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import psycopg
+from sqlalchemy import create_engine
+
+from projection_guard import ProjectionGuard
+from projection_guard.testing import _supervisor as supervisor
+from tests.chaos import world
+from tests.chaos.cluster import Cluster, cluster, small_disk
+from tests.faults.pooler import pooled
+from tests.faults.proxy import Proxy
+
+__all__ = ["Database", "Place", "open_place"]
+
+Database = Literal["postgresql", "pgbouncer", "sqlite"]
+_FILLER: Final = "filler"
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A database, and the ways to it. `url` is the straight one, `proxied` leads through `proxy`."""
+
+    database: Database
+    url: str
+    proxied: str
+    oracle: str
+    proxy: Proxy | None
+    cluster: Cluster | None
+    disk: Path | None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True where there is no server."""
+        return self.database == "sqlite"
+
+    def terminate_all(self) -> int:
+        """End every session but the oracle's."""
+        assert self.cluster is not None
+        with psycopg.connect(self.oracle, autocommit=True, application_name="oracle") as connection:
+            return connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'chaos' "
+                "AND pid <> pg_backend_pid() AND application_name <> 'oracle'"
+            ).rowcount
+
+    def restart(self, number: signal.Signals) -> float:
+        """Let the server die and begin anew; return when it answered again."""
+        assert self.cluster is not None
+        self.cluster.die(number)
+        self.cluster.start()
+        return time.monotonic()
+
+    def connections(self) -> int:
+        """Count the sessions of the programs."""
+        if self.is_sqlite:
+            return 0
+        with suppress(psycopg.Error), psycopg.connect(self.oracle, connect_timeout=2) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = 'chaos' AND application_name <> 'oracle' "
+                "AND pid <> pg_backend_pid()"
+            ).fetchone()
+            return int(row[0]) if row else 0
+        return 0
+
+    @contextmanager
+    def full_disk(self) -> Generator[None]:
+        """Fill the file system under the database for as long as this lasts."""
+        assert self.disk is not None
+        filler = self.disk / _FILLER
+        with filler.open("wb") as file:
+            with suppress(OSError):
+                while True:
+                    os.write(file.fileno(), bytes(1 << 20))
+            with suppress(OSError):
+                while True:
+                    os.write(file.fileno(), bytes(4096))
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+    def set_switch(self, name: str, *, is_on: bool) -> None:
+        """Let handlers fail, or let them be well."""
+        statement = f"UPDATE chaos_switch SET is_on = {int(is_on)} WHERE name = '{name}'"
+        if self.is_sqlite:
+            connection = sqlite3.connect(self.oracle, timeout=60)
+            connection.execute(statement)
+            connection.commit()
+            connection.close()
+        else:
+            with psycopg.connect(self.oracle, autocommit=True, application_name="oracle") as other:
+                other.execute(statement.encode())
+
+
+def _prepare(url: str) -> None:
+    with ProjectionGuard(url, worker="external") as guard:
+        guard.migrate()
+    engine = create_engine(url)
+    world.create(engine)
+    engine.dispose()
+
+
+@contextmanager
+def open_place(database: Database) -> Generator[Place]:
+    """Make a place with all tables in it; afterwards nothing is left of it."""
+    if database == "sqlite":
+        with small_disk(supervisor.Account()) as disk:
+            folder = disk or Path(tempfile.mkdtemp(prefix="projection-guard-chaos-"))
+            url = f"sqlite:///{folder}/chaos.db"
+            _prepare(url)
+            yield Place(
+                database=database,
+                url=url,
+                proxied=url,
+                oracle=f"{folder}/chaos.db",
+                proxy=None,
+                cluster=None,
+                disk=disk,
+            )
+            if disk is None:
+                shutil.rmtree(folder)
+        return
+    with small_disk(supervisor.account()) as disk, cluster(disk) as server:
+        _prepare(server.url())
+        with Proxy(server.url()) as proxy:
+            made = Place(
+                database=database,
+                url=server.url(),
+                proxied=proxy.url,
+                oracle=server.plain_url(),
+                proxy=proxy,
+                cluster=server,
+                disk=disk,
+            )
+            if database == "pgbouncer":
+                with pooled(server.url(), connections=20) as through:
+                    made.url = made.proxied = through
+                    made.proxy = None
+                    yield made
+            else:
+                yield made

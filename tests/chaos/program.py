@@ -1,0 +1,205 @@
+"""The processes that a chaos run kills: `python -m tests.chaos.program '{"role": "worker", "url": ..., ...}'`.
+
+`publisher` appends to the log and publishes, `worker` heals and follows, `server` is FastAPI with the admin routes.
+Each ends cleanly at the first SIGTERM and at once at the second. What a publisher was told stands in a file of its own,
+a line an event; begun anew it goes on where that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from projection_guard import (
+    ProjectionGuardError,
+)
+from tests.chaos import guards, world
+from tests.chaos.world import Fact
+
+log = logging.getLogger("chaos")
+_append = text(
+    "INSERT INTO chaos_log (event_id, event_type, stream_id, n) VALUES (:event_id, 'Fact', :stream, :n) "
+    "ON CONFLICT (event_id) DO NOTHING"
+)
+_find = text("SELECT sequence FROM chaos_log WHERE event_id = :event_id")
+
+
+class Ending:
+    """SIGTERM says that it is time to end; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def _hear(self, number: int, _frame: object) -> None:
+        if self.event.is_set():
+            os._exit(128 + number)
+        self.event.set()
+
+
+# -- publishing
+
+
+class Acked:
+    """What was told to a publisher: the last event of each of its streams for which `publish` returned."""
+
+    def __init__(self, path: Path) -> None:
+        self.last: dict[str, int] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                words = line.split()
+                if len(words) == 3 and words[0] == "ok":
+                    self.last[words[1]] = int(words[2])
+        self._file = path.open("a", buffering=1)
+
+    def note(self, word: str, stream: str, n: int) -> None:
+        """Write it down; it is in the kernel's hands when this returns."""
+        self._file.write(f"{word} {stream} {n}\n")
+        if word == "ok":
+            self.last[stream] = n
+
+
+def turns(acked: Acked, name: str, streams: int) -> Iterator[tuple[str, int]]:
+    """Return what to publish next, again and again: each stream in turn, its next event."""
+    for number in itertools.count():
+        stream = f"{name}-{number % streams}"
+        yield stream, acked.last.get(stream, 0) + 1
+
+
+def appended(engine: Engine, stream: str, n: int, ending: Ending) -> Fact | None:
+    """Append an event until it is known to stand in the log."""
+    event_id = f"{stream}#{n}"
+    while True:
+        try:
+            with engine.begin() as connection:
+                if n % 7 == 3:  # a number of the sequence that is never used
+                    leave_a_hole(connection, stream, n)
+                connection.execute(_append, {"event_id": event_id, "stream": stream, "n": n})
+                sequence = int(connection.execute(_find, {"event_id": event_id}).scalar_one())
+        except Exception as error:
+            log.info("appending met %s", type(error).__name__)
+            if ending.event.wait(0.1):
+                return None
+        else:
+            return Fact(event_id=event_id, stream_id=stream, sequence=sequence, n=n)
+
+
+def leave_a_hole(connection: Connection, stream: str, n: int) -> None:
+    """Take a number of the sequence and give it up."""
+    with connection.begin_nested() as nested:
+        connection.execute(_append, {"event_id": f"{stream}#{n} never", "stream": stream, "n": -n})
+        nested.rollback()
+
+
+def publish(order: dict[str, Any]) -> None:
+    """Append and publish until told to end."""
+    ending = Ending()
+    engine = create_engine(order["log_url"], pool_pre_ping=True, **guards.engine_options(order["log_url"]))
+    acked = Acked(Path(order["folder"]) / f"{order['name']}.acks")
+    runner = asyncio.Runner() if order["kind"] == "async" else None
+
+    def run(result: Any) -> Any:
+        async def await_it() -> Any:
+            return await result
+
+        return result if runner is None else runner.run(await_it())
+
+    pushed, followed = guards.pushed(order), guards.followed(order)
+    publishers = [guard.publisher() for guard in (pushed, followed)]
+    for stream, n in turns(acked, order["name"], order["streams"]):
+        begun = time.monotonic()
+        fact = appended(engine, stream, n, ending)
+        while fact is not None:
+            try:
+                for publisher in publishers:
+                    run(publisher.publish(fact))
+            except ProjectionGuardError as error:
+                log.info("publishing met %s", type(error).__name__)
+                acked.note("unknown", stream, n)
+                if ending.event.wait(0.1):
+                    break
+            else:
+                acked.note("ok", stream, n)
+                break
+        if ending.event.wait(max(order["pause"] - (time.monotonic() - begun), 0.0)):
+            break
+    for guard in (pushed, followed):
+        run(guard.close())
+
+
+# -- working
+
+
+def work(order: dict[str, Any]) -> None:
+    """Heal and follow until told to end."""
+    if order["kind"] == "async":
+        asyncio.run(work_on_the_loop(order))
+        return
+    ending = Ending()
+    made = [guards.pushed(order), guards.followed(order)]
+    signal.signal(signal.SIGUSR1, lambda *_: guards.stand_still_at_the_next_read())
+    with ExitStack() as stack:
+        for guard in made:
+            stack.callback(guard.close)
+        for guard in made:
+            stack.enter_context(guard.worker(poll_seconds=0.2))
+        ending.event.wait()
+
+
+async def work_on_the_loop(order: dict[str, Any]) -> None:
+    """Do the same with async guards."""
+    ending, told = Ending(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: os._exit(143) if told.is_set() else told.set())
+    signal.signal(signal.SIGUSR1, lambda *_: guards.stand_still_at_the_next_read())
+    made = [guards.pushed(order), guards.followed(order)]
+    async with AsyncExitStack() as stack:
+        for guard in made:
+            stack.push_async_callback(guard.close)
+        for guard in made:
+            await stack.enter_async_context(guard.worker(poll_seconds=0.2))
+        await told.wait()
+    ending.event.set()
+
+
+def serve(order: dict[str, Any]) -> None:
+    """Answer admins over HTTP."""
+    import uvicorn
+    from fastapi import FastAPI, Request
+
+    from projection_guard.fastapi import Actor, admin_router, health_router
+
+    def who(request: Request) -> Actor | None:
+        name = request.headers.get("x-admin")
+        return Actor(name=name, role="operator") if name else None
+
+    app = FastAPI()
+    for prefix, guard in (("/pushed", guards.pushed(order)), ("/followed", guards.followed(order))):
+        app.include_router(health_router(guard, authorize=who), prefix=prefix)
+        app.include_router(admin_router(guard, authorize=who, rate_limit=None), prefix=prefix)
+    uvicorn.run(app, host="127.0.0.1", port=order["port"], log_level="warning", access_log=False)
+
+
+def main() -> None:
+    """Play the role that was given."""
+    order = json.loads(sys.argv[1])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with suppress(KeyboardInterrupt):
+        {"publisher": publish, "worker": work, "server": serve}[order["role"]](order)
+
+
+if __name__ == "__main__":
+    main()
