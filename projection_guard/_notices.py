@@ -33,6 +33,8 @@ class NoticeKind(StrEnum):
     RESET = "reset"
     REPLAYED = "replayed"
     REPLAY_STOPPED = "replay_stopped"
+    FENCED = "fenced"
+    """A follower came too late with what it had in hand: its partitions had been taken over, or begun anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ _LEVELS = {
     NoticeKind.RESET: logging.INFO,
     NoticeKind.REPLAYED: logging.INFO,
     NoticeKind.REPLAY_STOPPED: logging.WARNING,
+    NoticeKind.FENCED: logging.INFO,
 }
 
 

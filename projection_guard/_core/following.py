@@ -335,7 +335,7 @@ class Follower:
             else:
                 stand.hand = hand
                 if not rows:
-                    stand.forget()
+                    stand.lose()
                 return
 
     # -- one event by itself

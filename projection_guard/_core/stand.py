@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from .._dialect import Bound
 from .._io.protocol import Ran
 from .._model import EventRecord, Order, Outcome, OutcomeStatus
-from .._notices import Notice
+from .._notices import Notice, NoticeKind
 from .._store import gates, partitions, set_aside, shadows
 from .._store.claims import Ticket
 from .._store.steps import Held, Step
@@ -95,6 +95,11 @@ class Stand:
         """Stand nowhere."""
         self.cursors, self.hand, self.ahead = {}, None, None
 
+    def lose(self) -> None:
+        """What was in hand is somebody else's by now, and was refused: say so, and stand nowhere."""
+        self.forget()
+        self.context.tell([Notice(kind=NoticeKind.FENCED, projection=self.projection.name)])
+
     # -- reading what is held
 
     def hold_here(self, connection: Connection) -> Held:
@@ -124,7 +129,7 @@ class Stand:
             self.ahead = None
         self.cursors = {p: max(cursor, self.cursors.get(p, 0)) for p, cursor in held.cursors.items()}
         if not held.cursors:
-            self.forget()
+            self.lose()
             return False
         if not self.may_walk(held):
             self.waits = "held by the breaker" if held.is_held_up else held.state

@@ -87,7 +87,13 @@ class PartitionRow:
 _ensure = PerDialect(
     lambda insert: (
         insert(W)
-        .values(projection_name=_NAME, partition=bindparam("number"), cursor=bindparam("begin"), moved_at=utc_now())
+        .values(
+            projection_name=_NAME,
+            partition=bindparam("number"),
+            cursor=bindparam("begin"),
+            fence=bindparam("fence"),
+            moved_at=utc_now(),
+        )
         .on_conflict_do_nothing()
     )
 )
@@ -109,11 +115,12 @@ _of_partitions = _rows.where(W.partition >= 0)
 _of_replay = _rows.where(W.partition == REPLAY)
 
 
-def ensure(connection: Connection, projection: str, number: int, begin: int = 0) -> None:
+def ensure(connection: Connection, projection: str, number: int, begin: int = 0, fence: int = 0) -> None:
     """Make the rows of a projection's partitions, where they are not there; they begin after `begin`."""
     statement = _ensure.of(connection)
+    parameters = {"projection": projection, "begin": begin, "fence": fence}
     for each in range(number):
-        connection.execute(statement, {"projection": projection, "number": each, "begin": begin})
+        connection.execute(statement, parameters | {"number": each})
 
 
 def rows(connection: Connection, projection: str) -> list[PartitionRow]:
@@ -130,7 +137,8 @@ def replay_row(connection: Connection, projection: str) -> PartitionRow | None:
 def begin_replay(connection: Connection, projection: str, after: int) -> None:
     """Make the row that a replay stands on; it begins after a sequence."""
     end_replay(connection, projection)
-    connection.execute(_ensure.of(connection), {"projection": projection, "number": REPLAY, "begin": after})
+    parameters = {"projection": projection, "number": REPLAY, "begin": after, "fence": 0}
+    connection.execute(_ensure.of(connection), parameters)
 
 
 def end_replay(connection: Connection, projection: str) -> None:
@@ -291,10 +299,12 @@ def reached(connection: Connection, names: Sequence[str]) -> dict[str, Reached]:
 
 
 def begin_at(connection: Connection, projection: str, number: int, sequence: int) -> None:
-    """Lay the partitions out anew; nobody's lease outlives that. Pass the barrier before."""
+    """Lay the partitions out anew; nobody's lease outlives that, and fences go on growing. Pass the barrier before."""
+    highest = select(func.coalesce(func.max(W.fence), -1)).where(W.projection_name == projection, W.partition >= 0)
+    fence = int(connection.execute(highest).scalar_one()) + 1
     connection.execute(delete(W).where(W.projection_name == projection, W.partition >= 0))
     connection.execute(delete(K).where(K.projection_name == projection))
-    ensure(connection, projection, number, sequence)
+    ensure(connection, projection, number, sequence, fence)
 
 
 def jump_to_replay(connection: Connection, projection: str) -> None:

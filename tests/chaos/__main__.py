@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -19,7 +20,10 @@ def main() -> int:
     parser.add_argument("--publishers", type=int, default=2)
     parser.add_argument("--calm", type=float, default=4.0, help="seconds of each of the two calm measurements")
     parser.add_argument("--keep", type=Path, help="a folder for the logs of all processes")
+    parser.add_argument("--faults", default="", help="only these, with commas; all by default")
+    parser.add_argument("--verbose", action="store_true", help="say on stderr what is being done")
     asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO if asked.verbose else logging.ERROR, format="%(asctime)s %(message)s")
     verdict = run(
         Settings(
             database=asked.database,
@@ -28,6 +32,7 @@ def main() -> int:
             workers=asked.workers,
             publishers=asked.publishers,
             calm_seconds=asked.calm,
+            faults=tuple(filter(None, asked.faults.split(","))),
         ),
         keep=asked.keep,
     )

@@ -13,7 +13,7 @@ import httpx
 
 from tests.chaos import world
 
-__all__ = ["Admin", "Admins"]
+__all__ = ["Admin", "Admins", "resume_all", "retry_all"]
 
 _REBUILDABLE: Final = ("followed", "followed batch")
 
@@ -117,11 +117,15 @@ class Admins:
             admin.close()
 
 
-def tidy_up(admin: Admin, *, until: float) -> None:
-    """Let everything go on that somebody has paused, and retry what waits for a person, until nothing does."""
+def resume_all(admin: Admin, *, until: float) -> None:
+    """Let everything go on that somebody has paused."""
     for projection in (*world.PUSHED, *world.FOLLOWED):
         while admin.steer(projection, "resume") == "unknown" and time.monotonic() < until:
             time.sleep(0.2)
+
+
+def retry_all(admin: Admin, *, until: float) -> None:
+    """Retry what waits for a person, until nothing does."""
     while time.monotonic() < until:
         waiting = [each for prefix in ("/pushed", "/followed") for each in admin.exhausted(prefix)]
         for projection, failure_id in waiting:

@@ -30,7 +30,6 @@ _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "max_wal_size": "256MB",
 }
-_ROOM_BYTES: Final = 768 * 2**20
 
 
 class Cluster:
@@ -100,11 +99,11 @@ class Cluster:
 
 
 @contextmanager
-def small_disk(who: supervisor.Account) -> Generator[Path | None]:
+def small_disk(who: supervisor.Account, room_mib: int) -> Generator[Path | None]:
     """Yield a folder on a file system of its own that can be filled; None where nobody may mount one here."""
     folder = Path(tempfile.mkdtemp(prefix="projection-guard-disk-"))
     try:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={_ROOM_BYTES},mode=0700", "tmpfs", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={room_mib}m,mode=0700", "tmpfs", str(folder)]
         is_mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
         if is_mounted:
             supervisor.hand_over(folder, who)

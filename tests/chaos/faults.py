@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -21,13 +22,22 @@ from tests.faults.proxy import COMMIT, EVERY, REQUEST
 
 __all__ = ["Faults"]
 
+log = logging.getLogger("chaos")
 _FILLED_SECONDS: Final = 1.0
 
 
 class Faults:
     """Does harm at random, by a seed; the same seed chooses the same faults, not the same moments."""
 
-    def __init__(self, place: Place, programs: Programs, seed: int, recovered: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        programs: Programs,
+        *,
+        seed: int,
+        only: Collection[str],
+        recovered: Callable[[float], None],
+    ) -> None:
         self._place, self._programs = place, programs
         self._random = random.Random(seed)
         self._recovered = recovered
@@ -36,7 +46,7 @@ class Faults:
         self._under_way: list[Future[None]] = []
         self.done: Counter[str] = Counter()
         self.left_out: dict[str, str] = {}
-        self._kinds = self._available()
+        self._kinds = {name: kind for name, kind in self._available().items() if not only or name in only}
 
     def _available(self) -> Mapping[str, tuple[int, Callable[[], bool]]]:
         """Name what can be done here, with its weight."""
@@ -74,9 +84,11 @@ class Faults:
         weights = [weight for weight, _ in self._kinds.values()]
         while time.monotonic() < until and not self._stopping.is_set():
             name = first.pop() if first else self._random.choices(names, weights)[0]
+            begun = time.monotonic()
             with suppress(psycopg.Error):  # the server is away by another one of them
                 if self._kinds[name][1]():
                     self.done[name] += 1
+            log.info("%s, %.1f s", name, time.monotonic() - begun)
             self._stopping.wait(self._random.uniform(0.3, 1.7) * gap_seconds)
         self.finish()
 

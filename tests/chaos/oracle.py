@@ -42,6 +42,8 @@ class Seen:
     health: dict[str, int]
     at_rest: set[str]
     partitions: dict[tuple[str, int], tuple[int, str | None, bool]]
+    resets: Counter[str]
+    unaudited: int
     acted: dict[int, tuple[str, str]]
     audit_rows: int
 
@@ -81,6 +83,7 @@ class Oracle:
         self._folds: dict[tuple[str, str], _Fold] = defaultdict(_Fold)
         self._before: Seen | None = None
         self.looks = 0
+        self.acted: dict[int, tuple[str, str]] = {}
         self.tainted: set[tuple[str, str]] = set()
 
     # -- reading
@@ -119,7 +122,12 @@ class Oracle:
                 },
                 parked={(p, e) for p, e in ask("SELECT projection_name, event_id FROM projection_parked_events")},
                 left_out=left_out,
-                tainted=set(ask("SELECT projection_name, stream_id FROM projection_streams WHERE tainted")),
+                tainted=set(
+                    ask(
+                        "SELECT projection_name, stream_id FROM projection_streams "
+                        "WHERE tainted AND tainted_reason NOT LIKE 'an event was skipped by%'"
+                    )
+                ),
                 checkpoints={
                     p: int(at or 0)
                     for p, at in ask("SELECT projection_name, last_event_sequence FROM projection_checkpoints")
@@ -133,6 +141,14 @@ class Oracle:
                         f"lease_expires_at > {now} FROM projection_partitions WHERE partition >= 0"
                     )
                 },
+                resets=Counter(p for (p,) in ask("SELECT projection FROM chaos_resets")),
+                unaudited=int(
+                    ask(
+                        "SELECT count(*) FROM projection_failures f WHERE f.resolved_by LIKE 'admin-%' AND NOT EXISTS ("
+                        "  SELECT 1 FROM projection_audit_log a WHERE a.actor = f.resolved_by AND ("
+                        "    a.failure_id = f.id OR (a.failure_id IS NULL AND a.projection_name = f.projection_name)))"
+                    )[0][0]
+                ),
                 acted={
                     number: (action, projection)
                     for number, action, projection in ask(
@@ -150,7 +166,8 @@ class Oracle:
         self.looks += 1
         self.tainted |= {(p, s) for p, s in seen.tainted}
         lengths = self._lengths()
-        found = [*self._models(seen), *self._states(seen, acked, lengths), *self._counts(seen)]
+        found = [Finding("audit", "a failure was resolved by somebody who is not on record")] * bool(seen.unaudited)
+        found += [*self._models(seen), *self._states(seen, acked, lengths), *self._counts(seen)]
         if self._before is not None:
             found += self._since(self._before, seen)
         self._before = seen
@@ -232,22 +249,26 @@ class Oracle:
     def _since(self, before: Seen, seen: Seen) -> list[Finding]:
         """P5, leases and the audit log: what may only go forward."""
         found: list[Finding] = []
-        new = [seen.acted[number] for number in seen.acted.keys() - before.acted.keys()]
-        begun_anew = {projection for action, projection in new if action in ("reset", "rebuild")}
         for projection, at in before.checkpoints.items():
             now = seen.checkpoints.get(projection, 0)
-            if now < at and projection not in begun_anew:
+            if now < at and seen.resets[projection] == before.resets[projection]:
                 found.append(Finding("checkpoint", f"{projection}: the checkpoint went from {at} to {now}"))
         for key, (fence, owner, _) in before.partitions.items():
             now_fence, now_owner, lives = seen.partitions.get(key, (fence, owner, False))
-            if key[0] in begun_anew:
-                continue
             if now_fence < fence or (owner and now_owner and lives and owner != now_owner and now_fence == fence):
                 found.append(Finding("lease", f"{key}: fence {fence} to {now_fence}, owner changed"))
+        asked_for = Counter(projection for action, projection in self._asked(seen) if action in ("reset", "rebuild"))
+        for projection, number in seen.resets.items():
+            if number > asked_for[projection]:
+                found.append(Finding("audit", f"{projection}: {number} resets, {asked_for[projection]} on record"))
         common = before.acted.keys() & seen.acted.keys()
         if seen.audit_rows < before.audit_rows or any(before.acted[key] != seen.acted[key] for key in common):
             found.append(Finding("audit", "rows of the audit log are gone or have changed"))
         return found
+
+    def _asked(self, seen: Seen) -> list[tuple[str, str]]:
+        self.acted |= seen.acted
+        return list(self.acted.values())
 
     # -- the end
 

@@ -80,10 +80,10 @@ class Place:
         """Fill the file system under the database for as long as this lasts."""
         assert self.disk is not None
         filler = self.disk / _FILLER
-        with filler.open("wb") as file:
+        with filler.open("ab", buffering=0) as file:
+            free = os.statvfs(self.disk)
             with suppress(OSError):
-                while True:
-                    os.write(file.fileno(), bytes(1 << 20))
+                os.posix_fallocate(file.fileno(), 0, max(free.f_bavail * free.f_frsize - (1 << 20), 1))
             with suppress(OSError):
                 while True:
                     os.write(file.fileno(), bytes(4096))
@@ -114,10 +114,11 @@ def _prepare(url: str) -> None:
 
 
 @contextmanager
-def open_place(database: Database) -> Generator[Place]:
-    """Make a place with all tables in it; afterwards nothing is left of it."""
+def open_place(database: Database, seconds: float) -> Generator[Place]:
+    """Make a place for so long a run, with all tables in it; afterwards nothing is left of it."""
+    room_mib = 192 + int(seconds / 2)
     if database == "sqlite":
-        with small_disk(supervisor.Account()) as disk:
+        with small_disk(supervisor.Account(), room_mib) as disk:
             folder = disk or Path(tempfile.mkdtemp(prefix="projection-guard-chaos-"))
             url = f"sqlite:///{folder}/chaos.db"
             _prepare(url)
@@ -133,7 +134,7 @@ def open_place(database: Database) -> Generator[Place]:
             if disk is None:
                 shutil.rmtree(folder)
         return
-    with small_disk(supervisor.account()) as disk, cluster(disk) as server:
+    with small_disk(supervisor.account(), room_mib) as disk, cluster(disk) as server:
         _prepare(server.url())
         with Proxy(server.url()) as proxy:
             made = Place(

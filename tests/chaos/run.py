@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import statistics
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from typing import Any, Final
 
 from projection_guard.testing import _supervisor as supervisor
 from tests.chaos import world
-from tests.chaos.admins import Admin, Admins, tidy_up
+from tests.chaos.admins import Admin, Admins, resume_all, retry_all
 from tests.chaos.faults import Faults
 from tests.chaos.oracle import Finding, Oracle, Seen
 from tests.chaos.places import Database, Place, open_place
@@ -25,6 +27,7 @@ from tests.chaos.takeovers import Takeovers
 
 __all__ = ["Settings", "Verdict", "run"]
 
+log = logging.getLogger("chaos")
 STUCK_SECONDS: Final = 60.0
 _NUMBERED: Final = ("lost", "twice", "order")
 _MOST_FINDINGS: Final = 20
@@ -43,6 +46,7 @@ class Settings:
     workers: int = 2
     publishers: int = 2
     streams: int = 12
+    faults: tuple[str, ...] = ()
     package: Path = ROOT
     stop_at_first: bool = False
 
@@ -65,7 +69,7 @@ def run(settings: Settings, *, keep: Path | None = None) -> Verdict:
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="projection-guard-chaos-")))
         folder.mkdir(parents=True, exist_ok=True)
-        place = stack.enter_context(open_place(settings.database))
+        place = stack.enter_context(open_place(settings.database, settings.seconds))
         return _Run(settings, place, folder).all_phases()
 
 
@@ -182,7 +186,13 @@ class _Run:
 
     def _faults(self) -> None:
         until = time.monotonic() + self._settings.seconds
-        faults = Faults(self._place, self._programs, self._settings.seed, self._recovered)
+        faults = Faults(
+            self._place,
+            self._programs,
+            seed=self._settings.seed,
+            only=self._settings.faults,
+            recovered=self._recovered,
+        )
         thread = threading.Thread(target=faults.run, args=(until, self._settings.gap_seconds), name="faults")
         with Admins(self._port, self._settings.seed) as admins:
             thread.start()
@@ -212,8 +222,10 @@ class _Run:
     def _drain(self) -> None:
         """Everything is well again: whatever is open has to heal. Stuck is who makes no progress."""
         begun = time.monotonic()
-        killed = self._programs.end("publisher")
+        log.info("no more faults")
         self._programs.let_rest()
+        killed = self._programs.end("publisher")
+        log.info("publishers have ended")
         for program in self._programs.all:
             program.skew_seconds = 0
             if program.role != "publisher" and not program.is_alive:
@@ -221,9 +233,10 @@ class _Run:
         for switch in ("poison", "stumble", "sick"):
             self._place.set_switch(switch, is_on=False)
         admin = Admin(self._port, "admin-3")
+        resume_all(admin, until=time.monotonic() + STUCK_SECONDS)
         progress, moved_at = None, time.monotonic()
         while True:
-            tidy_up(admin, until=time.monotonic() + STUCK_SECONDS)
+            retry_all(admin, until=time.monotonic() + STUCK_SECONDS)
             seen = self._look()
             if seen is not None and self._is_drained(seen):
                 break
@@ -232,7 +245,9 @@ class _Run:
             if time.monotonic() - moved_at > STUCK_SECONDS:
                 self._verdict.findings.append(Finding("stuck", self._what_is_stuck(seen)))
                 break
+            log.info("%s", progress)
             time.sleep(0.3)
+        log.info("drained")
         self._verdict.figures["drain_seconds"] = round(time.monotonic() - begun, 1)
         admin.close()
         self._admins += admin.told
@@ -261,22 +276,23 @@ class _Run:
 
     def _audit(self) -> list[Finding]:
         """Every action that was answered is on record, and none that nobody has asked for."""
-        found: list[Finding] = []
-        named = {"retry": "resolve", "skip": "resolve", "manual_fix": "resolve"}
-        on_record: dict[str, int] = {}
-        for action, number in self._oracle.rows(
-            "SELECT action, count(*) FROM projection_audit_log WHERE actor LIKE 'admin-%' GROUP BY action"
-        ):
-            on_record[action] = on_record.get(action, 0) + number
-        self._verdict.figures["audit_rows"] = on_record
-        done: dict[str, int] = {}
-        unknown: dict[str, int] = {}
+        on_record = Counter(
+            dict(
+                self._oracle.rows(
+                    "SELECT action, count(*) FROM projection_audit_log WHERE actor LIKE 'admin-%' GROUP BY action"
+                )
+            )
+        )
+        done, unknown = Counter[str](), Counter[str]()
         for (action, status), number in self._admins.items():
-            place = done if status in ("200", "202") else unknown if status == "unknown" else None
-            if place is not None:
-                place[named.get(action, action)] = place.get(named.get(action, action), 0) + number
-        self._verdict.figures["admin_answered"], self._verdict.figures["admin_unknown"] = done, unknown
-        return found
+            done[action] += number * (status in ("200", "202"))
+            unknown[action] += number * (status == "unknown")
+        self._verdict.figures["admin_actions"], self._verdict.figures["admin_unknown"] = dict(done), unknown.total()
+        return [
+            Finding("audit", f"{action}: {done[action]} were answered, {on_record[action]} are on record")
+            for action in done.keys() | on_record.keys()
+            if action != "reset_done" and not done[action] <= on_record[action] <= done[action] + unknown[action]
+        ]
 
     # -- figures
 

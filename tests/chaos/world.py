@@ -93,15 +93,15 @@ def fails(projection: str, fact: Fact, is_on: Callable[[str], bool]) -> bool:
 
 
 def apply(connection: Connection, projection: str, fact: Fact) -> None:
-    """Do what a joined handler does: write the journal, and the read model from what stands in it."""
-    if fails(projection, fact, lambda name: bool(connection.execute(_switch, {"name": name}).scalar_one())):
-        raise Planted("planted")
+    """Do what a joined handler does: write the journal, and the read model from what stands in it. Then it may fail."""
     where = {"projection": projection, "stream": fact.stream_id, "n": fact.n}
     connection.execute(_journal, where)
     row = connection.execute(_read, where).one_or_none()
     chain = hashlib.md5(f"{row.chain if row else ''}:{fact.n}".encode(), usedforsecurity=False).hexdigest()
     values = where | {"applied": row.applied + 1 if row else 1, "chain": chain}
     connection.execute(_next if row else _first, values)
+    if fails(projection, fact, lambda name: bool(connection.execute(_switch, {"name": name}).scalar_one())):
+        raise Planted("planted")
 
 
 def call_elsewhere(engine: Engine, projection: str, fact: Fact) -> None:

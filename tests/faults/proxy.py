@@ -177,6 +177,8 @@ class _Link:
                 await self.proxy.hold_up(self)
                 if self.is_ended:
                     return
+                if self.client.is_closing():
+                    return
                 if not self.swallows:
                     self.client.write(head + body)
                 elif head[:1] == b"Z" and not self.is_cut:
