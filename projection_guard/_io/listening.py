@@ -65,7 +65,7 @@ def _notified(engine: Engine, stopped: threading.Event) -> Any:
             for notification in driver.notifies(timeout=_LOOK_UP_SECONDS):
                 yield notification.payload
     finally:
-        driver.close()  # not by the pool, to which it does not belong any more: that would roll a lost one back, and log
+        driver.close()  # not by the pool, whose it is no more: that would roll a lost one back, and log an error
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --database postgresql --seconds 600 --seed 1`: prints one line of JSON, ends with 1 if it is red."""
+"""`python -m tests.chaos --database postgresql --seconds 600`: prints one line of JSON, ends with 1 if it is red."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ class Admins:
         self.all = [Admin(port, f"admin-{number}") for number in (1, 2)]
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._act, args=(admin, random.Random(f"{seed} {admin.name}"))) for admin in self.all
+            threading.Thread(target=self._act, args=(admin, random.Random(f"{seed} {admin.name}")))
+            for admin in self.all
         ]
 
     @property

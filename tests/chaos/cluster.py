@@ -139,9 +139,9 @@ def cluster(tablespace: Path | None) -> Generator[Cluster]:
         with psycopg.connect(made.plain_url("postgres"), autocommit=True) as connection:
             where = ""
             if tablespace is not None:
-                connection.execute(f"CREATE TABLESPACE small LOCATION '{tablespace}'")  # type: ignore[call-overload]
+                connection.execute(f"CREATE TABLESPACE small LOCATION '{tablespace}'")
                 where = " TABLESPACE small"
-            connection.execute(f"CREATE DATABASE chaos{where}")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE chaos{where}")
         yield made
     finally:
         if made is not None:

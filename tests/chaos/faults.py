@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -77,12 +78,15 @@ class Faults:
         return kinds
 
     def run(self, until: float, gap_seconds: float) -> None:
-        """Do one after the other, each kind once before any comes again by chance; then undo what lasts."""
+        """Do one after the other, each kind once before any comes again by chance; then undo what lasts.
+
+        Where nothing is to be done it waits for the end.
+        """
         first = list(self._kinds)
         self._random.shuffle(first)
         names = list(self._kinds)
         weights = [weight for weight, _ in self._kinds.values()]
-        while time.monotonic() < until and not self._stopping.is_set():
+        while names and time.monotonic() < until and not self._stopping.is_set():
             name = first.pop() if first else self._random.choices(names, weights)[0]
             begun = time.monotonic()
             with suppress(psycopg.Error):  # the server is away by another one of them
@@ -90,6 +94,7 @@ class Faults:
                     self.done[name] += 1
             log.info("%s, %.1f s", name, time.monotonic() - begun)
             self._stopping.wait(self._random.uniform(0.3, 1.7) * gap_seconds)
+        self._stopping.wait(max(until - time.monotonic(), 0))
         self.finish()
 
     def stop_now(self) -> None:
@@ -146,19 +151,26 @@ class Faults:
         if not wait_for(lambda: program.stands_still or not program.is_alive, within=1.5):
             program.is_stopped = False
             return False
-        self._go_on_later(program, LEASE_SECONDS + self._random.uniform(1.0, 2.0))
+        self._go_on_later(program, LEASE_SECONDS, until=self._all_are_led)
         return True
 
-    def _go_on_later(self, program: Program, seconds: float) -> None:
+    def _go_on_later(self, program: Program, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
         process = program.process
 
         def go_on() -> None:
             threading.Event().wait(seconds)
+            wait_for(until, within=15.0)
             if program.process is process:
                 program.is_stopped = False
                 program.send(signal.SIGCONT)
 
         self._under_way.append(self._later.submit(go_on))
+
+    def _all_are_led(self) -> bool:
+        """Return whether every partition has an owner whose lease lives: others have taken over by then."""
+        with suppress(psycopg.Error, sqlite3.Error):
+            return self._place.partitions_without_an_owner() == 0
+        return False
 
     def _clock(self) -> bool:
         """The next life of a worker has a clock that is five minutes off."""

@@ -121,7 +121,7 @@ def _clear(name: str, connection: Connection) -> None:
 
 def _joined(body: Callable[[Connection], None], order: dict[str, Any]) -> Any:
     if order["kind"] != "async":
-        return lambda connection: body(connection)
+        return body
 
     async def handler(connection: Any) -> None:
         await connection.run_sync(body)
@@ -131,7 +131,7 @@ def _joined(body: Callable[[Connection], None], order: dict[str, Any]) -> Any:
 
 def _joined_handler(body: Callable[[Any, Connection], None], order: dict[str, Any]) -> Any:
     if order["kind"] != "async":
-        return lambda event, connection: body(event, connection)
+        return body
 
     async def handler(event: Any, connection: Any) -> None:
         await connection.run_sync(lambda sync: body(event, sync))

@@ -82,13 +82,13 @@ MUTANTS: Final = (
             "        gates.lock(connection, self.ticket)\n        written = write_failure(",
         ),
         kinds="lost",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "nothing is parked",
         Edit("_store/claims.py", '_FREE = "NOT g.blocked AND (', '_FREE = "('),
         kinds="lost order states",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "one position for all partitions",
@@ -100,7 +100,7 @@ MUTANTS: Final = (
             'hand_is_lone = {false}\nWHERE projection_name = :projection\n"""\n_LOCK_CHECKPOINT',
         ),
         kinds="lost",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "counters are read, then written",
@@ -112,12 +112,13 @@ MUTANTS: Final = (
         Edit(
             "_store/counters.py",
             "    row = connection.execute(_count, ",
-            "    change += connection.execute(select(M.active_failures).where(M.projection_name == projection)).scalar_one()\n"
+            "    old = select(M.active_failures).where(M.projection_name == projection)\n"
+            "    change += connection.execute(old).scalar_one()\n"
             f"    {_SLEEP}(0.02)\n"
             "    row = connection.execute(_count, ",
         ),
         kinds="count",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "duplicates are not recognised",
@@ -127,7 +128,7 @@ MUTANTS: Final = (
             "SELECT epoch, true FROM gate\n",
         ),
         kinds="twice",
-        faults="kill,reply swallowed",
+        faults="none",
     ),
     _mutant(
         "the checkpoint may go back",
@@ -137,42 +138,51 @@ MUTANTS: Final = (
             "_SEQUENCE > 0",
         ),
         kinds="checkpoint",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "holes are not waited for",
         Edit(
             "_sql_source.py",
-            "        first, last = hole\n        if last <= self._final:\n            return self._final, _EMPTY\n        holds",
+            "        first, last = hole\n        if last <= self._final:\n"
+            "            return self._final, _EMPTY\n        holds",
             "        first, last = hole\n        return seen, _EMPTY\n        holds",
         ),
         kinds="lost",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "what a failed handler wrote stays",
         Edit("_core/delivering.py", "    connection.exec_driver_sql(_SAVEPOINT_UNDONE)\n", "    del connection\n"),
         kinds="twice order states",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
         "what is parked is drained backwards",
         Edit("_store/parked.py", "_line.order_by(P.id)", "_line.order_by(P.id.desc())"),
         kinds="order lost",
-        faults="kill",
+        faults="none",
     ),
     _mutant(
-        "a fault that broke order taints nothing",
-        Edit("_store/gates.py", ".values(tainted=true(), tainted_reason=bindparam(\"reason\"))", ".values(tainted_reason=bindparam(\"reason\"))"),
-        kinds="order",
-        faults="commit swallowed,backends,stop",
+        "a publisher is not told that the store was away",
+        Edit("_publisher.py", '            if self._on_unavailable == "raise":\n                raise\n', ""),
+        kinds="lost",
+        faults="backends,restart immediate",
+    ),
+    _mutant(
+        "a skip leaves no row in the audit log",
+        Edit("_core/admin.py", '        deed.write(connection, row, strategy, "resolved")\n', ""),
+        kinds="audit",
+        faults="none",
     ),
 )
 
 
 def build(mutant: Mutant, folder: Path) -> Path:
     """Copy the package into a folder, plant the bug, and return the folder, to be imported from."""
-    shutil.copytree(ROOT / "projection_guard", folder / "projection_guard", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "projection_guard", folder / "projection_guard", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for edit in mutant.edits:
         path = folder / "projection_guard" / edit.file
         text = path.read_text()

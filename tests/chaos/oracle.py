@@ -20,6 +20,33 @@ __all__ = ["Finding", "Oracle", "Seen"]
 _LATE_NUMBERS: Final = 5000
 """How far below the highest number of the log a transaction may still commit one."""
 
+_LOG: Final = "SELECT sequence, stream_id, n FROM chaos_log WHERE sequence > {after}"
+_LEFT_OUT: Final = """
+SELECT f.projection_name, f.event_id FROM projection_failures f
+WHERE f.resolution_method IN ('manual_skip', 'manual_fix') AND NOT EXISTS (
+    SELECT 1 FROM chaos_resets r WHERE r.projection = f.projection_name AND r.at > f.resolved_at)
+"""
+_OPEN: Final = "SELECT projection_name, event_id FROM projection_failures WHERE resolved_at IS NULL"
+_PARKED: Final = "SELECT projection_name, event_id FROM projection_parked_events"
+_TAINTED: Final = """
+SELECT projection_name, stream_id FROM projection_streams
+WHERE tainted AND tainted_reason NOT LIKE 'an event was skipped by%'
+"""
+_CHECKPOINTS: Final = "SELECT projection_name, last_event_sequence FROM projection_checkpoints"
+_HEALTH: Final = "SELECT projection_name, active_failures FROM projection_health_metrics"
+_RESTING: Final = "SELECT projection_name FROM projection_states WHERE state IN ('active', 'paused')"
+_REPLAYING: Final = "SELECT projection_name FROM projection_replays WHERE finished_at IS NULL"
+_PARTITIONS: Final = """
+SELECT projection_name, partition, fence, lease_owner, lease_expires_at > {now}
+FROM projection_partitions WHERE partition >= 0
+"""
+_ACTED: Final = "SELECT id, action, projection_name FROM projection_audit_log WHERE id > {after}"
+_UNAUDITED: Final = """
+SELECT count(*) FROM projection_failures f WHERE f.resolved_by LIKE 'admin-%' AND NOT EXISTS (
+    SELECT 1 FROM projection_audit_log a WHERE a.actor = f.resolved_by AND (
+        a.failure_id = f.id OR (a.action IN ('reset', 'rebuild') AND a.projection_name = f.projection_name)))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -91,70 +118,39 @@ class Oracle:
     def rows(self, sql: str) -> list[Any]:
         """Ask one thing past everything else."""
         with self._connected() as (ask, _):
-            return ask(sql)
+            answer: list[Any] = ask(sql)
+            return answer
 
     def _connected(self) -> Any:
         return _Connected(self._where)
 
     def _read(self) -> Seen:
         with self._connected() as (ask, is_sqlite):
-            highest = max(self.log, default=0)
-            for sequence, stream, n in ask(
-                f"SELECT sequence, stream_id, n FROM chaos_log WHERE sequence > {highest - _LATE_NUMBERS}"
-            ):
-                self.log[sequence] = (stream, n)
             now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')" if is_sqlite else "now()"
+            newest = max(self.acted, default=0)
+            self.log |= {
+                sequence: (stream, n)
+                for sequence, stream, n in ask(_LOG.format(after=max(self.log, default=0) - _LATE_NUMBERS))
+            }
             left_out: dict[str, set[str]] = defaultdict(set)
-            for projection, event in ask(
-                "SELECT f.projection_name, f.event_id FROM projection_failures f "
-                "WHERE f.resolution_method IN ('manual_skip', 'manual_fix') AND NOT EXISTS ("
-                "  SELECT 1 FROM chaos_resets r WHERE r.projection = f.projection_name AND r.at > f.resolved_at)"
-            ):
+            for projection, event in ask(_LEFT_OUT):
                 left_out[projection].add(event)
-            resting = "SELECT projection_name FROM projection_states WHERE state IN ('active', 'paused')"
-            replaying = "SELECT projection_name FROM projection_replays WHERE finished_at IS NULL"
-            newest = max(self._before.acted, default=0) if self._before else 0
             return Seen(
-                model={(p, s): (a, n, c) for p, s, a, n, c in ask("SELECT * FROM chaos_model")},
-                open_failures={
-                    (p, e)
-                    for p, e in ask("SELECT projection_name, event_id FROM projection_failures WHERE resolved_at IS NULL")
-                },
-                parked={(p, e) for p, e in ask("SELECT projection_name, event_id FROM projection_parked_events")},
+                model={(p, s): (applied, n, chain) for p, s, applied, n, chain in ask("SELECT * FROM chaos_model")},
+                open_failures=set(ask(_OPEN)),
+                parked=set(ask(_PARKED)),
                 left_out=left_out,
-                tainted=set(
-                    ask(
-                        "SELECT projection_name, stream_id FROM projection_streams "
-                        "WHERE tainted AND tainted_reason NOT LIKE 'an event was skipped by%'"
-                    )
-                ),
-                checkpoints={
-                    p: int(at or 0)
-                    for p, at in ask("SELECT projection_name, last_event_sequence FROM projection_checkpoints")
-                },
-                health=dict(ask("SELECT projection_name, active_failures FROM projection_health_metrics")),
-                at_rest={p for (p,) in ask(resting)} - {p for (p,) in ask(replaying)},
+                tainted=set(ask(_TAINTED)),
+                checkpoints={projection: int(sequence or 0) for projection, sequence in ask(_CHECKPOINTS)},
+                health=dict(ask(_HEALTH)),
+                at_rest={p for (p,) in ask(_RESTING)} - {p for (p,) in ask(_REPLAYING)},
                 partitions={
                     (p, number): (fence, owner, bool(lives))
-                    for p, number, fence, owner, lives in ask(
-                        "SELECT projection_name, partition, fence, lease_owner, "
-                        f"lease_expires_at > {now} FROM projection_partitions WHERE partition >= 0"
-                    )
+                    for p, number, fence, owner, lives in ask(_PARTITIONS.format(now=now))
                 },
                 resets=Counter(p for (p,) in ask("SELECT projection FROM chaos_resets")),
-                unaudited=int(
-                    ask(
-                        "SELECT count(*) FROM projection_failures f WHERE f.resolved_by LIKE 'admin-%' AND NOT EXISTS ("
-                        "  SELECT 1 FROM projection_audit_log a WHERE a.actor = f.resolved_by AND ("
-                        "    a.failure_id = f.id OR (a.failure_id IS NULL AND a.projection_name = f.projection_name)))"
-                    )[0][0]
-                ),
-                acted={
-                    number: (action, projection)
-                    for number, action, projection in ask(
-                        f"SELECT id, action, projection_name FROM projection_audit_log WHERE id > {newest} - 1000"
-                    )
-                },
+                unaudited=int(ask(_UNAUDITED)[0][0]),
+                acted={number: (action, p) for number, action, p in ask(_ACTED.format(after=newest - _LATE_NUMBERS))},
                 audit_rows=int(ask("SELECT count(*) FROM projection_audit_log")[0][0]),
             )
 
@@ -220,9 +216,9 @@ class Oracle:
             for stream, end in ends.items():
                 last = seen.model.get((projection, stream), (0, 0, ""))[1]
                 for n in range(last + 1, end + 1):
-                    event = (projection, f"{stream}#{n}")
-                    if event not in seen.open_failures and event not in seen.parked and event[1] not in left_out:
-                        found.append(Finding("lost", f"{projection}: {event[1]} is in no state; {last} was the last"))
+                    it = (projection, f"{stream}#{n}")
+                    if it not in seen.open_failures and it not in seen.parked and it[1] not in left_out:
+                        found.append(Finding("lost", f"{projection}: {it[1]} is in no state; {last} was the last"))
         for projection, event in seen.open_failures | seen.parked:
             stream, _, n = event.rpartition("#")
             last = seen.model.get((projection, stream), (0, 0, ""))[1]
@@ -258,9 +254,9 @@ class Oracle:
             if now_fence < fence or (owner and now_owner and lives and owner != now_owner and now_fence == fence):
                 found.append(Finding("lease", f"{key}: fence {fence} to {now_fence}, owner changed"))
         asked_for = Counter(projection for action, projection in self._asked(seen) if action in ("reset", "rebuild"))
-        for projection, number in seen.resets.items():
-            if number > asked_for[projection]:
-                found.append(Finding("audit", f"{projection}: {number} resets, {asked_for[projection]} on record"))
+        for projection, resets in seen.resets.items():
+            if resets > asked_for[projection]:
+                found.append(Finding("audit", f"{projection}: {resets} resets, {asked_for[projection]} on record"))
         common = before.acted.keys() & seen.acted.keys()
         if seen.audit_rows < before.audit_rows or any(before.acted[key] != seen.acted[key] for key in common):
             found.append(Finding("audit", "rows of the audit log are gone or have changed"))
@@ -316,7 +312,9 @@ class _Connected:
 
     def __enter__(self) -> tuple[Any, bool]:
         if self._where.startswith("postgresql"):
-            connection: Any = psycopg.connect(self._where, connect_timeout=5, autocommit=True, application_name="oracle")
+            connection: Any = psycopg.connect(
+                self._where, connect_timeout=5, autocommit=True, application_name="oracle"
+            )
             self._connection = connection
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return (lambda sql: connection.execute(sql).fetchall()), False

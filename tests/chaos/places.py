@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psycopg
 from sqlalchemy import create_engine
@@ -63,16 +63,39 @@ class Place:
         self.cluster.start()
         return time.monotonic()
 
+    def ask(self, sql: str) -> Any:
+        """Ask for one value, past everything else."""
+        if self.is_sqlite:
+            connection = sqlite3.connect(self.oracle, timeout=30)
+            try:
+                return connection.execute(sql).fetchone()[0]
+            finally:
+                connection.close()
+        with psycopg.connect(self.oracle, autocommit=True, connect_timeout=5, application_name="oracle") as other:
+            row = other.execute(sql.encode()).fetchone()
+            return None if row is None else row[0]
+
+    def partitions_without_an_owner(self) -> int:
+        """Count those whose lease has ended, or was given up."""
+        now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')" if self.is_sqlite else "now()"
+        return int(
+            self.ask(
+                "SELECT count(*) FROM projection_partitions WHERE partition >= 0 "
+                f"AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
+            )
+        )
+
     def connections(self) -> int:
         """Count the sessions of the programs."""
         if self.is_sqlite:
             return 0
-        with suppress(psycopg.Error), psycopg.connect(self.oracle, connect_timeout=2) as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = 'chaos' AND application_name <> 'oracle' "
-                "AND pid <> pg_backend_pid()"
-            ).fetchone()
-            return int(row[0]) if row else 0
+        with suppress(psycopg.Error):
+            return int(
+                self.ask(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = 'chaos' AND application_name <> 'oracle' "
+                    "AND pid <> pg_backend_pid()"
+                )
+            )
         return 0
 
     @contextmanager

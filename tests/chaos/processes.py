@@ -20,7 +20,10 @@ from projection_guard.testing import _supervisor as supervisor
 __all__ = ["Program", "Programs", "faketime", "spawn", "wait_for"]
 
 ROOT: Final = Path(__file__).parents[2]
-_FAKETIME: Final = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1")
+_FAKETIME: Final = (
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+)
 
 _SPAWNER: Final = ThreadPoolExecutor(1, "spawner")
 
@@ -191,9 +194,7 @@ class Programs:
 
     def said(self, words: str) -> int:
         """Count the lines of all logs that hold these words."""
-        return sum(
-            program.log.read_text(errors="replace").count(words) for program in self.all if program.log.exists()
-        )
+        return sum(program.log.read_text(errors="replace").count(words) for program in self.all if program.log.exists())
 
 
 def wait_for(condition: Any, *, within: float) -> bool:

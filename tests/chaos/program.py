@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from projection_guard import ProjectionGuardError
-from tests.chaos import guards, world
+from tests.chaos import guards
 from tests.chaos.world import Fact
 
 log = logging.getLogger("chaos")
@@ -104,43 +104,59 @@ def leave_a_hole(connection: Connection, stream: str, n: int) -> None:
         nested.rollback()
 
 
+class Publishing:
+    """Appends and publishes, as one who delivers again whatever was not acknowledged."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order, self._ending = order, Ending()
+        self._acked = Acked(Path(order["folder"]) / f"{order['name']}.acks")
+        self._runner = asyncio.Runner() if order["kind"] == "async" else None
+        self._guards = [guards.pushed(order), guards.followed(order)]
+        self._publishers = [guard.publisher() for guard in self._guards]
+
+    def run(self) -> None:
+        """Go on until told to end."""
+        url = self._order["log_url"]
+        engine = create_engine(url, pool_pre_ping=True, **guards.engine_options(url))
+        for stream, n in turns(self._acked, self._order["name"], self._order["streams"]):
+            begun = time.monotonic()
+            fact = appended(engine, stream, n, self._ending)
+            if fact is not None:
+                self._publish(fact)
+            if self._ending.event.wait(max(self._order["pause"] - (time.monotonic() - begun), 0.0)):
+                break
+        for guard in self._guards:
+            self._wait_for(guard.close())
+
+    def _publish(self, fact: Fact) -> None:
+        while not self._is_taken(fact) and not self._ending.event.wait(0.1):
+            pass
+        if fact.n % 10 == 0 and not self._ending.event.is_set():  # a broker that has lost the acknowledgement
+            with suppress(ProjectionGuardError):
+                self._wait_for(self._publishers[0].publish(fact))
+
+    def _is_taken(self, fact: Fact) -> bool:
+        try:
+            for publisher in self._publishers:
+                self._wait_for(publisher.publish(fact))
+        except ProjectionGuardError as error:
+            log.info("publishing met %s", type(error).__name__)
+            self._acked.note("unknown", fact.stream_id, fact.n)
+            return False
+        self._acked.note("ok", fact.stream_id, fact.n)
+        return True
+
+    def _wait_for(self, result: Any) -> None:
+        async def await_it() -> None:
+            await result
+
+        if self._runner is not None:
+            self._runner.run(await_it())
+
+
 def publish(order: dict[str, Any]) -> None:
     """Append and publish until told to end."""
-    ending = Ending()
-    engine = create_engine(order["log_url"], pool_pre_ping=True, **guards.engine_options(order["log_url"]))
-    acked = Acked(Path(order["folder"]) / f"{order['name']}.acks")
-    runner = asyncio.Runner() if order["kind"] == "async" else None
-
-    def run(result: Any) -> Any:
-        async def await_it() -> Any:
-            return await result
-
-        return result if runner is None else runner.run(await_it())
-
-    pushed, followed = guards.pushed(order), guards.followed(order)
-    publishers = [guard.publisher() for guard in (pushed, followed)]
-    for stream, n in turns(acked, order["name"], order["streams"]):
-        begun = time.monotonic()
-        fact = appended(engine, stream, n, ending)
-        while fact is not None:
-            try:
-                for publisher in publishers:
-                    run(publisher.publish(fact))
-            except ProjectionGuardError as error:
-                log.info("publishing met %s", type(error).__name__)
-                acked.note("unknown", stream, n)
-                if ending.event.wait(0.1):
-                    break
-            else:
-                acked.note("ok", stream, n)
-                if n % 10 == 0 and not ending.event.is_set():  # as a broker does that has lost an acknowledgement
-                    with suppress(ProjectionGuardError):
-                        run(publishers[0].publish(fact))
-                break
-        if ending.event.wait(max(order["pause"] - (time.monotonic() - begun), 0.0)):
-            break
-    for guard in (pushed, followed):
-        run(guard.close())
+    Publishing(order).run()
 
 
 # -- working
@@ -200,7 +216,7 @@ def main() -> None:
     """Play the role that was given."""
     order = json.loads(sys.argv[1])
     if "FAKETIME" in os.environ:  # libfaketime spoils the sleep of Python, which is until a moment, not for a while
-        time.sleep = lambda seconds: threading.Event().wait(seconds)  # type: ignore[assignment]
+        time.sleep = threading.Event().wait  # type: ignore[assignment]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with suppress(KeyboardInterrupt):
         {"publisher": publish, "worker": work, "server": serve}[order["role"]](order)

@@ -49,6 +49,7 @@ class Settings:
     faults: tuple[str, ...] = ()
     package: Path = ROOT
     stop_at_first: bool = False
+    look_every_seconds: float = 1.0
 
 
 @dataclass(slots=True)
@@ -198,7 +199,7 @@ class _Run:
             thread.start()
             while thread.is_alive():
                 self._look()
-                thread.join(1.0)
+                thread.join(self._settings.look_every_seconds)
                 if self._settings.stop_at_first and self._verdict.findings:
                     faults.stop_now()
         self._verdict.figures["faults"] = dict(sorted(faults.done.items()))

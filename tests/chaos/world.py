@@ -26,17 +26,18 @@ JOINED: Final = tuple(name for name in (*PUSHED, *FOLLOWED) if name not in APART
 _POISON_ONE_IN: Final = 61
 _STUMBLES: Final = 0.01
 
-_TABLES: Final = (
-    "CREATE TABLE chaos_log (sequence {identity}, event_id varchar(255) UNIQUE, event_type varchar(255),"
-    " stream_id varchar(255), n integer)",
-    "CREATE TABLE chaos_journal (id {identity}, projection varchar(50), stream varchar(50), n integer)",
-    "CREATE TABLE chaos_model (projection varchar(50), stream varchar(50), applied integer, last_n integer,"
-    " chain varchar(32), PRIMARY KEY (projection, stream))",
-    "CREATE TABLE chaos_calls (id {identity}, projection varchar(50), stream varchar(50), n integer)",
-    "CREATE TABLE chaos_resets (projection varchar(50), at {moment})",
-    "CREATE TABLE chaos_switch (name varchar(20) PRIMARY KEY, is_on integer)",
-    "INSERT INTO chaos_switch VALUES ('poison', 1), ('stumble', 1), ('sick', 0)",
-)
+_TABLES: Final = """
+CREATE TABLE chaos_log (
+    sequence {identity}, event_id varchar(255) UNIQUE, event_type varchar(255), stream_id varchar(255), n integer);
+CREATE TABLE chaos_journal (id {identity}, projection varchar(50), stream varchar(50), n integer);
+CREATE TABLE chaos_model (
+    projection varchar(50), stream varchar(50), applied integer, last_n integer, chain varchar(32),
+    PRIMARY KEY (projection, stream));
+CREATE TABLE chaos_calls (id {identity}, projection varchar(50), stream varchar(50), n integer);
+CREATE TABLE chaos_resets (projection varchar(50), at {moment});
+CREATE TABLE chaos_switch (name varchar(20) PRIMARY KEY, is_on integer);
+INSERT INTO chaos_switch VALUES ('poison', 1), ('stumble', 1), ('sick', 0)
+"""
 
 
 class Planted(ValueError):
@@ -68,7 +69,7 @@ def create(engine: Engine) -> None:
         "moment": "text" if is_sqlite else "timestamptz",
     }
     with engine.begin() as connection:
-        for statement in _TABLES:
+        for statement in _TABLES.split(";"):
             connection.execute(text(statement.format(**words)))
 
 

@@ -106,7 +106,7 @@ class _Link:
         self.client_reader, self.client, self.server_reader, self.server = streams
         self.swallows = False
         self.is_cut = False
-        self.is_ended = False
+        self.ended = asyncio.Event()
         self.answered = asyncio.Event()
 
     async def run(self) -> None:
@@ -126,7 +126,7 @@ class _Link:
 
     def end(self) -> None:
         """Close both sides."""
-        self.is_ended = True
+        self.ended.set()
         for writer in (self.server, self.client):
             with contextlib.suppress(OSError):
                 writer.close()
@@ -137,7 +137,7 @@ class _Link:
             (length,) = struct.unpack("!I", head[1:])
             message = Message(head[:1], await self.client_reader.readexactly(length - 4))
             await self.proxy.hold_up(self)
-            if self.is_ended:
+            if self.ended.is_set():
                 return
             fault = self.proxy.fault
             if fault is None or not fault.hits(message):
@@ -175,7 +175,7 @@ class _Link:
                 (length,) = struct.unpack("!I", head[1:])
                 body = await self.server_reader.readexactly(length - 4)
                 await self.proxy.hold_up(self)
-                if self.is_ended:
+                if self.ended.is_set():
                     return
                 if self.client.is_closing():
                     return
@@ -243,8 +243,8 @@ class Proxy:
         """On the loop: keep a message for as long as that is asked for."""
         if self._delay_seconds:
             await asyncio.sleep(self._delay_seconds)
-        while link in self._dead:
-            await asyncio.sleep(0.05)
+        if link in self._dead:
+            await link.ended.wait()
 
     def disarm(self) -> bool:
         """Break nothing any more, let connections in again; return whether what was asked for has happened."""
@@ -269,7 +269,6 @@ class Proxy:
     def stay_away(self, but: _Link | None) -> None:
         """On the loop: refuse new connections, and end those there are."""
         self.is_away = True
-        self._dead.clear()
         for link in list(self._links):
             if link is not but:
                 link.end()
