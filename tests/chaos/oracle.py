@@ -220,9 +220,9 @@ class Oracle:
                     if it not in seen.open_failures and it not in seen.parked and it[1] not in left_out:
                         found.append(Finding("lost", f"{projection}: {it[1]} is in no state; {last} was the last"))
         for projection, event in seen.open_failures | seen.parked:
-            stream, _, n = event.rpartition("#")
+            stream, _, number = event.rpartition("#")
             last = seen.model.get((projection, stream), (0, 0, ""))[1]
-            if projection in self._joined and int(n) <= last and (projection, stream) not in seen.tainted:
+            if projection in self._joined and int(number) <= last and (projection, stream) not in seen.tainted:
                 found.append(Finding("states", f"{projection}: {event} is open, but {last} was applied"))
         return found
 

@@ -37,10 +37,17 @@ def spawn(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         lambda: subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            preexec_fn=supervisor.dies_with_parent(),  # noqa: PLW1509  # it makes one system call
+            preexec_fn=_before,  # noqa: PLW1509  # it makes two system calls
             **options,
         )
     ).result()
+
+
+def _before() -> None:
+    dies = supervisor.dies_with_parent()
+    if dies is not None:
+        dies()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it has a handler of its own
 
 
 def faketime() -> str | None:
