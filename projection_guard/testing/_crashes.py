@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from .._desk import service_of
 from .._io.protocol import IO
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, StoreUnavailable
 from ._faults import KILLED
 from ._guards import AnyGuard
 from ._points import CRASH_POINTS, CrashPoint, Passing, Step, point_of
@@ -43,8 +43,8 @@ class _Break:
         if self._is_dead:
             raise Crash("the process is dead")
 
-    def step(self, step: Step, connection: Connection | None) -> AbstractContextManager[None]:
-        return self.passing.step(step, lambda point: self._strike(point, connection))
+    def step(self, step: Step, connection: Callable[[], Connection | None]) -> AbstractContextManager[None]:
+        return self.passing.step(step, lambda point: self._strike(point, connection()))
 
     def _strike(self, point: CrashPoint, connection: Connection | None) -> None:
         match self._how:
@@ -59,20 +59,20 @@ class _Break:
 
 def _disconnect(connection: Connection | None, point: CrashPoint) -> None:
     """Cut the link. What is sent next finds that out; after a statement or a commit, its reply is what was lost."""
+    if point.kind == "before begin":
+        raise StoreUnavailable("injected: no connection is to be had; deliver the event again")
     if connection is not None and not connection.closed and not connection.invalidated:
         driver: Any = connection.connection.driver_connection
         driver.pgconn.finish()
-        if point.side == "before":
+        if point.side == "before" or point.step == "begin":
             return
     if point.step == "handler":  # an apart one has no connection of ours
         return
-    raise OperationalError(
-        f"{point}", None, ConnectionError("injected: the connection was lost"), connection_invalidated=True
-    )
+    lost = ConnectionError("injected: the connection was lost")
+    raise OperationalError(str(point), None, lost, connection_invalidated=True)
 
 
-@contextmanager
-def crash_at(guard: AnyGuard, point: str, *, how: How = "die") -> Generator[None]:
+def crash_at(guard: AnyGuard, point: str, *, how: How = "die") -> AbstractContextManager[None, bool]:
     """Let a guard break when it comes to a point (`CRASH_POINTS`) inside the `with` block, which ends there.
 
     "die": the process counts as dead. `Crash`, which no code for `Exception` catches, is raised through the flow; the
@@ -82,6 +82,11 @@ def crash_at(guard: AnyGuard, point: str, *, how: How = "die") -> Generator[None
 
     Raises `AssertionError` if the block ended without coming to the point, and `InvalidArgument`.
     """
+    return cast("AbstractContextManager[None, bool]", _crashing_at(guard, point, how))
+
+
+@contextmanager
+def _crashing_at(guard: AnyGuard, point: str, how: How) -> Generator[None]:
     meant = point_of(point)
     with _broken(guard, how, lambda passed: passed == meant) as passing:
         yield
@@ -121,9 +126,12 @@ class CrashOfSweep:
         self._how: How = how
         self._at = frozenset(at)
 
+    def __call__(self, guard: AnyGuard) -> AbstractContextManager[None, bool]:
+        """Let the guard break at the point whose turn it is in this run; the `with` block ends there."""
+        return cast("AbstractContextManager[None, bool]", self._crashing(guard))
+
     @contextmanager
-    def __call__(self, guard: AnyGuard) -> Generator[None]:
-        """Let the guard break at the point whose turn it is in this run."""
+    def _crashing(self, guard: AnyGuard) -> Generator[None]:
         left = self.number
 
         def is_its_turn(point: CrashPoint) -> bool:

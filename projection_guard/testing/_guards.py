@@ -42,7 +42,7 @@ async def in_the_database(guard: AnyGuard, work: Callable[[Connection], T]) -> T
 
 async def check_all_is_applied(guard: AnyGuard, name: str) -> None:
     """Raise `AssertionError` if an event of a projection has failed, with the handler's error, or waits."""
-    for failure in (await answer_of(guard.failures(name, limit=1))).items:
+    for failure in reversed((await answer_of(guard.failures(name))).items):  # what was wrong first comes last
         raise AssertionError(
             f"{name!r} could not apply event {failure.event_id!r} ({failure.event_type}): "
             f"{failure.error_type}: {failure.error_message}\n{failure.error_traceback or ''}"

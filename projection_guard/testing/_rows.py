@@ -46,7 +46,7 @@ def _by_key(wanted: list[Mapping[str, Any]], found: list[Mapping[str, Any]], key
     before = {tuple(row[name] for name in key): row for row in wanted}
     after = {tuple(row[name] for name in key): row for row in found}
     lines = list[str]()
-    for at in [*before, *(at for at in after if at not in before)]:
+    for at in sorted(before.keys() | after.keys(), key=repr):
         named = ", ".join(f"{name}={value!r}" for name, value in zip(key, at, strict=True))
         if at not in after:
             lines.append(f"{named}: missing, wanted {_shown(before[at])}")

@@ -28,8 +28,8 @@ class Crash(BaseException):
 class Breaking(Protocol):
     """Passes the points of the flow, and breaks it at one of them."""
 
-    def step(self, step: Step, connection: Connection | None) -> AbstractContextManager[None]:
-        """Pass the points before and after a step on a connection (None: there is none yet)."""
+    def step(self, step: Step, connection: Callable[[], Connection | None]) -> AbstractContextManager[None]:
+        """Pass the points before and after a step; `connection` is asked at a point on which one it is, if on any."""
         ...
 
     def check_alive(self) -> None:
@@ -44,11 +44,12 @@ class WatchedTransaction:
         self._real = real
         self._breaking = breaking
         connection = real.connection
-        self._sync = connection.sync_connection if isinstance(connection, AsyncConnection) else connection
-        assert isinstance(self._sync, Connection)
+        sync = connection.sync_connection if isinstance(connection, AsyncConnection) else connection
+        assert isinstance(sync, Connection)
+        self.sync = sync
         self._at_cursor: list[AbstractContextManager[None]] = []
-        event.listen(self._sync, "before_cursor_execute", self._before)
-        event.listen(self._sync, "after_cursor_execute", self._after)
+        event.listen(sync, "before_cursor_execute", self._before)
+        event.listen(sync, "after_cursor_execute", self._after)
 
     @property
     def connection(self) -> object:
@@ -70,8 +71,7 @@ class WatchedTransaction:
 
     def _step(self, step: Step) -> AbstractContextManager[None]:
         self._breaking.check_alive()
-        assert isinstance(self._sync, Connection)
-        return self._breaking.step(step, self._sync)
+        return self._breaking.step(step, lambda: self.sync)
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements in one round trip."""
@@ -105,9 +105,8 @@ class WatchedTransaction:
 
     async def close(self) -> None:
         """Give the connection back; of a dead process's the database would undo as much."""
-        assert isinstance(self._sync, Connection)
-        event.remove(self._sync, "before_cursor_execute", self._before)
-        event.remove(self._sync, "after_cursor_execute", self._after)
+        event.remove(self.sync, "before_cursor_execute", self._before)
+        event.remove(self.sync, "after_cursor_execute", self._after)
         await self._real.close()
 
 
@@ -120,13 +119,14 @@ class WatchedIO:
 
     def _step(self, step: Step) -> AbstractContextManager[None]:
         self._breaking.check_alive()
-        return self._breaking.step(step, None)
+        return self._breaking.step(step, lambda: None)
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
         transaction: WatchedTransaction | None = None
         try:
-            with self._step("begin"):
+            self._breaking.check_alive()
+            with self._breaking.step("begin", lambda: None if transaction is None else transaction.sync):
                 transaction = WatchedTransaction(await self._real.begin(), self._breaking)
         except BaseException:
             if transaction is not None:
