@@ -30,6 +30,8 @@ class TestJsonCodec(CodecConformance):
 class TestPlainCodec(CodecConformance):
     """The good one of which the wrong ones are made."""
 
+    test_another_process_reads_it = None  # type: ignore[assignment]  # ours is tried there, and a wrong one
+
     def codec(self) -> EventCodec:
         return plain_codec()
 

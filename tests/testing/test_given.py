@@ -60,7 +60,7 @@ def clear(connection: Connection) -> None:
 
 def then(handler: Callable[..., Any], what: Any, wanted: object, **options: Any) -> None:
     """End the sentence; await it where the handler is async."""
-    events = EVENTS[1:] if options.get("crashed") else EVENTS  # a run for each point takes its time
+    events = EVENTS[2:] if options.get("crashed") else EVENTS  # a run for each point takes its time
     sentence: Any = given(*events).when(handler, **options)
     ended = sentence.then(what, wanted)
     if asyncio.iscoroutine(ended):
@@ -71,7 +71,7 @@ def then(handler: Callable[..., Any], what: Any, wanted: object, **options: Any)
 @pytest.mark.parametrize("options", [{}, {"redelivered": True}, {"crashed": True}], ids=str)
 def test_a_joined_handler_has_its_effect_once(handler: Callable[..., Any], options: dict[str, bool]) -> None:
     """Redelivered, and after a crash at each point, too."""
-    then(handler, accounts, [{"balance": 4}, {"balance": 5}] if "crashed" in options else WANTED, **options)
+    then(handler, accounts, [{"balance": 5}] if "crashed" in options else WANTED, **options)
 
 
 @pytest.mark.parametrize("handler", [noted, noted_async])
@@ -80,8 +80,8 @@ def test_an_apart_handler_that_is_not_idempotent_is_found_out(handler: Callable[
     then(handler, lambda: log, [3, 4, 5], prepare=clear)
     with pytest.raises(AssertionError, match=r"found \[3, 3, 4, 4, 5, 5\]"):
         then(handler, lambda: log, [3, 4, 5], prepare=clear, redelivered=True)
-    with pytest.raises(AssertionError, match=r"found \[4, 4, 5\]\n\(after a crash after handler 1, a restart"):
-        then(handler, lambda: log, [4, 5], prepare=clear, crashed=True)
+    with pytest.raises(AssertionError, match=r"found \[5, 5\]\n\(after a crash after handler 1, a restart"):
+        then(handler, lambda: log, [5], prepare=clear, crashed=True)
 
 
 def test_one_that_is_idempotent_is_not() -> None:
@@ -97,8 +97,8 @@ def test_a_joined_handler_with_an_effect_elsewhere_is_found_out() -> None:
         noted(event)
 
     given(*EVENTS).when(both, prepare=prepare_both).then(lambda: log, [3, 4, 5])
-    with pytest.raises(AssertionError, match=r"found \[3, 3, 4, 5\]"):
-        given(*EVENTS).when(both, prepare=prepare_both, crashed=True).then(lambda: log, [3, 4, 5])
+    with pytest.raises(AssertionError, match=r"found \[3, 3\]"):
+        given(EVENTS[0]).when(both, prepare=prepare_both, crashed=True).then(lambda: log, [3])
 
 
 def prepare_both(connection: Connection) -> None:
@@ -142,19 +142,19 @@ def test_a_handler_that_fails_fails_the_test() -> None:
         given(*EVENTS).when(broken).then(accounts, [])
 
 
-def test_a_guard_of_the_applications_projects(bed: Bed) -> None:
+def test_a_guard_of_the_applications_projects(sqlite_bed: Bed) -> None:
     """What is there already stays; what was applied is recognised."""
-    bed.past_the_library(tables.create_all)
-    guard = bed.guard()
-    bed.joined(guard, "Balances", balances, handles=[Deposited])
+    sqlite_bed.past_the_library(tables.create_all)
+    guard = sqlite_bed.guard()
+    sqlite_bed.joined(guard, "Balances", balances, handles=[Deposited])
     for redelivered in (False, True):
-        bed.run(given(*EVENTS).when(guard.real, "Balances", redelivered=redelivered).then(accounts, WANTED))
+        sqlite_bed.run(given(*EVENTS).when(guard.real, "Balances", redelivered=redelivered).then(accounts, WANTED))
 
 
-def test_a_database_can_be_given(database_url: str) -> None:
+def test_a_database_can_be_given(postgres_url: str) -> None:
     """PostgreSQL, for handlers that need it; it is migrated, and keeps what was projected."""
-    given(*EVENTS[:2]).when(balances, database=database_url).then(accounts, [{"balance": 3}, {"balance": 4}])
-    given(EVENTS[2]).when(balances, database=database_url).then(accounts, WANTED)
+    given(*EVENTS[:2]).when(balances, database=postgres_url).then(accounts, [{"balance": 3}, {"balance": 4}])
+    given(EVENTS[2]).when(balances, database=postgres_url).then(accounts, WANTED)
 
 
 def test_events_of_any_shape_are_given() -> None:

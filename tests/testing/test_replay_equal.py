@@ -55,18 +55,18 @@ def test_a_followed_read_model_is_rebuilt_from_the_log(bed: Bed) -> None:
     assert bed.count("A") == 2
 
 
-def test_a_pushed_read_model_is_filled_from_the_events(bed: Bed) -> None:
+def test_a_pushed_read_model_is_filled_from_the_events(sqlite_bed: Bed) -> None:
     """All that ever happened."""
-    check(bed, pushed(bed, noted("P")), tables=[effects, counted], events=EVENTS)
+    check(sqlite_bed, pushed(sqlite_bed, noted("P")), tables=[effects, counted], events=EVENTS)
 
 
-def test_what_the_reset_has_left_is_found_out(bed: Bed) -> None:
+def test_what_the_reset_has_left_is_found_out(sqlite_bed: Bed) -> None:
     """By its key, with the values."""
-    guard = pushed(bed, noted("P"), on_reset=clears(bed))
+    guard = pushed(sqlite_bed, noted("P"), on_reset=clears(sqlite_bed))
     with pytest.raises(
         AssertionError, match="another one:\n  counted: stream='A': count is 4, wanted 2\n  counted: stream='B'"
     ):
-        check(bed, guard, tables=["effects", "counted"], events=EVENTS)
+        check(sqlite_bed, guard, tables=["effects", "counted"], events=EVENTS)
 
 
 def test_a_handler_that_depends_on_more_than_the_events_is_found_out(sqlite_bed: Bed) -> None:

@@ -36,26 +36,26 @@ def test_a_retry_becomes_due_when_its_time_has_come(bed: Bed) -> None:
     assert bed.effects("P") == [("A", 1), ("A", 2)]
 
 
-def test_an_event_leaves_the_dedupe_window(bed: Bed) -> None:
+def test_an_event_leaves_the_dedupe_window(sqlite_bed: Bed) -> None:
     """Recognised until then, forgotten after."""
-    guard = bed.guard(dedupe_window=HOUR)
-    bed.joined(guard, "P", listed("P"))
+    guard = sqlite_bed.guard(dedupe_window=HOUR)
+    sqlite_bed.joined(guard, "P", listed("P"))
     guard.publish(happened("A", 1))
     guard.work()
-    let_pass(bed, guard, timedelta(minutes=50))
+    let_pass(sqlite_bed, guard, timedelta(minutes=50))
     guard.work()
     assert statuses(guard.publish(happened("A", 1))) == ["duplicate"]
-    let_pass(bed, guard, timedelta(minutes=20))
+    let_pass(sqlite_bed, guard, timedelta(minutes=20))
     guard.work()
     assert statuses(guard.publish(happened("A", 1))) == ["applied"]
 
 
-def test_lag_grows(bed: Bed) -> None:
+def test_lag_grows(sqlite_bed: Bed) -> None:
     """By what has passed."""
-    guard = bed.guard(retry=RetryPolicy(wait=wait_fixed(86_400)))
-    bed.joined(guard, "P", failing(listed("P")))
+    guard = sqlite_bed.guard(retry=RetryPolicy(wait=wait_fixed(86_400)))
+    sqlite_bed.joined(guard, "P", failing(listed("P")))
     guard.publish(happened("A", 1))
-    let_pass(bed, guard, HOUR)
+    let_pass(sqlite_bed, guard, HOUR)
     assert 3600 <= guard.health("P").lag_seconds < 3700
 
 
