@@ -182,7 +182,7 @@ class JsonCodec:
             return self._from_json(data)
         except CodecError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except Exception as error:  # Decimal, ZoneInfo and the application's own decode= have errors of many roots
             raise CodecError(f"What is stored is no event of this codec ({type(error).__name__})") from error
 
     def _from_json(self, data: Json) -> object:

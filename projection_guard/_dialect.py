@@ -31,6 +31,7 @@ __all__ = [
     "is_no_savepoint",
     "is_refusal",
     "later",
+    "moved",
     "seconds_between",
     "statement_start",
     "transaction_state",
@@ -94,6 +95,14 @@ class later(FunctionElement[datetime]):
     name = "later"
 
 
+class moved(FunctionElement[datetime]):
+    """A stored time plus a number of seconds: `moved(column, literal(-60.0))`. NULL stays NULL."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "moved"
+
+
 class seconds_between(FunctionElement[float]):
     """Seconds from the first time to the second: `seconds_between(earlier, later)`."""
 
@@ -133,6 +142,19 @@ def _later_sqlite(element: later, compiler: SQLCompiler, **options: Any) -> str:
     shift = _percent(compiler, "'%+.3f seconds'")
     moment = f"strftime({_percent(compiler, _SQLITE_FORMAT)}, 'now', printf({shift}, {seconds}))"
     return f"(CASE WHEN {seconds} IS NULL THEN NULL ELSE {moment} END)"
+
+
+@compiles(moved)
+def _moved_postgresql(element: moved, compiler: SQLCompiler, **options: Any) -> str:
+    moment, seconds = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"({moment} + make_interval(secs => CAST({seconds} AS double precision)))"
+
+
+@compiles(moved, "sqlite")
+def _moved_sqlite(element: moved, compiler: SQLCompiler, **options: Any) -> str:
+    moment, seconds = (compiler.process(clause, **options) for clause in element.clauses)
+    shift = _percent(compiler, "'%+.3f seconds'")
+    return f"strftime({_percent(compiler, _SQLITE_FORMAT)}, {moment}, printf({shift}, {seconds}))"
 
 
 @compiles(seconds_between)

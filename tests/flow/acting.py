@@ -16,10 +16,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, literal, text, update
 from tenacity import wait_fixed
 
 from projection_guard import Failure, RetryPolicy, acting_for
+from projection_guard._dialect import moved
+from projection_guard._tables import metadata
+from projection_guard.testing import failing
 from tests.bed import Bed, GuardOnBed, Happened, effects, happened
 
 __all__ = [
@@ -59,16 +62,19 @@ class Planned:
     def __init__(
         self,
         name: str,
-        *failing: str,
+        *failing_on: str,
         error: Callable[[], BaseException] | None = None,
         note: Callable[[Happened, Connection], None] | None = None,
     ) -> None:
         self.name = name
-        self.failing = set(failing)
+        self.failing = set(failing_on)
         self.calls: list[str] = []
         self.done: list[tuple[str, int]] = []
-        self._error = error or (lambda: ValueError("planned"))
         self._note = note or listed(name)
+        self._error = error or (lambda: ValueError("planned"))
+        options: dict[str, Any] = {"on": self.fails_on, "error": lambda: self._error()}  # noqa: PLW0108 - tests set another one
+        self.joined = failing(self._joined, **options)
+        self._apart = failing(self._do, when="before", **options)
 
     def register(self, bed: Bed, guard: GuardOnBed, kind: str, **options: Any) -> Any:
         """Register this handler, "joined" or "apart", under its name."""
@@ -76,21 +82,22 @@ class Planned:
             return bed.joined(guard, self.name, self.joined, **options)
         return bed.apart(guard, self.name, self.apart, **options)
 
-    def joined(self, event: Happened, connection: Connection) -> None:
+    def _joined(self, event: Happened, connection: Connection) -> None:
         """Write through the guard's transaction."""
         self.calls.append(event.event_id)
         self._note(event, connection)
-        self._fail(event)
 
     def apart(self, event: Happened) -> None:
         """Write elsewhere: into `done`."""
         self.calls.append(event.event_id)
-        self._fail(event)
+        self._apart(event)
+
+    def _do(self, event: Happened) -> None:
         self.done.append((event.stream_id, event.n))
 
-    def _fail(self, event: Happened) -> None:
-        if event.event_id in self.failing:
-            raise self._error()
+    def fails_on(self, event: Happened) -> bool:
+        """Return whether this event is to fail now."""
+        return event.event_id in self.failing
 
     def heal(self) -> None:
         """Fail no more."""
@@ -138,7 +145,7 @@ def active_equals_open_rows(bed: Bed) -> bool:
 
 
 def make_due(bed: Bed) -> None:
-    """Let time pass: whatever is planned or lent is due now, in the order in which it was due before."""
+    """Make due what is planned or lent, in the order in which it was, and nothing else older: not as `advance` does."""
     for table, column in (
         ("projection_failures", "next_retry_at"),
         ("projection_failures", "lease_expires_at"),
@@ -149,11 +156,9 @@ def make_due(bed: Bed) -> None:
 
 def shift(bed: Bed, table: str, column: str, seconds: float) -> None:
     """Move a time in every row of a table."""
-    if bed.database == "sqlite":
-        moved = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '{seconds:+.3f} seconds')"
-    else:
-        moved = f"{column} + make_interval(secs => {seconds})"
-    bed.change(f"UPDATE {table} SET {column} = {moved} WHERE {column} IS NOT NULL")
+    times = metadata.tables[table].c[column]
+    older = update(times.table).where(times.is_not(None)).values({column: moved(times, literal(seconds))})
+    bed.past_the_library(lambda connection: connection.execute(older))
 
 
 _TABLES = (

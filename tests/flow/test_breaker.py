@@ -23,9 +23,8 @@ class Outage(Planned):
         super().__init__(name, error=error or (lambda: ValueError("the read model is away")))
         self.is_on = True
 
-    def _fail(self, event: Happened) -> None:
-        if self.is_on or event.event_id in self.failing:
-            raise self._error()
+    def fails_on(self, event: Happened) -> bool:
+        return self.is_on or super().fails_on(event)
 
 
 def guard_of(bed: Bed, outage: Outage, breaker: Breaker | None = SMALL, **policy: Any) -> GuardOnBed:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from projection_guard import RetryPolicy
+from projection_guard.testing import advance
 from tests.bed import Bed, GuardOnBed, Happened, happened, noted
 from tests.flow.acting import (
     Planned,
@@ -16,7 +17,6 @@ from tests.flow.acting import (
     listed,
     make_due,
     one_failure,
-    shift,
     snapshot,
     states_of,
     statuses,
@@ -189,12 +189,10 @@ def test_what_is_older_than_the_dedupe_window_is_forgotten(bed: Bed) -> None:
     bed.joined(guard, "P", noted("P"))
     guard.publish(happened("A", 1))
     assert guard.work().pruned == 0
-    for table, column in (("projection_applied_events", "applied_at"), ("projection_streams", "touched_at")):
-        shift(bed, table, column, -3599)
+    bed.run(advance(guard.real, timedelta(minutes=50)))
     assert guard.work().pruned == 0
     assert guard.publish(happened("A", 1))[0].status == "duplicate"
-    for table, column in (("projection_applied_events", "applied_at"), ("projection_streams", "touched_at")):
-        shift(bed, table, column, -60)
+    bed.run(advance(guard.real, timedelta(minutes=11)))
     assert guard.work().pruned == 1
     assert bed.value("SELECT count(*) FROM projection_streams") == 0
     assert guard.health("P").total_events_processed == 1
@@ -213,8 +211,7 @@ def test_pruning_leaves_streams_alone_that_wait_or_are_tainted(bed: Bed) -> None
     (skipped,) = [failure for failure in guard.failures("P").items if failure.event_id == "B#2"]
     guard.resolve(skipped.id, "skip", actor="alice")
     guard.work()
-    for table, column in (("projection_applied_events", "applied_at"), ("projection_streams", "touched_at")):
-        shift(bed, table, column, -7200)
+    bed.run(advance(guard.real, timedelta(hours=2)))
     assert guard.work().pruned == 7
     assert states_of(bed, "P") == {"A#2": "failed", "A#3": "parked"}
     streams = bed.rows("SELECT stream_id, blocked, tainted FROM projection_streams ORDER BY stream_id")

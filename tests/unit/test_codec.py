@@ -180,3 +180,19 @@ def test_a_class_with_functions_of_its_own_needs_no_fields() -> None:
     back = there_and_back(Odd(4), made)
     assert isinstance(back, Odd)
     assert back.n == 4
+
+
+@pytest.mark.parametrize("stored", [{"$decimal": "x"}, {"$datetime": ["2026-01-01T00:00:00", "", 0]}], ids=str)
+def test_what_is_no_value_is_a_codec_error(stored: Any) -> None:
+    """`decimal` and `zoneinfo` have errors of roots of their own."""
+    with pytest.raises(CodecError, match="no event of this codec"):
+        codec().decode(stored)
+
+
+def test_lists_in_lists_without_end_are_a_codec_error() -> None:
+    """The stack is not the worker's to lose."""
+    stored: Any = []
+    for _ in range(100_000):
+        stored = [stored]
+    with pytest.raises(CodecError, match="RecursionError"):
+        codec().decode(stored)
