@@ -22,12 +22,13 @@ from sqlalchemy import Connection, text
 from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import RetryPolicy
+from projection_guard._io.engines import async_engine_for, engine_for
 from tests.bed import Bed, GuardOnBed, Happened, happened, noted
 from tests.faults.exactness import Facts
 from tests.flow.acting import make_due, shift
 from tests.following.logs import FollowedLog
 
-__all__ = ["KINDS", "LEASE_SECONDS", "Kind", "Play", "company", "lapse"]
+__all__ = ["KINDS", "LEASE_SECONDS", "Kind", "Play", "company", "lapse", "one_engine"]
 
 LEASE_SECONDS = 30
 POLICY = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(3), immediate=0, breaker=None)
@@ -72,13 +73,28 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+def one_engine(bed: Bed) -> Any:
+    """Let all guards of a bed have one engine, made as a guard makes it: what it has compiled once serves them all."""
+    engine = (async_engine_for if bed.is_async else engine_for)(bed.url)
+    bed.on_close(engine.dispose)
+    bed.url = engine
+    return engine
+
+
 def company(
-    bed: Bed, handler: str, journal: Path, failing: set[str], log: FollowedLog | None, fails: str = "poison"
+    bed: Bed,
+    handler: str,
+    journal: Path,
+    failing: set[str],
+    log: FollowedLog | None,
+    *,
+    fails: str = "poison",
+    name: str = "P",
 ) -> GuardOnBed:
-    """Make a guard with projection "P", as each process that takes part has it."""
+    """Make a guard with a projection, as each process that takes part has it."""
     options: dict[str, Any] = {"lease": timedelta(seconds=LEASE_SECONDS), "retry": POLICY}
     guard = bed.guard(**options) if log is None else log.guard(**options)
-    note = noted("P")
+    note = noted(name)
 
     def work(event: Happened, *connection: Connection) -> None:
         tell(journal, "call", event)
@@ -89,9 +105,9 @@ def company(
         tell(journal, "done", event)
 
     if handler == "joined":
-        bed.joined(guard, "P", lambda event, connection: work(event, connection), **_clearing(bed))
+        bed.joined(guard, name, lambda event, connection: work(event, connection), **_clearing(bed))
     else:
-        bed.apart(guard, "P", lambda event: work(event), **_clearing(bed))
+        bed.apart(guard, name, lambda event: work(event), **_clearing(bed))
     return guard
 
 

@@ -101,7 +101,7 @@ class Facts:
         ((checkpoint,),) = self._rows("SELECT max(last_event_sequence) FROM projection_checkpoints")
         if self._checkpoint is not None:
             assert checkpoint >= self._checkpoint, f"the checkpoint went from {self._checkpoint} to {checkpoint}"
-        wrong = self._rows("SELECT id FROM projection_failures WHERE retry_count > max_retries")
+        wrong = self._rows("SELECT id FROM projection_failures WHERE resolved_at IS NULL AND retry_count > max_retries")
         assert not wrong, "more retries were counted than there may be"
 
     def _check_leases(self, lease_seconds: int) -> None:
