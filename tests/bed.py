@@ -103,9 +103,7 @@ class GuardOnBed:
 class Bed:
     """One way of running the library: blocking or async, on one database that is this test's own."""
 
-    def __init__(
-        self, kind: Literal["blocking", "async"], database: str, url: str, *, is_there: bool = False
-    ) -> None:
+    def __init__(self, kind: Literal["blocking", "async"], database: str, url: str, *, is_there: bool = False) -> None:
         self.kind = kind
         self.database = database
         self.url = url

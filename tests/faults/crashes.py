@@ -4,7 +4,7 @@ play = Play(bed, "retried", "joined", journal, place=7, failing=failing, log=Non
 play.prepare(guard)              # S7#1 has failed
 play.order()                     # for `tests.faults.crasher`, in whose child the retry is made, and which dies of it
 play.check_at_rest(returned=False)
-play.take_up(guard, returned=False)    # a healthy process: what did not return is asked for again, a worker makes its rounds
+play.take_up(guard, returned=False)    # a healthy process: what did not return is asked for again, a worker works
 
 The handlers of all processes write a journal, a file to which each line is appended: `call S7#1`, `done S7#1`.
 """
@@ -75,7 +75,7 @@ KINDS: Mapping[str, Kind] = {
 
 def one_engine(bed: Bed) -> Any:
     """Let all guards of a bed have one engine, made as a guard makes it: what it has compiled once serves them all."""
-    engine = (async_engine_for if bed.is_async else engine_for)(bed.url)
+    engine: Any = async_engine_for(bed.url) if bed.is_async else engine_for(bed.url)
     bed.on_close(engine.dispose)
     bed.url = engine
     return engine
@@ -96,18 +96,24 @@ def company(
     guard = bed.guard(**options) if log is None else log.guard(**options)
     note = noted(name)
 
-    def work(event: Happened, *connection: Connection) -> None:
+    def joined(event: Happened, connection: Connection) -> None:
         tell(journal, "call", event)
-        if connection:
-            note(event, *connection)
+        note(event, connection)
+        finish(event)
+
+    def apart(event: Happened) -> None:
+        tell(journal, "call", event)
+        finish(event)
+
+    def finish(event: Happened) -> None:
         if event.event_id in failing:
             raise ConnectionError("planned") if fails == "transient" else ValueError("planned")
         tell(journal, "done", event)
 
     if handler == "joined":
-        bed.joined(guard, name, lambda event, connection: work(event, connection), **_clearing(bed))
+        bed.joined(guard, name, joined, **_clearing(bed))
     else:
-        bed.apart(guard, name, lambda event: work(event), **_clearing(bed))
+        bed.apart(guard, name, apart, **_clearing(bed))
     return guard
 
 

@@ -118,7 +118,7 @@ class Disk:
             if self._is_refused():
                 ctypes.set_errno(errno.ENOSPC if self._deed == "full" else errno.EIO)
                 return -1
-            return real(*arguments)
+            return int(real(*arguments))
 
         replaced = kind(call)
         self._kept.append(replaced)
@@ -127,7 +127,7 @@ class Disk:
 
     def _replace_sync(self) -> None:
         vfs = self._vfs.contents
-        open_file = _OPENING(vfs.open)
+        open_file = _OPENING(vfs.open or 0)
 
         def opening(this: int, name: int, file: int, flags: int, flags_out: int) -> int:
             result = open_file(this, name, file, flags, flags_out)
@@ -143,10 +143,10 @@ class Disk:
     def _with_sync(self, address: int) -> int:
         """Return where a copy of a file's methods is, with a sync of ours."""
         methods = _Methods.from_buffer_copy((_Methods).from_address(address))
-        sync_file = _SYNCING(methods[_SYNC])
+        sync_file = _SYNCING(methods[_SYNC] or 0)
 
         def syncing(file: int, flags: int) -> int:
-            return _IOERR_FSYNC if self._is_refused() else sync_file(file, flags)
+            return _IOERR_FSYNC if self._is_refused() else int(sync_file(file, flags))
 
         replaced = _SYNCING(syncing)
         methods[_SYNC] = ctypes.cast(replaced, ctypes.c_void_p).value

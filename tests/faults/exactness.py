@@ -33,6 +33,10 @@ UNION ALL SELECT 1 FROM projection_streams WHERE drain_after IS NOT NULL
 UNION ALL SELECT 1 FROM projection_failures WHERE resolved_at IS NULL AND lease_owner IS NOT NULL
 UNION ALL SELECT 1 FROM projection_applied_events WHERE NOT rolled_up
 """
+BEHIND = """
+UNION ALL SELECT 1 FROM projection_partitions WHERE partition >= 0 AND cursor < (SELECT max(sequence) FROM log)
+"""
+STATE = "SELECT state FROM projection_states WHERE projection_name = 'P'"
 CLOSED = """
 SELECT 'a blocked gate' AS what FROM projection_streams WHERE blocked OR lease_owner IS NOT NULL
 UNION ALL SELECT 'an open failure' FROM projection_failures WHERE resolved_at IS NULL
@@ -118,7 +122,7 @@ class Facts:
         assert len({row.action_id for row in rows}) == len(rows), "an action stands twice in the audit log"
         actions = [row.action for row in rows]
         begun, ended = actions.count("reset"), actions.count("reset_done")
-        states = [row.state for row in self._rows("SELECT state FROM projection_states")]
+        states = [row.state for row in self._rows(STATE)]
         assert ended <= begun, actions
         assert ("resetting" in states) == (bool(actions) and actions[-1] == "reset"), (actions, states)
         assert actions.count("replay") == self.replays(), "a replay that is not in the audit log"
@@ -128,7 +132,9 @@ class Facts:
     def is_anything_waiting(self) -> bool:
         """Return whether a worker has something to do: retries, a drain, the rest of the log, what is not counted."""
         behind = "UNION ALL SELECT 1 FROM projection_partitions WHERE partition >= 0 AND cursor < {}"
-        return bool(self._rows(WAITING + (behind.format("(SELECT max(sequence) FROM log)") if self._is_followed else "")))
+        return bool(
+            self._rows(WAITING + (behind.format("(SELECT max(sequence) FROM log)") if self._is_followed else ""))
+        )
 
     def replays(self) -> int:
         """Return how many jobs there are that were not there before."""
@@ -143,7 +149,7 @@ class Facts:
         """A reset has come to its end: nothing is on record, the read model is empty, it goes on."""
         assert self.states() == {}
         assert self._rows("SELECT 1 FROM effects WHERE projection = 'P'") == []
-        assert [row.state for row in self._rows("SELECT state FROM projection_states")] == ["active"]
+        assert [row.state for row in self._rows(STATE)] == ["active"]
         self._checkpoint = None
 
     def check_exhausted(self, event_id: str, *, most_calls: int) -> None:
@@ -203,5 +209,6 @@ def of(event_id: str) -> str:
 
 
 def is_in_turns(done: list[int], wanted: list[int]) -> bool:
-    """Return whether each stretch of calls goes on from one that was made, or begins again before: 1 2 2 3, 1 2 1 2 3."""
-    return all(after <= before + 1 for before, after in zip([0, *done], done, strict=False)) and set(done) == set(wanted)
+    """Return whether none was passed over, however often calls began again before: 1 2 2 3, 1 2 1 2 3."""
+    follows = all(after <= before + 1 for before, after in zip([0, *done], done, strict=False))
+    return follows and set(done) == set(wanted)

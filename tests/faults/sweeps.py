@@ -85,7 +85,7 @@ class Sweep:
         has_happened: Callable[[int, End], bool],
         **order: Any,
     ) -> int:
-        """Break one place after the other by `break_it(pid, place)`, until one is not reached; return the last that was."""
+        """Break one place after the other by `break_it(pid, place)`, until one is not reached; return the last one."""
         reached = 0
         for place in places:
             end = self.once(lambda pid, place=place: break_it(pid, place), **order)  # type: ignore[misc]

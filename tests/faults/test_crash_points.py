@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,5 +68,5 @@ def test_a_process_dies_at_any_write_and_after_any_commit(
         if IS_EVERY:  # what the server has done by then is what it has done at the next write
             sweep.run(range(1, 99), lambda pid, place: proxy.lose_commit(at=place, kill=pid), has_happened)
     print(f"{name}, {handler}, {postgres_bed.kind}: up to {writes} writes, {commits} commits")  # noqa: T201
-    assert commits or name == "redelivered"
     assert writes >= 2
+    assert commits or name == "redelivered" or handler == "apart"  # its statements commit by themselves

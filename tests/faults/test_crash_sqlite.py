@@ -12,7 +12,9 @@ from tests.faults.disk import Disk
 from tests.faults.sweeps import Sweep, handlers, is_left_out, places
 from tests.faults.zygote import End, Zygote
 
-pytestmark = pytest.mark.skipif(not Disk.found(), reason="this Python's SQLite shows no functions to replace its writes")
+pytestmark = pytest.mark.skipif(
+    not Disk.found(), reason="this Python's SQLite shows no functions to replace its writes"
+)
 
 
 @pytest.mark.parametrize("deed", ["kill", "full", "broken"])
@@ -30,4 +32,4 @@ def test_a_process_dies_or_is_refused_at_any_write_to_the_disk(
 
     reached = sweep.run(places(sqlite_bed, name), lambda pid, place: place, has_happened, disk=deed)
     print(f"{name}, {handler}, {sqlite_bed.kind}, {deed}: up to {reached} writes and syncs")  # noqa: T201
-    assert reached >= 2
+    assert reached >= 2 or name == "redelivered"  # it writes nothing
