@@ -24,7 +24,7 @@ from tenacity import stop_after_attempt, wait_fixed
 from projection_guard import RetryPolicy
 from projection_guard._io.engines import async_engine_for, engine_for
 from tests.bed import Bed, GuardOnBed, Happened, happened, noted
-from tests.faults.exactness import Facts
+from tests.faults.exactness import Facts, number, of
 from tests.flow.acting import make_due, shift
 from tests.following.logs import FollowedLog
 
@@ -234,6 +234,10 @@ class Play:
         self.facts.check_at_rest(is_joined=self.is_joined, lease_seconds=LEASE_SECONDS)
         if self.kind.deed == "publish" and returned:
             self.facts.check_kept(f"{self.stream}#{self.kind.published}")
+
+    def left(self) -> dict[int, str]:
+        """Return the states of the stream's events, by their numbers."""
+        return {number(event): state for event, state in self.facts.states().items() if of(event) == self.stream}
 
     def take_up(self, guard: GuardOnBed, *, returned: bool) -> None:
         """Bring it to its end in a healthy process: what did not return is asked for again, workers make rounds."""

@@ -130,7 +130,7 @@ class Disk:
         open_file = _OPENING(vfs.open or 0)
 
         def opening(this: int, name: int, file: int, flags: int, flags_out: int) -> int:
-            result = open_file(this, name, file, flags, flags_out)
+            result = int(open_file(this, name, file, flags, flags_out))
             methods = ctypes.c_void_p.from_address(file)  # the first thing in a sqlite3_file
             if result == _OK and methods.value:
                 methods.value = self._with_sync(methods.value)

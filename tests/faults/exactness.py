@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-__all__ = ["Facts"]
+__all__ = ["Facts", "number", "of"]
 
 STATES = """
 SELECT event_id, how AS state FROM projection_applied_events WHERE projection_name = 'P'

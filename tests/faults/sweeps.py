@@ -8,6 +8,7 @@ CI takes each place of the short kinds and some of the long ones; `PROJECTION_GU
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ __all__ = ["IS_EVERY", "Sweep", "handlers", "is_left_out", "places"]
 IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 _STRIDE = 9
 _MOST = 400
+_PLACES = itertools.count(1)
+"""A stream of its own for each."""
 
 
 def handlers(name: str) -> tuple[str, ...]:
@@ -50,7 +53,7 @@ def places(bed: Bed, name: str) -> Iterable[int]:
 class Sweep:
     """One kind of event, and one who dies of it in one place after the other. `url`: where he finds the database.
 
-    `is_over` says when the database has done with him.
+    `is_over` says when the database has done with him. In `left` stands what each one left: states, by events' numbers.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Sweep:
         self._is_over = is_over
         self._told = {"url": url, "kind": bed.kind, "handler": handler, "journal": str(journal)}
         self._failing = set[str]()
-        self._plays = 0
+        self.left: list[dict[int, str]] = []
         one_engine(bed)
         self._log = FollowedLog(bed) if KINDS[name].is_followed else None
         self._guard = self._healthy()
@@ -97,13 +100,12 @@ class Sweep:
 
     def once(self, break_it: Callable[[int], int | None], **order: Any) -> End:
         """Let one die, look at what he leaves, and let a healthy one take it up."""
-        self._plays += 1
         play = Play(
             self._bed,
             self._name,
             self._handler,
             self._journal,
-            place=self._plays,
+            place=next(_PLACES),
             failing=self._failing,
             log=self._log,
         )
@@ -111,6 +113,7 @@ class Sweep:
         end = self._zygote.let_die({**self._told, **play.order(), **order}, break_it=break_it)
         self._bed.wait_until(self._is_over)
         play.check_at_rest(returned=end.returned)
+        self.left.append(play.left())
         self._guard = self._healthy()
         play.take_up(self._guard, returned=end.returned)
         return end
