@@ -3,16 +3,18 @@
 sweep = Sweep(bed, zygote, "retried", "joined", journal, url=proxy.url, is_over=no_session_is_left)
 reached = sweep.run(range(1, 400), break_it, has_happened)      # until one place is not reached
 
-CI takes each place of the short kinds and some of the long ones; `PROJECTION_GUARD_FAULTS=every` takes them all.
+CI takes each place of the short kinds and every ninth of the long ones, each kind one way: joined or apart, blocking or
+async. `PROJECTION_GUARD_FAULTS=every` takes them all.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -21,33 +23,46 @@ from tests.faults.crashes import KINDS, Play, company, one_engine
 from tests.faults.zygote import End, Zygote
 from tests.following.logs import FollowedLog
 
-__all__ = ["IS_EVERY", "Sweep", "handlers", "is_left_out", "places"]
+__all__ = ["IS_EVERY", "Sweep", "bed_of", "places", "ways"]
 
 IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
+GUARDS: Final[tuple[Literal["blocking", "async"], ...]] = ("blocking", "async")
 _STRIDE = 9
 _MOST = 400
 _PLACES = itertools.count(1)
 """A stream of its own for each."""
 
 
-def handlers(name: str) -> tuple[str, ...]:
-    """Return the handlers for which there is such a kind: a reset clears nothing that is elsewhere."""
-    return ("joined",) if name == "reset" else ("joined", "apart")
+def ways(*, shift: int) -> list[tuple[str, str, Literal["blocking", "async"]]]:
+    """Return what is swept: each kind with its handlers, blocking and async; in CI each kind one of these four ways.
+
+    Which one goes round from kind to kind; `shift` begins elsewhere. A reset clears nothing that is elsewhere.
+    """
+    found: list[tuple[str, str, Literal["blocking", "async"]]] = []
+    for index, name in enumerate(KINDS, start=shift):
+        handlers = ("joined",) if name == "reset" else ("joined", "apart")
+        if IS_EVERY:
+            found += [(name, handler, kind) for handler in handlers for kind in GUARDS]
+        else:
+            found.append((name, handlers[index % len(handlers)], GUARDS[index // 2 % 2]))
+    return found
 
 
-def is_left_out(bed: Bed, name: str, handler: str) -> bool:
-    """Return whether CI leaves this out: of a long kind it takes one handler blocking, and the other one async."""
-    if IS_EVERY or KINDS[name].is_short:
-        return False
-    is_odd = list(KINDS).index(name) % 2
-    return (handler == "apart") ^ bed.is_async ^ bool(is_odd)
-
-
-def places(bed: Bed, name: str) -> Iterable[int]:
-    """Return where to break it: everywhere, or every so often, beginning elsewhere for each kind and guard."""
-    if IS_EVERY or KINDS[name].is_short:
+def places(name: str, *, strides: bool) -> Iterable[int]:
+    """Return where to break it: everywhere, or every so often, beginning elsewhere for each kind."""
+    if IS_EVERY or not strides:
         return range(1, _MOST)
-    return range(1 + (3 * list(KINDS).index(name) + 5 * bed.is_async) % _STRIDE, _MOST, _STRIDE)
+    return range(1 + 4 * list(KINDS).index(name) % _STRIDE, _MOST, _STRIDE)
+
+
+@contextmanager
+def bed_of(url: str, kind: Literal["blocking", "async"]) -> Iterator[Bed]:
+    """A bed on a database that is this test's own."""
+    made = Bed(kind, "sqlite" if url.startswith("sqlite") else "postgresql", url)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 class Sweep:

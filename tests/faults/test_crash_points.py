@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -12,7 +13,7 @@ from sqlalchemy.engine import make_url
 from tests.bed import Bed
 from tests.faults.crashes import KINDS
 from tests.faults.proxy import Proxy
-from tests.faults.sweeps import IS_EVERY, Sweep, handlers, is_left_out, places
+from tests.faults.sweeps import IS_EVERY, Sweep, bed_of, places, ways
 from tests.faults.zygote import End, Zygote
 
 VICTIM = "the one who dies"
@@ -47,26 +48,38 @@ def sweeping(bed: Bed, zygote: Zygote, name: str, handler: str, path: Path) -> I
         )
 
 
-@pytest.mark.parametrize(("name", "handler"), [(name, handler) for name in KINDS for handler in handlers(name)])
+def commits_of(name: str) -> Iterable[int]:
+    """Return which COMMITs lose their replies: there are far fewer of them than writes."""
+    return range(1, 99) if IS_EVERY or KINDS[name].is_short else range(1, 99, 4)
+
+
+@pytest.mark.parametrize(("name", "handler", "kind"), ways(shift=1))
 def test_a_process_dies_at_any_write_and_after_any_commit(
-    postgres_bed: Bed, zygote: Zygote, tmp_path: Path, name: str, handler: str
+    postgres_url: str, zygote: Zygote, tmp_path: Path, name: str, handler: str, kind: Literal["blocking", "async"]
 ) -> None:
     """SIGKILL right before write 1, 2, 3, ...; or COMMIT 1, 2, 3, ... is done, and its reply lost.
 
     The process is dead by then, or lives on without that connection. Another one takes up what it left.
     """
-    if is_left_out(postgres_bed, name, handler):
-        pytest.skip("of the long kinds CI takes every other way; all with PROJECTION_GUARD_FAULTS=every")
-    with sweeping(postgres_bed, zygote, name, handler, tmp_path) as (sweep, proxy):
+    is_long = not KINDS[name].is_short
+    with bed_of(postgres_url, kind) as bed, sweeping(bed, zygote, name, handler, tmp_path) as (sweep, proxy):
 
         def has_happened(place: int, end: End) -> bool:
             return proxy.disarm()
 
-        everywhere = places(postgres_bed, name)
-        writes = sweep.run(everywhere, lambda pid, place: proxy.kill(pid, at=place), has_happened)
-        commits = sweep.run(range(1, 99), lambda pid, place: proxy.lose_commit(at=place), has_happened)
+        def kill(pid: int, place: int) -> None:
+            proxy.kill(pid, at=place)
+
+        def lose(pid: int, place: int) -> None:
+            proxy.lose_commit(at=place)
+
+        def lose_and_kill(pid: int, place: int) -> None:
+            proxy.lose_commit(at=place, kill=pid)
+
+        writes = sweep.run(places(name, strides=is_long), kill, has_happened)
+        commits = sweep.run(commits_of(name), lose, has_happened)
         if IS_EVERY:  # what the server has done by then is what it has done at the next write
-            sweep.run(range(1, 99), lambda pid, place: proxy.lose_commit(at=place, kill=pid), has_happened)
-    print(f"{name}, {handler}, {postgres_bed.kind}: up to {writes} writes, {commits} commits")  # noqa: T201
+            sweep.run(places(name, strides=False), lose_and_kill, has_happened)
+    print(f"{name}, {handler}, {kind}: up to {writes} writes, {commits} commits")  # noqa: T201
     assert writes >= 2
     assert commits or name == "redelivered" or handler == "apart"  # its statements commit by themselves

@@ -16,7 +16,7 @@ import pytest
 from tests.bed import Bed
 from tests.faults.disk import Disk
 from tests.faults.proxy import Proxy
-from tests.faults.sweeps import IS_EVERY, Sweep
+from tests.faults.sweeps import IS_EVERY, Sweep, bed_of
 from tests.faults.test_crash_points import no_session_is_left, victims
 from tests.faults.zygote import End, Zygote
 
@@ -53,6 +53,20 @@ class Strace:
 
 
 @pytest.fixture
+def blocking(postgres_url: str) -> Iterator[Bed]:
+    """The blocking guard on PostgreSQL."""
+    with bed_of(postgres_url, "blocking") as bed:
+        yield bed
+
+
+@pytest.fixture
+def blocking_file(sqlite_url: str) -> Iterator[Bed]:
+    """The blocking guard on SQLite."""
+    with bed_of(sqlite_url, "blocking") as bed:
+        yield bed
+
+
+@pytest.fixture
 def strace(tmp_path: Path) -> Iterator[Strace]:
     """Strace, where there is one."""
     if shutil.which("strace") is None:
@@ -64,10 +78,10 @@ def strace(tmp_path: Path) -> Iterator[Strace]:
 
 @pytest.mark.parametrize("name", ["parked", "poison"] if IS_EVERY else ["parked"])
 def test_the_proxy_kills_where_strace_does(
-    postgres_bed: Bed, zygote: Zygote, strace: Strace, tmp_path: Path, name: str
+    blocking: Bed, zygote: Zygote, strace: Strace, tmp_path: Path, name: str
 ) -> None:
     """As many writes to the socket, and after each death the same is on record."""
-    bed, url = postgres_bed, postgres_bed.url
+    bed, url = blocking, blocking.url
 
     def sweep(url: str, journal: str) -> Sweep:
         return Sweep(
@@ -96,9 +110,9 @@ def test_the_proxy_kills_where_strace_does(
 
 
 @pytest.mark.skipif(not Disk.found(), reason="this Python's SQLite does not show its functions")
-def test_the_disk_breaks_where_strace_does(sqlite_bed: Bed, zygote: Zygote, strace: Strace, tmp_path: Path) -> None:
+def test_the_disk_breaks_where_strace_does(blocking_file: Bed, zygote: Zygote, strace: Strace, tmp_path: Path) -> None:
     """As many writes and syncs, and the kernel's own refusals have the same exact end."""
-    sweep = Sweep(sqlite_bed, zygote, "poison", "joined", tmp_path / "journal", url=sqlite_bed.url)
+    sweep = Sweep(blocking_file, zygote, "poison", "joined", tmp_path / "journal", url=str(blocking_file.url))
 
     def count(pid: int) -> int:
         strace.attach(pid, "pwrite64,fdatasync,ftruncate", "error=EIO", at=NEVER)
