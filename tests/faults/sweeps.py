@@ -3,7 +3,7 @@
 sweep = Sweep(bed, zygote, "retried", "joined", journal, url=proxy.url, is_over=no_session_is_left)
 reached = sweep.run(range(1, 400), break_it, has_happened)      # until one place is not reached
 
-CI takes each place of the short kinds and every ninth of the long ones, each kind one way: joined or apart, blocking or
+CI takes each place of the short kinds and every nineteenth of the long ones, each kind one way: joined or apart, blocking or
 async. `PROJECTION_GUARD_FAULTS=every` takes them all.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["IS_EVERY", "Sweep", "bed_of", "places", "ways"]
 
 IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 GUARDS: Final[tuple[Literal["blocking", "async"], ...]] = ("blocking", "async")
-_STRIDE = 9
+_STRIDE = 19
 _MOST = 400
 _PLACES = itertools.count(1)
 """A stream of its own for each."""

@@ -50,7 +50,7 @@ def sweeping(bed: Bed, zygote: Zygote, name: str, handler: str, path: Path) -> I
 
 def commits_of(name: str) -> Iterable[int]:
     """Return which COMMITs lose their replies: there are far fewer of them than writes."""
-    return range(1, 99) if IS_EVERY or KINDS[name].is_short else range(1, 99, 4)
+    return range(1, 99) if IS_EVERY or KINDS[name].is_short else range(1, 99, 5)
 
 
 @pytest.mark.parametrize(("name", "handler", "kind"), ways(shift=1))
