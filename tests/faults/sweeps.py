@@ -3,8 +3,8 @@
 sweep = Sweep(bed, zygote, "retried", "joined", journal, url=proxy.url, is_over=no_session_is_left)
 reached = sweep.run(range(1, 400), break_it, has_happened)      # until one place is not reached
 
-CI takes each place of the short kinds and every nineteenth of the long ones, each kind one way: joined or apart, blocking or
-async. `PROJECTION_GUARD_FAULTS=every` takes them all.
+CI takes each place of the short kinds and every nineteenth of the long ones, each kind one way: joined or apart,
+blocking or async. `PROJECTION_GUARD_FAULTS=every` takes them all.
 """
 
 from __future__ import annotations
