@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from . import _schema
 from ._core import admin, beginning, rounds
-from ._core.context import Context, new_token, transact
+from ._core.context import Context, new_token, redone, transact
 from ._core.delivering import deliver
 from ._core.immediate import retry_now
 from ._core.log import EventLog
@@ -112,7 +112,11 @@ class Service:
 
     async def check_schema(self) -> None:
         """Look whether the tables are those of this version. Raises `SchemaError`, `StoreUnavailable`."""
-        await self._bare(lambda connection: _schema.check(connection, self.context.schema))
+
+        def look() -> Coroutine[object, None, None]:
+            return self._bare(lambda connection: _schema.check(connection, self.context.schema))
+
+        await redone(self._bare_io, look, what="the tables were not looked at")
 
     async def open(self, names: Sequence[str] | None = None) -> None:
         """Meet the database for the first time: check the schema, and make the projections' rows."""

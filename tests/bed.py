@@ -103,7 +103,7 @@ class GuardOnBed:
 class Bed:
     """One way of running the library: blocking or async, on one database that is this test's own."""
 
-    def __init__(self, kind: Literal["blocking", "async"], database: str, url: str) -> None:
+    def __init__(self, kind: Literal["blocking", "async"], database: str, url: str, *, is_there: bool = False) -> None:
         self.kind = kind
         self.database = database
         self.url = url
@@ -111,7 +111,8 @@ class Bed:
         self._runner = asyncio.Runner()
         self._guards: list[GuardOnBed] = []
         self._closing: list[Callable[[], Any]] = []
-        own.create_all(self.engine)
+        if not is_there:
+            own.create_all(self.engine)
 
     @property
     def is_async(self) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "new_token",
     "or_give_back",
     "recall",
+    "redone",
     "transact",
     "unavailable",
 ]
@@ -183,10 +184,15 @@ async def transact(
     It is done again after a deadlock, and after a lost connection, whose commit may have succeeded: `work` takes its
     lock first and then looks what is on record.
     """
-    tries = Tries(context.io)
+    return await redone(context.io, lambda: _transact_once(context, work, seconds), what=what)
+
+
+async def redone(io: IO, once: Callable[[], Coroutine[object, None, T]], *, what: str) -> T:
+    """Do something once, and again after a deadlock or a lost connection; raises `StoreUnavailable` in the end."""
+    tries = Tries(io)
     while True:
         try:
-            return await _transact_once(context, work, seconds)
+            return await once()
         except ProjectionGuardError:
             raise
         except Exception as error:

@@ -3,6 +3,8 @@
     proxy.cut(at=3)                 # the connection ends right before the third message from the client
     proxy.swallow(at=2)             # the second request is answered, the answer is lost, the connection ends
     proxy.spoil(at=4)               # the fourth statement of the guard is an error
+    proxy.kill(pid, at=5)           # that process is killed right before its fifth write reaches the server
+    proxy.lose_commit(at=1)         # the server commits, nobody is told; with `kill=pid` that process is dead, too
     ...                             # the guard does something
     assert proxy.disarm()           # has it happened?
 
@@ -14,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import struct
 import threading
 from collections.abc import Callable
@@ -24,15 +28,19 @@ from typing import Any, Literal, Self
 
 from sqlalchemy.engine import make_url
 
-__all__ = ["COMMIT", "EVERY", "REQUEST", "STATEMENT", "Message", "Proxy"]
+__all__ = ["COMMIT", "EVERY", "REQUEST", "STATEMENT", "WRITE", "Message", "Proxy"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the frontend: P parses, B binds, D describes, E executes, S syncs, Q is a simple query."""
+    """A message of the frontend: P parses, B binds, D describes, E executes, S syncs, Q is a simple query.
+
+    `begins`: it is the first of a request, all of which libpq writes to its socket at once.
+    """
 
     kind: bytes
     body: bytes
+    begins: bool = False
 
     @property
     def sql(self) -> str:
@@ -61,7 +69,7 @@ class Message:
 Which = Callable[[Message], bool]
 
 
-def EVERY(message: Message) -> bool:  # noqa: N802  # these four are chosen from, like constants
+def EVERY(message: Message) -> bool:  # noqa: N802  # these five are chosen from, like constants
     """Every message of a session that has begun."""
     return message.kind in b"PBDEQSHCF"
 
@@ -76,6 +84,11 @@ def REQUEST(message: Message) -> bool:  # noqa: N802
     return message.kind in b"QS"
 
 
+def WRITE(message: Message) -> bool:  # noqa: N802
+    """What the client writes to its socket at once; the farewell of a session that is closed does nothing."""
+    return message.begins and message.kind != b"X"
+
+
 def COMMIT(message: Message) -> bool:  # noqa: N802
     """A statement that commits."""
     return message.sql.upper().startswith("COMMIT")
@@ -83,19 +96,31 @@ def COMMIT(message: Message) -> bool:  # noqa: N802
 
 @dataclass(slots=True, kw_only=True)
 class _Fault:
-    deed: Literal["cut", "swallow", "spoil", "strand"]
+    deed: Literal["cut", "swallow", "spoil", "strand", "kill", "lose commit"]
     which: Which
     at: int
     stays_away: bool
+    pid: int | None = None
     seen: int = 0
     is_done: bool = False
 
     def hits(self, message: Message) -> bool:
-        if self.is_done or not self.which(message):
-            return False
+        return not self.is_done and self.which(message) and self._counts()
+
+    def hits_reply(self, kind: bytes, body: bytes) -> bool:
+        """Return whether this is the reply of the server that gets lost: a COMMIT is done."""
+        is_commit = self.deed == "lose commit" and kind == b"C" and body == b"COMMIT\0"
+        return is_commit and not self.is_done and self._counts()
+
+    def _counts(self) -> bool:
         self.seen += 1
         self.is_done = self.seen == self.at
         return self.is_done
+
+    def kill(self) -> None:
+        """End the process that it is about, if any: it is gone when nobody has told it what became of its write."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 class _Link:
@@ -132,10 +157,12 @@ class _Link:
                 writer.close()
 
     async def carry_messages(self) -> None:
+        begins = True
         while True:
             head = await self.client_reader.readexactly(5)
             (length,) = struct.unpack("!I", head[1:])
-            message = Message(head[:1], await self.client_reader.readexactly(length - 4))
+            message = Message(head[:1], await self.client_reader.readexactly(length - 4), begins)
+            begins = message.kind in b"QSXp"
             await self.proxy.hold_up(self)
             if self.ended.is_set():
                 return
@@ -151,7 +178,8 @@ class _Link:
                 case "swallow":
                     self.swallows = True
                     self.server.write(message.raw)
-                case "cut":
+                case "cut" | "kill":
+                    fault.kill()
                     await self.cut()
                     return
                 case "strand":
@@ -177,10 +205,12 @@ class _Link:
                 await self.proxy.hold_up(self)
                 if self.ended.is_set():
                     return
-                if self.client.is_closing():
-                    return
+                if (fault := self.proxy.fault) is not None and fault.hits_reply(head[:1], body):
+                    self.swallows = True
+                    fault.kill()
                 if not self.swallows:
-                    self.client.write(head + body)
+                    if not self.client.is_closing():
+                        self.client.write(head + body)
                 elif head[:1] == b"Z" and not self.is_cut:
                     self.client.close()
                     return
@@ -245,6 +275,14 @@ class Proxy:
             await asyncio.sleep(self._delay_seconds)
         if link in self._dead:
             await link.ended.wait()
+
+    def kill(self, pid: int, *, at: int = 1) -> None:
+        """Kill that process right before its `at`-th write; what it wrote before, the server has done."""
+        self.fault = _Fault(deed="kill", which=WRITE, at=at, stays_away=False, pid=pid)
+
+    def lose_commit(self, *, at: int = 1, kill: int | None = None) -> None:
+        """Let the `at`-th COMMIT be done, lose its reply and end the connection; `kill` that process before that."""
+        self.fault = _Fault(deed="lose commit", which=lambda _: False, at=at, stays_away=False, pid=kill)
 
     def disarm(self) -> bool:
         """Break nothing any more, let connections in again; return whether what was asked for has happened."""
