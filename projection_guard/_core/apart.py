@@ -60,7 +60,7 @@ async def _call(
         try:
             await context.io.call(call, projection.given(event))
         except Exception as error:
-            failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
+            failed = failed_call(context, ticket, event, error, (perf_counter() - started) * 1000)
             return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
         context.timings.add(projection.name, (perf_counter() - started) * 1000)
         return await context.io.shielded(_settle(context, projection, ticket, token))

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from .._acting import acting_for
 from .._model import HealthStatus, Json
 from .._service import Service
+from .._wording import without_values
 from ..errors import ProjectionGuardError
 from .access import Actor, Need, Role, check_origin, refuse
 from .asking import read_body, read_query
@@ -148,7 +149,9 @@ def _problem_of(error: Exception, endpoint: Endpoint, request_id: str) -> Proble
         if known.status >= 500:
             log.warning("route %s: %s (request %s)", endpoint.name, error, request_id)
         return known
-    log.error("route %s met %s (request %s)", endpoint.name, type(error).__name__, request_id, exc_info=error)
+    log.error(
+        "route %s met %s (request %s)", endpoint.name, type(error).__name__, request_id, exc_info=without_values(error)
+    )
     return unexpected()
 
 
