@@ -172,7 +172,9 @@ def test_a_followed_event_heals_from_its_log_whatever_becomes_of_the_keys(blocki
     """What is kept of it is encrypted all the same."""
     bed, ring = blocking_bed, Keyring("k1")
     log, planned = FollowedLog(bed), Planned("P", "A#1")
-    guard = log.guard(log.source(decode=lambda row: told(row["stream_id"], row["n"])), codec=EncryptedCodec(ring))
+    guard = log.guard(
+        log.source(decode=lambda row: told(str(row["stream_id"]), int(str(row["n"])))), codec=EncryptedCodec(ring)
+    )
     bed.apart(guard, "P", planned.apart, handles=[Told])
     log.append("A", "A")
     guard.catch_up("P")

@@ -17,7 +17,7 @@ CANARY = "canary-4711"
 
 
 def _raised(connection: Connection, statement: str, value: object) -> Exception:
-    with pytest.raises(Exception) as caught, connection.begin_nested():  # noqa: PT011, PT012  # any, each says another
+    with pytest.raises(Exception) as caught, connection.begin_nested():  # noqa: PT011  # any, each says another
         connection.execute(text(statement), {"v": value})
     return caught.value
 
