@@ -37,7 +37,9 @@ _OURS = ("projection_guard", "asyncio", "root", "concurrent.futures")
 _MEANT_TO_HOLD_EVENTS = {("projection_failures", "event_payload"), ("projection_parked_events", "event_payload")}
 
 
-class _Amount(BaseModel):
+class Amount(BaseModel):
+    """What an event is checked against."""
+
     amount: int
 
 
@@ -60,7 +62,7 @@ def _cast(event: Told, connection: Connection) -> None:
 
 
 def _invalid(event: Told, connection: Connection) -> None:
-    _Amount.model_validate({"amount": event.secret})
+    Amount.model_validate({"amount": event.secret})
 
 
 def _chained(event: Told, connection: Connection) -> None:

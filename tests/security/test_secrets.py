@@ -14,7 +14,14 @@ from tenacity import stop_after_attempt, wait_fixed
 
 import projection_guard.fastapi
 import projection_guard.flask
-from projection_guard import AsyncProjectionGuard, ConfigurationError, EventError, ProjectionGuard, RetryPolicy
+from projection_guard import (
+    AsyncProjectionGuard,
+    ConfigurationError,
+    EventError,
+    ProjectionGuard,
+    RetryPolicy,
+    StoreUnavailable,
+)
 from tests.bed import Bed, GuardOnBed
 from tests.following.logs import FollowedLog
 from tests.http.serving import WAYS
@@ -24,6 +31,7 @@ from tests.security.scene import (
     DSN,
     ENVIRONMENT,
     HEADER,
+    Amount,
     ask_everything,
     handlers,
     logged,
@@ -141,11 +149,9 @@ def test_a_log_that_cannot_be_rebuilt_tells_no_secret(one_bed: Bed, caplog: pyte
     log = FollowedLog(one_bed)
 
     def decode(row: Mapping[str, object]) -> object:
-        if row["n"] == 2:
-            raise ValueError(SECRET) from KeyError(SECRET)
-        if row["n"] == 3:
-            return object()
-        return told(str(row["stream_id"]), 1)
+        if row["stream_id"] == "B":
+            Amount.model_validate({"amount": SECRET})
+        return told(str(row["stream_id"]), int(str(row["n"])))
 
     guard = log.guard(log.source(decode=decode), retry=TWICE)
     clear = _cannot_async if one_bed.is_async else _cannot
@@ -156,17 +162,34 @@ def test_a_log_that_cannot_be_rebuilt_tells_no_secret(one_bed: Bed, caplog: pyte
     for _ in range(3):
         guard.work()
     errors = list[str]()
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: guard.rebuild("Twice", actor="alice"),
         lambda: guard.reset("Missing", actor="alice"),
         lambda: guard.replay("Cast", from_sequence=1, actor="alice"),
-    ):
+    ]
+    for act in acts:
         try:
             act()
         except Exception as error:
             errors.append(str(error))
+    assert any("amount: Input should be" in each for each in stored(one_bed))
     none_of_them_in(stored(one_bed))
     none_of_them_in(logged(caplog.records))
+    assert errors
+    none_of_them_in(errors)
+
+
+def test_a_store_that_refuses_is_told_without_what_it_was_given(one_bed: Bed) -> None:
+    """The error and all of its causes: an event stood among the statement's parameters."""
+    guard = one_bed.guard()
+    register(one_bed, guard)
+    guard.health()
+    one_bed.change("ALTER TABLE projection_failures RENAME COLUMN error_traceback TO gone")
+    with pytest.raises(StoreUnavailable) as caught:
+        guard.publish(told("A", 1))
+    for error in (caught.value, *getattr(caught.value, "errors", {}).values()):
+        assert "INSERT INTO projection_failures" in raised(error)
+        none_of_them_in([raised(error)])
 
 
 @pytest.mark.parametrize("kind", [ProjectionGuard, AsyncProjectionGuard])
