@@ -29,6 +29,7 @@ from .views import Redact, View
 __all__ = ["Api", "Settings"]
 
 log = logging.getLogger("projection_guard")
+_REFUSALS: Final = (401, 403, 429)
 _ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -62,6 +63,9 @@ class Api:
             problem = _problem_of(error, endpoint, request_id)
             if problem.kind == "not-configured" and not isinstance(actor, Actor):
                 problem = unexpected()
+            if problem.status in _REFUSALS:
+                who = actor.name if isinstance(actor, Actor) else "nobody"
+                log.warning("route %s: refused to %s, %s (request %s)", endpoint.name, who, problem.kind, request_id)
             response = problem.as_response(request.path, request_id)
         return _with_headers(response, request_id)
 
