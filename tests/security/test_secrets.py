@@ -27,6 +27,7 @@ from tests.following.logs import FollowedLog
 from tests.http.serving import WAYS
 from tests.security.keyring import SECRET, Told, told
 from tests.security.scene import (
+    BOUND,
     CANARIES,
     DSN,
     ENVIRONMENT,
@@ -78,9 +79,8 @@ def _elsewhere(event: Told) -> None:
 def _as_an_application(guard: Any, is_async: bool) -> None:
     """Register the same, under the server's guard; what it is asked is about other ones' failures."""
     for name, body in handlers().items():
-        guard.projection(name, handles=[Told], on_reset=_cannot_async if is_async else _cannot)(
-            _awaited(body) if is_async else body
-        )
+        clear = _breaks_async if is_async else _breaks
+        guard.projection(name, handles=[Told], on_reset=clear)(_awaited(body) if is_async else body)
     guard.projection("Apart", handles=[Told])(_elsewhere)
 
 
@@ -95,6 +95,15 @@ def _cannot(connection: Connection) -> None:
     """Clear a read model, and fail with a value bound."""
     connection.execute(text("INSERT INTO counted (stream, count) VALUES (:v, NULL), (:v, 1)"), {"v": SECRET})
     connection.execute(text("INSERT INTO counted (stream, count) VALUES (:v, 1)"), {"v": SECRET})
+
+
+def _breaks(_: object) -> None:
+    """Clear a read model, and break with an error that no route expects."""
+    raise LookupError(SECRET) from KeyError(BOUND)
+
+
+async def _breaks_async(_: object) -> None:
+    _breaks(_)
 
 
 async def _cannot_async(connection: Any) -> None:
@@ -135,6 +144,7 @@ def test_a_run_of_everything_tells_no_secret(
     none_of_them_in(logged(caplog.records))
     assert sum(record.name == "projection_guard" for record in caplog.records) > 10
     none_of_them_in(answers)
+    assert any("route reset met LookupError" in each for each in logged(caplog.records))
     none_of_them_in([repr(each) for each in shown])
     none_of_them_in(list(capfd.readouterr()))
     assert sum(SECRET in each for each in _events(bed)) > 1  # there it is meant to be, so it was planted
