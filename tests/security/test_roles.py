@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,21 +124,20 @@ def test_the_application_needs_no_more_than_its_role(app_bed: Bed) -> None:
 def test_routes_need_no_more(roles: Roles) -> None:
     """They look, resolve, and remember what was asked."""
     roles.lend_the_application()
-    bed = Bed("blocking", "postgresql", roles.of("guard_app"))
-    guard, planned = bed.guard(schema="guard", retry=LATER), Planned("P", "A#1")
-    bed.joined(guard, "P", planned.joined)
-    guard.publish(happened("A", 1))
-    app = Flask("roles")
-    app.register_blueprint(projection_guard.flask.admin_blueprint(guard.real, authorize=lambda _: "Olga"))
-    client = app.test_client()
-    answer = client.post(
-        f"/admin/projections/failures/{one_failure(guard).id}/resolve",
-        json={"compensation_strategy": "skip"},
-        headers={"Idempotency-Key": "1"},
-    )
-    assert answer.status_code == 200
-    assert client.get("/admin/projections/audit").get_json()["items"][0]["actor"] == "Olga"
-    bed.close()
+    with closing(Bed("blocking", "postgresql", roles.of("guard_app"))) as bed:
+        guard, planned = bed.guard(schema="guard", retry=LATER), Planned("P", "A#1")
+        bed.joined(guard, "P", planned.joined)
+        guard.publish(happened("A", 1))
+        app = Flask("roles")
+        app.register_blueprint(projection_guard.flask.admin_blueprint(guard.real, authorize=lambda _: "Olga"))
+        client = app.test_client()
+        answer = client.post(
+            f"/admin/projections/failures/{one_failure(guard).id}/resolve",
+            json={"compensation_strategy": "skip"},
+            headers={"Idempotency-Key": "1"},
+        )
+        assert answer.status_code == 200
+        assert client.get("/admin/projections/audit").get_json()["items"][0]["actor"] == "Olga"
 
 
 def test_following_needs_no_more(app_bed: Bed) -> None:
