@@ -8,9 +8,9 @@ import logging
 from ._acting import acting_for
 from ._async_guard import AsyncGuarded, AsyncProjectionGuard
 from ._codec import JsonCodec
-from ._core.context import EventCodec
 from ._core.following import Followed
 from ._core.rounds import Round
+from ._encryption import Cipher, EncryptedCodec, EventCodec, Place, Sealed
 from ._guard import Guarded, ProjectionGuard
 from ._health import HealthPolicy
 from ._mapping import EventMapping
@@ -38,6 +38,7 @@ from ._publisher import AsyncPublisher, Publisher
 from ._records import AuditEntry, BulkAction, Parked
 from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
+from ._wording import OneLine
 from ._worker import AsyncWorker, Worker
 from .errors import (
     CodecError,
@@ -75,9 +76,11 @@ __all__ = [
     "Breaker",
     "BulkAction",
     "Checkpoint",
+    "Cipher",
     "CodecError",
     "ConfigurationError",
     "DeliveryInterrupted",
+    "EncryptedCodec",
     "EventCodec",
     "EventError",
     "EventMapping",
@@ -103,6 +106,7 @@ __all__ = [
     "Page",
     "Parked",
     "PermanentFailure",
+    "Place",
     "ProjectionGuard",
     "ProjectionGuardError",
     "Publisher",
@@ -114,6 +118,7 @@ __all__ = [
     "RetryPolicy",
     "Round",
     "SchemaError",
+    "Sealed",
     "Share",
     "Skipped",
     "SkippedRange",
@@ -132,4 +137,6 @@ __all__ = [
     "check_range",
 ]
 
-logging.getLogger("projection_guard").addHandler(logging.NullHandler())  # quiet unless the application listens
+_log = logging.getLogger("projection_guard")
+_log.addHandler(logging.NullHandler())  # quiet unless the application listens
+_log.addFilter(OneLine())

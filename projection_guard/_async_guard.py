@@ -13,9 +13,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._core.asked import Asked
-from ._core.context import EventCodec
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
+from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import AsyncForOperators
 from ._health import HealthPolicy
 from ._io.asynchronous import AsyncIO
@@ -72,7 +72,7 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
         health: HealthPolicy | None = None,
         order: str = "stream",
         mapping: EventMapping | None = None,
-        codec: EventCodec | None = None,
+        codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
         schema: str | None = None,
         worker: WorkerChoice = "auto",

@@ -17,7 +17,10 @@ from ._codec_values import SPECIAL, is_plain_text, special_to_json
 from ._model import Json
 from .errors import CodecError
 
-__all__ = ["JsonCodec"]
+__all__ = ["SEALED", "JsonCodec"]
+
+SEALED: Final = "$sealed"
+"""The mark of what `EncryptedCodec` stores: to this codec it says nothing."""
 
 _DEEPEST: Final = 100
 
@@ -201,6 +204,8 @@ class JsonCodec:
             return SPECIAL[name](value)
         if name == "$class":
             return self._object_from_json(str(value), data["data"])
+        if name == SEALED:
+            raise CodecError("What is stored is encrypted; give the guard an EncryptedCodec that has the key")
         if not isinstance(value, list):
             raise CodecError(f"What is stored has the mark {name!r} in a form that this version does not know")
         if name == "$enum":

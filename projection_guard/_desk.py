@@ -14,8 +14,9 @@ from sqlalchemy import Engine
 from sqlalchemy.pool import Pool
 
 from ._codec import JsonCodec
-from ._core.context import Context, EventCodec
+from ._core.context import Context
 from ._core.log import EventLog, is_async_source
+from ._encryption import EncryptedCodec, EventCodec
 from ._health import HealthPolicy
 from ._io.protocol import IO
 from ._mapping import EventMapping
@@ -59,7 +60,7 @@ class Desk(Generic[W]):
         health: HealthPolicy,
         order: str,
         mapping: EventMapping | None,
-        codec: EventCodec | None,
+        codec: EventCodec | EncryptedCodec | None,
         observers: Sequence[Observer],
         schema: str | None,
         worker: WorkerChoice,
@@ -76,7 +77,7 @@ class Desk(Generic[W]):
         self._own_worker: Ringing | None = None
         self._workers: weakref.WeakSet[W] = weakref.WeakSet()
         self._told = (log_notice, *observers)
-        self.codec = JsonCodec() if codec is None else codec
+        self.codec: EventCodec | EncryptedCodec = JsonCodec() if codec is None else codec
         self._sync_engine = engine
         self._kept_from_fork: list[Pool] = []
         events = mapping or EventMapping()

@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from ._core.asked import Asked
-from ._core.context import EventCodec
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
+from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import ForOperators
 from ._health import HealthPolicy
 from ._io.blocking import BlockingIO
@@ -73,7 +73,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
         health: HealthPolicy | None = None,
         order: str = "stream",
         mapping: EventMapping | None = None,
-        codec: EventCodec | None = None,
+        codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
         schema: str | None = None,
         worker: WorkerChoice = "auto",

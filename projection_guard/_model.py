@@ -5,7 +5,7 @@ Everything here is frozen and knows nothing of databases or frameworks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Generic, Literal, TypeVar
@@ -139,7 +139,7 @@ class Failure:
     event_type: str
     event_sequence: int | None
     stream_id: str | None
-    event_payload: Json
+    event_payload: Json = field(repr=False)
     projection_name: str
     error_type: str
     error_message: str

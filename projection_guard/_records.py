@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
@@ -25,7 +25,7 @@ class Parked:
     event_id: str
     event_type: str
     event_sequence: int | None
-    event_payload: Json
+    event_payload: Json = field(repr=False)
     reason: str
     attempts: int
     parked_at: datetime

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import md5
 from itertools import pairwise
 from operator import lt
@@ -41,7 +41,7 @@ class Recorded:
     """
 
     sequence: int
-    event: object
+    event: object = field(repr=False)
     record: EventRecord | None = None
     error: Exception | None = None
 

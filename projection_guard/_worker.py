@@ -22,6 +22,7 @@ from ._io.protocol import drive
 from ._jobs import Job, jobs_due
 from ._lanes import Hands, Tasks, Threads, is_at_work_for
 from ._service import Service
+from ._wording import words_of
 from .errors import ConfigurationError
 
 __all__ = ["AsyncWorker", "Worker"]
@@ -130,7 +131,7 @@ class _Shift:
         try:
             await job.run(stops=lambda: self._hands.is_stopping)
         except Exception as error:
-            log.warning("%s %s met %s: %s", job.what, job.id, type(error).__name__, error)
+            log.warning("%s %s met %s: %s", job.what, job.id, type(error).__name__, words_of(error))
         finally:
             self._jobs_in_hand.discard(job.id)
 
@@ -140,7 +141,7 @@ class _Shift:
             turn = await self._followers[name].follow(stops=lambda: self._hands.is_stopping)
             pause = _HOLE_PAUSE_SECONDS if turn.waits is not None else None
         except Exception as error:
-            log.warning("%s: following met %s: %s", name, type(error).__name__, error)
+            log.warning("%s: following met %s: %s", name, type(error).__name__, words_of(error))
         finally:
             self._following.discard(name)
         if name in self._follow_again:

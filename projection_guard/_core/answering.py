@@ -12,8 +12,8 @@ from .._model import Json, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import counters, gates, parked
 from .._store.claims import Ticket
-from ..errors import CodecError
-from .context import Context, is_store_error, unavailable
+from ..errors import CodecError, StoreUnavailable
+from .context import Context, encoded, is_store_error, unavailable
 from .keeping import Written
 from .projection import Projection
 
@@ -85,7 +85,9 @@ def _reason(gate: gates.Gate, seen: gates.Look) -> str:
 
 def _payload(context: Context, projection: Projection, ticket: Ticket, event: object) -> Json:
     try:
-        return context.codec.encode(event)
+        return encoded(context, ticket, event)
+    except StoreUnavailable:
+        raise
     except Exception as error:
         raise CodecError(
             f"{projection.name}: event {ticket.event.event_id!r} ({ticket.event.event_type}) has to wait for its turn "

@@ -57,10 +57,13 @@ async def _call(
     started = perf_counter()
     # Recorded inside: to end the renewing takes a moment, in which a cancellation would forget what the handler did.
     async with context.io.renewing(renewer(context, ticket, token), context.lease_seconds / 3):
+        error: Exception | None = None
         try:
             await context.io.call(call, projection.given(event))
-        except Exception as error:
-            failed = failed_call(context, event, error, (perf_counter() - started) * 1000)
+        except Exception as raised:
+            error = raised
+        if error is not None:  # out of its except: what the store may say of it would carry the handler's error along
+            failed = failed_call(context, ticket, event, error, (perf_counter() - started) * 1000)
             return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
         context.timings.add(projection.name, (perf_counter() - started) * 1000)
         return await context.io.shielded(_settle(context, projection, ticket, token))

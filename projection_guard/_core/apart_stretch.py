@@ -84,7 +84,8 @@ class Unsettled:
         """Record them, tried until the store takes it; raises `StoreUnavailable` where it does not."""
         stand, failing = self.stand, self._failing
         if failing is not None and self.error is not None and self._failed is None:
-            self._failed = failed_call_of_log(stand.context, failing.event, self.error)
+            ticket = stand.projection.lone_ticket(failing.record)
+            self._failed = failed_call_of_log(stand.context, ticket, failing.event, self.error)
         what = f"{stand.projection.name}: apart calls were made that are not on record"
         is_ours = await transact(stand.context, self._write, what=what)
         if not is_ours:

@@ -260,9 +260,12 @@ async def _apart(
     started, progress.has_called = perf_counter(), True
     # Recorded inside: to end the renewing takes a moment, in which a cancellation would forget what the handler did.
     async with job.renewing():
+        error: Exception | None = None
         try:
             await context.io.call(call, projection.given(event))
-        except Exception as error:
+        except Exception as raised:
+            error = raised
+        if error is not None:
             failed = described_call(error, (perf_counter() - started) * 1000)
             return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))
         context.timings.add(projection.name, (perf_counter() - started) * 1000)

@@ -136,9 +136,9 @@ def _count(connection: Connection, context: Context, projection: Projection, set
 
 def _refused(projection: Projection, what: str, error: Exception) -> Exception:
     """Say that the database does not want this; one that is away is only waited for."""
-    if isinstance(error, StoreUnavailable) and trouble(error) is not Trouble.OTHER:
+    cause = error if error.__cause__ is None else error.__cause__  # StoreUnavailable by itself looks like an outage
+    if isinstance(error, StoreUnavailable) and trouble(cause) is not Trouble.OTHER:
         return error
-    cause = error if error.__cause__ is None else error.__cause__
     return RebuildRefused(f"{projection.name}: {what}: {describe(cause).message}")
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Trouble, trouble
+from .._encryption import EncryptedCodec, EventCodec, Place, decode_at, encode_at
 from .._health import HealthPolicy
 from .._io.protocol import IO
 from .._model import Json
@@ -25,9 +26,9 @@ from ..errors import CodecError, ProjectionGuardError, StoreUnavailable
 __all__ = [
     "NOTIFY_EVERY_SECONDS",
     "Context",
-    "EventCodec",
     "Timings",
     "Tries",
+    "encoded",
     "is_store_error",
     "new_token",
     "or_give_back",
@@ -49,18 +50,6 @@ class EventReader(Protocol):
 
     async def event(self, ticket: Ticket) -> object:
         """Return it. Raises `CodecError` where that cannot be done."""
-        ...
-
-
-class EventCodec(Protocol):
-    """Turns an event into JSON, and back into an equal event."""
-
-    def encode(self, event: object) -> Json:
-        """Return JSON for an event. Raises `CodecError`."""
-        ...
-
-    def decode(self, data: Json) -> object:
-        """Return an event equal to the one that was encoded. Raises `CodecError`."""
         ...
 
 
@@ -103,7 +92,7 @@ class Context:
     io: IO
     hot: HotStatements
     follow: FollowStatements
-    codec: EventCodec
+    codec: EventCodec | EncryptedCodec
     health: HealthPolicy
     tell: Callable[[Sequence[Notice]], None]
     wake: Callable[[float], None]
@@ -117,19 +106,35 @@ class Context:
     notified: Notified = field(default_factory=Notified)
 
 
+def encoded(context: Context, ticket: Ticket, event: object) -> Json:
+    """Return what is stored of an event. Raises `CodecError`, and `StoreUnavailable` where keys cannot be reached."""
+    return encode_at(context.codec, event, _place_of(ticket))
+
+
+def _place_of(ticket: Ticket) -> Place:
+    event = ticket.event
+    return Place(
+        projection=ticket.projection,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        stream_id=event.stream_id,
+    )
+
+
 async def recall(context: Context, ticket: Ticket, payload: Json) -> object:
     """Return an event that is on record: as the log has it, else rebuilt from its payload. Raises `CodecError`.
 
-    The log comes first, so that an event heals once its source is mended. Raises `SourceError` where it cannot be read.
+    The log comes first, so that an event heals once its source is mended. Raises `SourceError` where it cannot be read,
+    `StoreUnavailable` where the keys of its encryption cannot be reached.
     """
     if context.log is None:
-        return context.codec.decode(payload)
+        return decode_at(context.codec, payload, _place_of(ticket))
     try:
         return await context.log.event(ticket)
     except CodecError:
         if payload is None:
             raise
-    return context.codec.decode(payload)
+    return decode_at(context.codec, payload, _place_of(ticket))
 
 
 def new_token() -> str:

@@ -110,7 +110,7 @@ async def _joined(
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
-        call = failed_call(context, event, error, duration_ms)
+        call = failed_call(context, ticket, event, error, duration_ms)
         written = await _keep_here(context, projection, ticket, call, transaction, state, born, place.taint)
     finally:
         await transaction.close()

@@ -1,7 +1,7 @@
 """Turn any exception into text that any database takes, whatever the exception does to avoid it.
 
-The message of a database error is the driver's own: SQLAlchemy's would carry the statement's parameters, which are the
-read model's data. The traceback holds frames only, for the same reason.
+The message holds no values where `_wording` knows how an error quotes them. The traceback holds frames only, for the
+same reason.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
-
 from .._store.failures import DescribedError
+from .._wording import type_name, words_of
 
 __all__ = ["describe", "storable"]
 
@@ -27,13 +26,13 @@ _OURS: Final = str(Path(__file__).parent.parent)
 
 def describe(error: BaseException) -> DescribedError:
     """Describe an error: its type, a bounded message, the frames it came through, a fingerprint of like errors."""
-    named = storable(_type_name(error), _LONGEST_TYPE)
+    named = storable(type_name(error), _LONGEST_TYPE)
     frames = _frames(error)
     places = [f"{frame.name}@{Path(frame.filename).name}" for frame in frames if not frame.filename.startswith(_OURS)]
     fingerprint = hashlib.sha256("\n".join([named, *places[-8:]]).encode("utf-8", "replace")).hexdigest()[:32]
     return DescribedError(
         type=named,
-        message=storable(_message(error), _LONGEST_MESSAGE),
+        message=storable(words_of(error), _LONGEST_MESSAGE),
         traceback=storable(_traceback(error), _LONGEST_TRACEBACK) if frames else None,
         fingerprint=fingerprint,
     )
@@ -45,23 +44,6 @@ def storable(text: str, longest: int) -> str:
         mark = f"... [truncated, {len(text)} characters]"
         text = text[: max(longest - len(mark), 0)] + mark
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _type_name(error: BaseException) -> str:
-    original = _original(error)
-    kind = type(original)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _original(error: BaseException) -> BaseException:
-    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(_original(error))
-    except Exception as refused:
-        return f"<the exception has no text: its __str__ raised {type(refused).__name__}>"
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
@@ -77,6 +59,6 @@ def _traceback(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None and id(current) not in seen and len(seen) < 5:
         seen.add(id(current))
-        parts.append("".join(traceback.format_list(_frames(current))) + _type_name(current))
+        parts.append("".join(traceback.format_list(_frames(current))) + type_name(current))
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return "\n\n-- caused by --\n\n".join(parts)

@@ -14,7 +14,7 @@ from .._notices import Notice, NoticeKind
 from .._store import gates, parked, states
 from .._store.claims import Ticket
 from .._store.parked import InLine
-from ..errors import HandlerDied, SourceError
+from ..errors import HandlerDied, SourceError, StoreUnavailable
 from .answering import answer
 from .apart import renewer
 from .attempting import Done, attempt, refuse
@@ -181,7 +181,7 @@ async def _take_turn(context: Context, projection: Projection, gate: str, head: 
     else:
         try:
             event = await recall(context, ticket, head.payload)
-        except SourceError:
+        except (SourceError, StoreUnavailable):
             await transact(context, turn.give_back, what=turn.what)
             raise
         except Exception as refused:

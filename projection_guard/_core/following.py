@@ -348,7 +348,9 @@ class Follower:
         died = stand.died_at.pop(event.partition, None) == event.sequence
         error = HandlerDied.after(1) if died else event.error
         if error is not None:
-            outcome = await refuse(self._context, job, failed_call_of_log(self._context, event.event, error))
+            ticket = self._projection.lone_ticket(event.record)
+            call = failed_call_of_log(self._context, ticket, event.event, error)
+            outcome = await refuse(self._context, job, call)
         else:
             if event.sequence <= stand.careful_until:
                 await self._say_alone((event.sequence, event.sequence))

@@ -15,7 +15,8 @@ from .._model import EventRecord, Failure, Outcome, OutcomeStatus, ResolutionMet
 from .._notices import Notice, NoticeKind
 from .._store import counters, failures, gates, states
 from .._store.claims import Ticket
-from ..errors import HandlerDied, PermanentFailure, SourceError
+from .._wording import words_of
+from ..errors import HandlerDied, PermanentFailure, SourceError, StoreUnavailable
 from .answering import answer
 from .attempting import Done, attempt, refuse
 from .context import Context, or_give_back, recall, transact
@@ -217,7 +218,7 @@ async def heal(
     else:
         try:
             event = await recall(context, projection.lone_ticket(record_of(failure)), failure.event_payload)
-        except SourceError:
+        except (SourceError, StoreUnavailable):
             await give_back(context, projection.name, token=token)
             raise
         except Exception as error:
@@ -249,6 +250,6 @@ async def give_back(context: Context, projection: str, *, token: str) -> None:
 
 def unreadable(error: Exception) -> Exception:
     """Say that an event cannot be rebuilt from what is on record; trying again is useless until the code changes."""
-    permanent = PermanentFailure(f"the event cannot be rebuilt from its record: {error}")
+    permanent = PermanentFailure(f"the event cannot be rebuilt from its record: {words_of(error)}")
     permanent.__cause__ = error
     return permanent

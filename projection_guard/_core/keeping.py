@@ -14,8 +14,8 @@ from .._policy import Verdict, VerdictKind, decide, probe_pause
 from .._store import attempts, counters, failures, gates, states
 from .._store.claims import Ticket
 from .._store.failures import DescribedError, Kept
-from ..errors import CodecError, HandlerTimeout
-from .context import Context
+from ..errors import CodecError, HandlerTimeout, StoreUnavailable
+from .context import Context, encoded
 from .describing import describe
 from .projection import Projection
 
@@ -57,11 +57,15 @@ class Written:
     notices: tuple[Notice, ...]
 
 
-def failed_call(context: Context, event: object, error: Exception, duration_ms: float | None) -> FailedCall:
-    """Describe an error and turn its event into JSON, outside any transaction."""
+def failed_call(
+    context: Context, ticket: Ticket, event: object, error: Exception, duration_ms: float | None
+) -> FailedCall:
+    """Describe an error and turn its event into JSON. Raises `StoreUnavailable` where it can be kept only later."""
     payload, payload_error = None, None
     try:
-        payload = context.codec.encode(event)
+        payload = encoded(context, ticket, event)
+    except StoreUnavailable:
+        raise
     except Exception as refused:
         payload_error = str(refused) if isinstance(refused, CodecError) else type(refused).__name__
     return FailedCall(
@@ -73,10 +77,12 @@ def failed_call(context: Context, event: object, error: Exception, duration_ms: 
     )
 
 
-def failed_call_of_log(context: Context, event: object, error: Exception) -> FailedCall:
+def failed_call_of_log(context: Context, ticket: Ticket, event: object, error: Exception) -> FailedCall:
     """Describe an error of an event that can be read again: its payload is kept for people to see, where it can be."""
-    call = failed_call(context, event, error, None)
-    return replace(call, payload_error=None)
+    try:
+        return replace(failed_call(context, ticket, event, error, None), payload_error=None)
+    except StoreUnavailable:  # to read it again takes no key
+        return described_call(error, None)
 
 
 def described_call(error: Exception, duration_ms: float | None) -> FailedCall:

@@ -18,6 +18,7 @@ from .._model import EventRecord
 from .._source import Batch, Recorded, Share, Skipped, checked, takes_share
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
+from .._wording import type_name, words_of
 from ..errors import CodecError, ConfigurationError, EventError, PermanentFailure, ProjectionGuardError, SourceError
 from .projection import Projection
 
@@ -275,6 +276,6 @@ def _untold(raised: Exception) -> PermanentFailure:
 
 
 def _unrebuilt(error: Exception) -> CodecError:
-    refused = CodecError(f"the source could not rebuild this event: {type(error).__name__}: {error}")
+    refused = CodecError(f"the source could not rebuild this event: {type_name(error)}: {words_of(error)}")
     refused.__cause__ = error
     return refused

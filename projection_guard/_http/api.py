@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from .._acting import acting_for
 from .._model import HealthStatus, Json
 from .._service import Service
+from .._wording import without_values
 from ..errors import ProjectionGuardError
 from .access import Actor, Need, Role, check_origin, refuse
 from .asking import read_body, read_query
@@ -28,6 +29,7 @@ from .views import Redact, View
 __all__ = ["Api", "Settings"]
 
 log = logging.getLogger("projection_guard")
+_REFUSALS: Final = (401, 403, 429)
 _ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -61,6 +63,9 @@ class Api:
             problem = _problem_of(error, endpoint, request_id)
             if problem.kind == "not-configured" and not isinstance(actor, Actor):
                 problem = unexpected()
+            if problem.status in _REFUSALS:
+                who = actor.name if isinstance(actor, Actor) else "nobody"
+                log.warning("route %s: refused to %s, %s (request %s)", endpoint.name, who, problem.kind, request_id)
             response = problem.as_response(request.path, request_id)
         return _with_headers(response, request_id)
 
@@ -148,7 +153,9 @@ def _problem_of(error: Exception, endpoint: Endpoint, request_id: str) -> Proble
         if known.status >= 500:
             log.warning("route %s: %s (request %s)", endpoint.name, error, request_id)
         return known
-    log.error("route %s met %s (request %s)", endpoint.name, type(error).__name__, request_id, exc_info=error)
+    log.error(
+        "route %s met %s (request %s)", endpoint.name, type(error).__name__, request_id, exc_info=without_values(error)
+    )
     return unexpected()
 
 

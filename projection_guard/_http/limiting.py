@@ -33,7 +33,7 @@ class Limiter:
             raise ConfigurationError(
                 f"rate_limit= takes a rate such as '10/minute', rate_limit_storage= a URI of the library limits: "
                 f"{type(error).__name__}"
-            ) from error
+            ) from None  # theirs quotes the URI, password and all
 
     @property
     def is_used(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from .._desk import service_of
 from .._model import HealthStatus
+from .._wording import without_values
 from ..errors import ConfigurationError
 from .access import Actor, Role, actor_of
 from .api import Api, Settings
@@ -63,5 +64,5 @@ def not_understood(error: Exception) -> Problem:
     """Say that `authorize` did not come to an answer: a refusal by `PermissionError`, or a defect of its own."""
     if isinstance(error, PermissionError):
         return Problem(status=403, kind="not-allowed", detail="The application does not let this caller in")
-    log.error("authorize raised %s", type(error).__name__, exc_info=error)
+    log.error("authorize raised %s", type(error).__name__, exc_info=without_values(error))
     return unexpected()

@@ -65,8 +65,12 @@ class Problem(Exception):
         }
         if self.errors:
             content["errors"] = [{"field": error.field, "detail": error.detail} for error in self.errors]
-        headers = {name: value for name, value in self.headers.items() if f"{name}{value}".isascii()}
+        headers = {name: value for name, value in self.headers.items() if _is_plain(f"{name}{value}")}
         return json_response(self.status, content, media_type="application/problem+json", headers=headers)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def phrase(status: int) -> str:
