@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from .._core.context import EventCodec
+from .._encryption import EventCodec
 from .._model import Json
 from ..errors import CodecError
 from ._codec_walk import as_stored, variations, with_texts

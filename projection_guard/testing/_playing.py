@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import stop_after_attempt, wait_none
 
 from .._async_guard import AsyncProjectionGuard
-from .._core.context import EventCodec
+from .._encryption import EventCodec
 from .._desk import service_of
 from .._guard import ProjectionGuard
 from .._mapping import EventMapping

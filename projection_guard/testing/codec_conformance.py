@@ -15,7 +15,7 @@ from copy import deepcopy
 
 import pytest
 
-from .._core.context import EventCodec
+from .._encryption import EventCodec
 from .._model import Json
 from ..errors import CodecError
 from ._codec_refusals import CodecRefusals
