@@ -62,17 +62,17 @@ def pytest_configure_node(node: object) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
+def postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """The run's PostgreSQL server; a test that asks for it fails, and is not skipped, when there is none."""
     told = json.loads(getattr(pytestconfig, "workerinput", {}).get(WORKER_KEY, "{}"))
-    if "server" in told:
-        return PostgresServer(**told["server"])
     try:
         if "error" in told:
             raise PostgresNotFound(told["error"]["says"])
-        return server_of(pytestconfig)
+        server = PostgresServer(**told["server"]) if "server" in told else server_of(pytestconfig)
     except PostgresNotFound as error:
         pytest.fail(str(error), pytrace=False)
+    with server.connected() as connected:
+        yield connected
 
 
 @pytest.fixture(scope="session")
