@@ -1,8 +1,8 @@
 """Statements are compiled once a process, not once an engine: most tests make engines of their own and use each once.
 
-SQLAlchemy keeps what it has compiled per engine, under keys that begin with the engine's dialect. Here the engines share
-one cache, and dialects that are alike in everything count as one. It is the same cache that an application's own long-lived
-engine has; a pytest plugin, loaded by `tests/conftest.py`.
+SQLAlchemy keeps what it has compiled per engine, under keys that begin with the engine's dialect. Here the engines
+share one cache, as an application's own long-lived engine has it, and dialects that are alike in everything count as
+one. A pytest plugin, loaded by `tests/conftest.py`.
 """
 
 from __future__ import annotations
@@ -62,4 +62,4 @@ def _init_sharing(engine: Engine, *args: Any, **options: Any) -> None:
         engine._compiled_cache = _shared
 
 
-Engine.__init__ = _init_sharing  # type: ignore[method-assign]
+Engine.__init__ = _init_sharing  # type: ignore[assignment, method-assign]

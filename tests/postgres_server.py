@@ -25,14 +25,6 @@ SERVER = pytest.StashKey[PostgresServer]()
 found = cache(find_postgres)
 
 
-def prepare_template(url: str) -> None:
-    """Make our tables in the database from which each test's own is copied."""
-    from projection_guard import ProjectionGuard
-
-    with ProjectionGuard(url, worker="external") as guard:
-        guard.migrate()
-
-
 def server_of(config: pytest.Config) -> PostgresServer:
     """Return the run's server; start it at the first call and stop it at the end of the run."""
     if SERVER not in config.stash:
@@ -77,8 +69,10 @@ def postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> str:
-    """The name of a database with our tables, migrated once a run."""
-    return postgres_server.template("migrated", prepare_template)
+    """The name of a database with our tables and the bed's, made once a run."""
+    from tests.bed import prepare
+
+    return postgres_server.template("migrated", prepare)
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _listening() -> Generator[tuple[socket.socket, str]]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # who comes before the server does waits, and is not refused
         yield listening, f"http://127.0.0.1:{listening.getsockname()[1]}{PREFIX}"
 
 
