@@ -34,14 +34,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_wanted(item: pytest.Item) -> bool:
-    parameters: dict[str, Any] = (
-        item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    )
-    if not isinstance(parameters.get("way"), Way) or "database_url" not in parameters:
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    way, database = parameters.get("way"), parameters.get("database_url")
+    if not isinstance(way, Way) or database is None:
         return True
-    way = parameters["way"]
-    tried = (way.framework, way.kind, parameters["database_url"])
-    return tried in FULLY or tried == BY_TURNS[crc32(item.originalname.encode()) % len(BY_TURNS)]
+    tried = (way.framework, way.kind, database)
+    turn = crc32(item.nodeid.partition("[")[0].encode()) % len(BY_TURNS)
+    return tried in FULLY or tried == BY_TURNS[turn]
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: f"{way.framework}-{way.kind}")
