@@ -231,13 +231,20 @@ class Bed:
         self.engine.dispose()
 
 
+def prepare(url: str) -> None:
+    """Make our tables and the bed's in the database from which each test's own is copied."""
+    with ProjectionGuard(url, worker="external") as guard:
+        guard.migrate()
+    engine = create_engine(url)
+    own.create_all(engine)
+    engine.dispose()
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with our tables, migrated once a run."""
+    """A SQLite file with our tables and the bed's, made once a run."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    guard = ProjectionGuard(f"sqlite:///{path}", worker="external")
-    guard.migrate()
-    guard.close()
+    prepare(f"sqlite:///{path}")
     return path
 
 

@@ -25,14 +25,6 @@ SERVER = pytest.StashKey[PostgresServer]()
 found = cache(find_postgres)
 
 
-def prepare_template(url: str) -> None:
-    """Make our tables in the database from which each test's own is copied."""
-    from projection_guard import ProjectionGuard
-
-    with ProjectionGuard(url, worker="external") as guard:
-        guard.migrate()
-
-
 def server_of(config: pytest.Config) -> PostgresServer:
     """Return the run's server; start it at the first call and stop it at the end of the run."""
     if SERVER not in config.stash:
@@ -62,23 +54,25 @@ def pytest_configure_node(node: object) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
+def postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """The run's PostgreSQL server; a test that asks for it fails, and is not skipped, when there is none."""
     told = json.loads(getattr(pytestconfig, "workerinput", {}).get(WORKER_KEY, "{}"))
-    if "server" in told:
-        return PostgresServer(**told["server"])
     try:
         if "error" in told:
             raise PostgresNotFound(told["error"]["says"])
-        return server_of(pytestconfig)
+        server = PostgresServer(**told["server"]) if "server" in told else server_of(pytestconfig)
     except PostgresNotFound as error:
         pytest.fail(str(error), pytrace=False)
+    with server.connected() as connected:
+        yield connected
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> str:
-    """The name of a database with our tables, migrated once a run."""
-    return postgres_server.template("migrated", prepare_template)
+    """The name of a database with our tables and the bed's, made once a run."""
+    from tests.bed import prepare
+
+    return postgres_server.template("migrated", prepare)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final, cast
@@ -135,9 +137,14 @@ def _problem(status: int) -> Document:
 
 def _schema(kind: type[BaseModel], mode: Any) -> Document:
     """Return a model's JSON schema in one piece: a document that others put together has no place for parts of it."""
+    return cast("Document", json.loads(_schema_written(kind, mode)))  # a copy: who serves the document may change it
+
+
+@cache
+def _schema_written(kind: type[BaseModel], mode: Any) -> str:
     schema = kind.model_json_schema(by_alias=False, mode=mode)
     parts = schema.pop("$defs", {})
-    return cast("Document", _inlined(schema, parts))
+    return json.dumps(_inlined(schema, parts))
 
 
 def _inlined(node: object, parts: Document) -> object:

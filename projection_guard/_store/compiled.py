@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from sqlalchemy import Dialect, TextClause, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
@@ -11,8 +12,8 @@ from .._dialect import Bound
 
 __all__ = ["Compiled", "words"]
 
-_numbered: Callable[..., Dialect] = PGDialect
-"""Writes parameters as libpq does ($1); psycopg's own formatting is not used on the hot path."""
+_spelling: Callable[..., Dialect] = PGDialect
+"""Writes parameters in any style, also as libpq does ($1): psycopg's own formatting is not used on the hot path."""
 
 
 def words(dialect: Dialect, schema: str | None) -> dict[str, str]:
@@ -31,6 +32,14 @@ def words(dialect: Dialect, schema: str | None) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=512)
+def _written(sql: str, paramstyle: str) -> tuple[str, tuple[str, ...] | None]:
+    """Return a statement as the driver takes it, and the order of its parameters; guards of one process share it."""
+    compiled = text(sql).compile(dialect=_spelling(paramstyle=paramstyle))
+    order = compiled.positiontup
+    return str(compiled), None if order is None else tuple(order)
+
+
 class Compiled:
     """A statement in the driver's own words; `text` is the same for SQLAlchemy."""
 
@@ -38,12 +47,8 @@ class Compiled:
 
     def __init__(self, sql: str, dialect: Dialect) -> None:
         self.text: TextClause = text(sql.strip())
-        if dialect.name == "postgresql":
-            dialect = _numbered(paramstyle="numeric_dollar")
-        compiled = self.text.compile(dialect=dialect)
-        self._sql = str(compiled)
-        order = compiled.positiontup
-        self._order: tuple[str, ...] | None = tuple(order) if order is not None else None
+        paramstyle = "numeric_dollar" if dialect.name == "postgresql" else dialect.paramstyle
+        self._sql, self._order = _written(self.text.text, paramstyle)
 
     def bind(self, parameters: Mapping[str, object]) -> Bound:
         """Give it its values."""

@@ -30,7 +30,7 @@ def cluster(binaries: str, *, fast: bool = False) -> Generator[str]:
         "binaries": binaries,
         "password": password,
         "settings": DURABLE | (FAST if fast else {}),
-        "in_memory": fast,
+        "is_fast": fast,
     }
     supervisor = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(__file__).with_name("_supervisor.py"))],

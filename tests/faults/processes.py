@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.faults.forked import Forked
+
 __all__ = ["ROOT", "Victim", "script"]
 
 ROOT = Path(__file__).parents[2]
@@ -23,36 +25,25 @@ class Victim:
     """A process that runs `tests.faults.victim`, or another program; killed at the end, if it still lives."""
 
     def __init__(self, program: str = "tests.faults.victim", /, **order: Any) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", program, json.dumps(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env=_ENVIRONMENT,
-            text=True,
-        )
+        self.process = Forked(program, json.dumps(order))
 
     def line(self) -> str:
         """Read the next thing it says; "" when it has ended."""
-        assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
     def lines(self) -> list[str]:
         """Wait for its end and return everything it still has said."""
-        assert self.process.stdout is not None
         said = [line.strip() for line in self.process.stdout]
         assert self.process.wait(60) == 0
         return said
 
     def go_on(self) -> None:
         """Let it return from the handler in which it hangs."""
-        assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def let_end(self) -> list[str]:
         """Close its stdin, wait for its end, and return everything it still has said."""
-        assert self.process.stdin is not None
         self.process.stdin.close()
         return self.lines()
 
@@ -71,8 +62,7 @@ class Victim:
             self.process.send_signal(signal.SIGCONT)
             self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+            pipe.close()
 
 
 @contextmanager

@@ -25,10 +25,12 @@ def any_statement(message: Message) -> bool:
     return bool(message.sql)
 
 
-def sweep(bed: Bed, proxy: Proxy, kind: str, deed: str, break_at: Callable[[int], None], *, at_least: int) -> None:
+def sweep(
+    bed: Bed, proxy: Proxy, kind: str, deed: str, break_at: Callable[[int], None], *, at_least: int, turn: int = 0
+) -> None:
     """Act one scene after the other, each broken one place further on, until one is not reached by the break."""
     guard, planned = guard_with(bed, kind)
-    for place in places(bed, kind, deed):
+    for place in places(bed, kind, deed, turn=turn):
         scene = Scene(bed, guard, planned, kind, deed=deed, stream=f"S{place}")
         scene.prepare()
         break_at(place)
@@ -57,6 +59,7 @@ def test_a_connection_cut_at_any_message_changes_nothing_in_the_end(
         deed,
         lambda place: proxy.cut(at=place, which=which, stays_away=stays_away),
         at_least=2,
+        turn=stays_away,
     )
 
 
@@ -73,6 +76,7 @@ def test_any_lost_reply_changes_nothing_in_the_end(
         deed,
         lambda place: proxy.swallow(at=place, which=REQUEST, stays_away=stays_away),
         at_least=1,
+        turn=stays_away,
     )
 
 

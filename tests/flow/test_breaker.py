@@ -47,6 +47,17 @@ def probe_now(bed: Bed) -> None:
     bed.change("UPDATE projection_states SET probe_at = :past WHERE probe_at IS NOT NULL", past=past)
 
 
+def succeed_once(bed: Bed, guard: GuardOnBed, outage: Outage) -> None:
+    """Let the outage end, and an event be applied at a moment of its own: SQLite's clock knows milliseconds only."""
+    outage.is_on = False
+    clock = "SELECT julianday('now')" if bed.database == "sqlite" else "SELECT clock_timestamp()"
+    before = bed.value(clock)
+    bed.wait_until(lambda: bed.value(clock) > before)
+    guard.publish(happened("fine", 1))
+    after = bed.value(clock)
+    bed.wait_until(lambda: bed.value(clock) > after)
+
+
 def is_held(guard: GuardOnBed) -> bool:
     """Return whether the breaker holds the projection."""
     return guard.health("P").held_since is not None
@@ -99,8 +110,7 @@ def test_a_success_in_between_says_that_it_is_no_outage(bed: Bed) -> None:
     guard = guard_of(bed, outage)
     for stream in STREAMS[:3]:
         guard.publish(happened(stream, 1))
-    outage.is_on = False
-    guard.publish(happened("fine", 1))
+    succeed_once(bed, guard, outage)
     outage.is_on = True
     for number in range(5):
         guard.publish(happened(f"T{number}", 1))
@@ -115,8 +125,7 @@ def test_a_success_that_is_counted_already_is_seen_too(bed: Bed) -> None:
     guard = guard_of(bed, outage)
     for stream in STREAMS[:3]:
         guard.publish(happened(stream, 1))
-    outage.is_on = False
-    guard.publish(happened("fine", 1))
+    succeed_once(bed, guard, outage)
     guard.health()
     assert bed.value("SELECT count(*) FROM projection_applied_events WHERE NOT rolled_up") == 0
     outage.is_on = True
@@ -215,8 +224,7 @@ def test_what_the_outage_exhausted_is_revived_and_what_is_permanent_or_older_is_
     guard.publish(happened("old", 1))
     make_due(bed)
     guard.work()
-    outage.is_on = False
-    guard.publish(happened("fine", 1))
+    succeed_once(bed, guard, outage)
     outage.is_on = True
     outage._error = lambda: PermanentFailure("no use")
     guard.publish(happened("permanent", 1))
