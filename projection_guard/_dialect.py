@@ -196,12 +196,14 @@ _SQLITE_BUSY: Final = frozenset({5, 6})
 
 
 def trouble(error: BaseException) -> Trouble:
-    """Classify an error by what the database said, wherever in its chain of causes it stands."""
+    """Classify an error by what the database said, wherever in its chain of causes, or in a group, it stands."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         found = _trouble_of(current)
+        if isinstance(current, BaseExceptionGroup):
+            found = next((each for each in map(trouble, current.exceptions) if each is not Trouble.OTHER), found)
         if found is not Trouble.OTHER:
             return found
         current = current.__cause__ or current.__context__
