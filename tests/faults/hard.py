@@ -162,18 +162,22 @@ class Hard:
         self.go_on = threading.Event()
         self.late: list[object] = []
         self.log = FollowedLog(bed) if way in FOLLOWED else None
-        self.guard = self.guard_of(self.log)
         self._note = listed(NAME)
         if way == "batch":
             options["batch"] = 50
         if way == "beside":
             options["tables"] = ["effects"]
-        self.guard.real.projection(NAME, handles=[Happened], on_reset=self._on_reset(), **options)(self._handler())
+        self._options = options
+        self.guard = self.anew()
 
-    def guard_of(self, log: FollowedLog | None) -> GuardOnBed:
-        """Make a guard of the way's kind."""
-        options: dict[str, Any] = {"retry": POLICY, "lease": timedelta(seconds=30)}
-        return self.bed.guard(**options) if log is None else log.guard(**options)
+    def anew(self) -> GuardOnBed:
+        """Make the guard, as the next process does: with a source of its own."""
+        made: dict[str, Any] = {"retry": POLICY, "lease": timedelta(seconds=30)}
+        self.guard = self.bed.guard(**made) if self.log is None else self.log.guard(**made)
+        self.guard.real.projection(NAME, handles=[Happened], on_reset=self._on_reset(), **self._options)(
+            self._handler()
+        )
+        return self.guard
 
     def _on_reset(self) -> Any:
         def clear(connection: Connection) -> None:
