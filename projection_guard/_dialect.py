@@ -18,7 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
-from ._policy import is_lost_connection
+from ._policy import in_group, is_lost_connection
 
 __all__ = [
     "BigIdentity",
@@ -202,8 +202,8 @@ def trouble(error: BaseException) -> Trouble:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         found = _trouble_of(current)
-        if isinstance(current, BaseExceptionGroup):
-            found = next((each for each in map(trouble, current.exceptions) if each is not Trouble.OTHER), found)
+        for part in in_group(current):
+            found = trouble(part) if found is Trouble.OTHER else found
         if found is not Trouble.OTHER:
             return found
         current = current.__cause__ or current.__context__

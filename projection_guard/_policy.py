@@ -7,7 +7,7 @@ is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -21,13 +21,30 @@ from tenacity.wait import wait_base, wait_exponential
 
 from .errors import ConfigurationError, PermanentFailure, RetryAfter
 
-__all__ = ["Breaker", "RetryPolicy", "Verdict", "VerdictKind", "decide", "is_lost_connection", "probe_pause"]
+__all__ = [
+    "Breaker",
+    "RetryPolicy",
+    "Verdict",
+    "VerdictKind",
+    "decide",
+    "in_group",
+    "is_lost_connection",
+    "probe_pause",
+]
 
 UNLIMITED: Final = 2**31 - 1
 _MOST_ATTEMPTS_COUNTED: Final = 10_000
 _LONGEST_TRANSIENT_WAIT_SECONDS: Final = 60.0
 _LONGEST_WAIT_SECONDS: Final = timedelta(days=365).total_seconds()
 _NEVER_CALLED: Final = Retrying()
+
+
+def in_group(error: BaseException) -> Sequence[BaseException]:
+    """Return the errors of which a group is made; none, where it is no group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return ()
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return group.exceptions
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -124,7 +141,8 @@ class RetryPolicy:
             is_so = transient(error)
         else:
             is_so = isinstance(error, cast("tuple[type[BaseException], ...]", transient))
-        return is_so or (isinstance(error, BaseExceptionGroup) and all(map(self.is_transient, error.exceptions)))
+        parts = in_group(error)
+        return is_so or (bool(parts) and all(self.is_transient(part) for part in parts))
 
 
 class VerdictKind(StrEnum):
@@ -178,9 +196,8 @@ def decide(
 def _parts(error: BaseException) -> Iterator[BaseException]:
     """Return an error, and what is in it if it is a group."""
     yield error
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _parts(part)
+    for part in in_group(error):
+        yield from _parts(part)
 
 
 def _asked_seconds(error: BaseException) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import CoroutineType
 from typing import Final
 
+from .._policy import in_group
 from ..errors import HandlerCancelled, HandlerTimeout, RegistrationError
 from . import forking
 from .protocol import Call, Ran
@@ -169,12 +170,12 @@ def its_own(error: BaseException, *, is_own_thread: bool = False) -> BaseExcepti
         return error
     if isinstance(error, asyncio.CancelledError):
         kept = HandlerCancelled("the handler awaited something that was cancelled, and let the cancellation through")
-    elif isinstance(error, BaseExceptionGroup):
-        parts = [its_own(part, is_own_thread=is_own_thread) for part in error.exceptions]
+    elif group := in_group(error):
+        parts = [its_own(part, is_own_thread=is_own_thread) for part in group]
         whole = [part for part in parts if isinstance(part, Exception)]
         if len(whole) < len(parts):
             return error
-        kept = ExceptionGroup(str(error.message), whole)
+        kept = ExceptionGroup(str(getattr(error, "message", "")), whole)
     elif is_own_thread or isinstance(error, GeneratorExit):
         kept = HandlerCancelled(f"the handler raised {type(error).__name__}, though nobody interrupted it")
     else:
@@ -187,6 +188,7 @@ def refuse_undone(result: object) -> None:
     """Refuse what a handler returned instead of doing its work: nobody would await it or go through it."""
     if result is None:
         return
+    kind = "coroutine" if isinstance(result, CoroutineType) else type(result).__name__
     if isinstance(result, Awaitable):
         if isinstance(result, CoroutineType):
             result.close()
@@ -195,5 +197,4 @@ def refuse_undone(result: object) -> None:
         advice = "a handler has no yield in it, and goes through its generators itself"
     else:
         return
-    kind = "coroutine" if isinstance(result, CoroutineType) else type(result).__name__
     raise RegistrationError(f"the handler returned a {kind} instead of doing its work: {advice}")

@@ -7,13 +7,14 @@ In CI each of the four beds meets a quarter of them; all, with PROJECTION_GUARD_
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, make_url, text
 
-from tests.bed import Bed
+from projection_guard import RegistrationError
+from tests.bed import Bed, Happened
 from tests.faults.hard import (
     CASES,
     HANGS,
@@ -194,3 +195,28 @@ def test_there_is_an_end_to_doing_it_again(postgres_bed: Bed, way: str) -> None:
     assert len(hard.guard.attempts(failure.id)) == 1 + (way == "retry")
     assert bed.effects(NAME, "well") == [("well", 1), ("well", 2)]
     hard.heal()
+
+
+def test_what_can_never_do_its_work_is_refused_when_it_is_registered(sqlite_bed: Bed) -> None:
+    """A handler with a yield in it, and a predicate that is a coroutine: every event would be taken."""
+    guard = sqlite_bed.guard()
+
+    def yields(event: object) -> Iterator[None]:
+        yield
+
+    async def yields_async(event: object) -> AsyncIterator[None]:
+        yield
+
+    for handler in (yields, yields_async):
+        with pytest.raises(RegistrationError, match="with a yield in it"):
+            guard.real.projection("P", handles=[Happened])(handler)
+
+    class Asks:
+        async def can_handle(self, event: object) -> bool:
+            return False
+
+        def handle(self, event: object) -> None:
+            """Do nothing."""
+
+    with pytest.raises(RegistrationError, match="can_handle"):
+        guard.real.register(Asks(), name="P")
