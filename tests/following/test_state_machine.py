@@ -43,6 +43,8 @@ EXAMPLES = int(os.environ.get("PROJECTION_GUARD_EXAMPLES", "0"))
 KINDS: tuple[Kind, ...] = ("joined", "apart")
 DIED = 77
 numbers = itertools.count(1)
+some_streams = st.lists(st.sampled_from("AB"), min_size=1, max_size=4)
+some_places = st.sets(st.integers(0, 7), max_size=3)
 
 
 @dataclass
@@ -116,9 +118,9 @@ class Machine(RuleBasedStateMachine):
     notes: ClassVar[Path]
     order: ClassVar[str]
 
-    @initialize()
-    def begin(self) -> None:
-        """Start with two guards, two new projections and an empty log."""
+    @initialize(streams=some_streams, fails=some_places)
+    def begin(self, streams: list[str], fails: set[int]) -> None:
+        """Start with two guards, two new projections and a log of a few events."""
         number = next(numbers)
         self.log = type(self).log_of()
         self.names: dict[Kind, str] = {"joined": f"J{number}", "apart": f"X{number}"}
@@ -128,6 +130,7 @@ class Machine(RuleBasedStateMachine):
         self.file.touch()
         self.dies_at: tuple[Kind, str] | None = None
         self.guards = [self.new_guard(), self.new_guard()]
+        self.append_these(streams, fails)
 
     @property
     def guard(self) -> GuardOnBed:
@@ -173,9 +176,13 @@ class Machine(RuleBasedStateMachine):
 
     # -- what may happen
 
-    @rule(streams=st.lists(st.sampled_from("AB"), min_size=1, max_size=4), fails=st.sets(st.integers(0, 7), max_size=3))
+    @rule(streams=some_streams, fails=some_places)
     def append(self, streams: list[str], fails: set[int]) -> None:
         """Events are committed to the log; some are such as a handler fails on."""
+        self.append_these(streams, fails)
+
+    def append_these(self, streams: list[str], fails: set[int]) -> None:
+        """Append events, and say on which of them whose handler fails."""
         for place, event in enumerate(self.log.append(*streams)):
             self.appended.append(event)
             for number, kind in enumerate(KINDS):
@@ -200,7 +207,12 @@ class Machine(RuleBasedStateMachine):
         self.bed.run(self.guard.real.close())
         self.guards[0] = self.new_guard()
 
-    @rule(is_due=st.booleans())
+    @rule(is_due=st.booleans(), streams=some_streams, fails=some_places)
+    def append_and_work(self, is_due: bool, streams: list[str], fails: set[int]) -> None:
+        """Events, and a round of a worker: Hypothesis leaves whole rules out; without events there is nothing."""
+        self.append_these(streams, fails)
+        self.work(is_due)
+
     def work(self, is_due: bool) -> None:
         """A round of a worker, now or after a while."""
         if is_due:
