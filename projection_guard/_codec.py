@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, Flag
 from typing import Final, cast
 
 from ._codec_classes import Fields, fields_of, named_in
-from ._codec_values import SPECIAL, is_plain_text, special_to_json
+from ._codec_values import SPECIAL, is_plain_number, is_plain_text, special_to_json
 from ._model import Json
 from .errors import CodecError
 
@@ -136,7 +136,7 @@ class JsonCodec:
         if depth > _DEEPEST:
             raise CodecError(f"An event is nested deeper than {_DEEPEST} levels, or contains itself")
         kind = type(value)
-        if value is None or kind is bool or kind is int:
+        if value is None or kind is bool or (kind is int and is_plain_number(cast("int", value))):
             return cast("int | None", value)
         if isinstance(value, str) and kind is str and is_plain_text(value):
             return value
@@ -164,6 +164,8 @@ class JsonCodec:
                 f"There is no way back to a {kind.__qualname__} from the database; make it a dataclass, a Pydantic or "
                 "attrs model and name it in handles=, or call guard.codec.register(cls, encode=..., decode=...)"
             )
+        if isinstance(value, Flag) and value.name not in type(value).__members__:  # several at once, or none
+            return {"$flag": [entry.tag, self._to_json(value.value, depth + 1)]}
         if isinstance(value, Enum):
             return {"$enum": [entry.tag, value.name]}
         if entry.encode is not None:
@@ -185,7 +187,7 @@ class JsonCodec:
             return self._from_json(data)
         except CodecError:
             raise
-        except Exception as error:  # Decimal, ZoneInfo and the application's own decode= have errors of many roots
+        except Exception as error:  # also one of a class's own `decode=`, and of a nesting that has no end
             raise CodecError(f"What is stored is no event of this codec ({type(error).__name__})") from error
 
     def _from_json(self, data: Json) -> object:
@@ -211,6 +213,9 @@ class JsonCodec:
         if name == "$enum":
             tag, member = value
             return self._enum_member(str(tag), str(member))
+        if name == "$flag":
+            tag, number = value
+            return self._flags(str(tag), self._from_json(number))
         items = [self._from_json(item) for item in value]
         match name:
             case "$dict":
@@ -229,6 +234,12 @@ class JsonCodec:
         if not issubclass(kind, Enum) or member not in kind.__members__:
             raise CodecError(f"{kind.__qualname__} has no member {member} any more")
         return kind[member]
+
+    def _flags(self, tag: str, number: object) -> object:
+        kind = self._tagged(tag).kind
+        if not issubclass(kind, Flag):
+            raise CodecError(f"{kind.__qualname__} is no Flag any more")
+        return kind(number)
 
     def _object_from_json(self, tag: str, data: Json) -> object:
         entry = self._tagged(tag)

@@ -14,7 +14,14 @@ from zoneinfo import ZoneInfo
 from ._model import Json
 from .errors import CodecError
 
-__all__ = ["SPECIAL", "is_plain_text", "special_to_json"]
+__all__ = ["SPECIAL", "is_plain_number", "is_plain_text", "special_to_json"]
+
+_PLAIN_BITS: Final = 2_000
+
+
+def is_plain_number(number: int) -> bool:
+    """Return whether any JSON library takes this number: Python itself refuses to write or read very long ones."""
+    return number.bit_length() <= _PLAIN_BITS
 
 
 def is_plain_text(text: str) -> bool:
@@ -56,6 +63,7 @@ def _float_to_json(value: float) -> Json:
 
 
 _TO_JSON: Final[dict[type, Callable[[Any], Json]]] = {
+    int: lambda value: {"$int": hex(value)},
     float: _float_to_json,
     str: lambda value: {"$text": value.encode("utf-8", "surrogatepass").hex()},
     bytes: lambda value: {"$bytes": b64encode(value).decode()},
@@ -81,6 +89,7 @@ def _number(data: Any) -> float:
 
 
 SPECIAL: Final[dict[str, Callable[[Any], object]]] = {
+    "$int": lambda data: int(data, 16),
     "$float": float,
     "$text": lambda data: bytes.fromhex(data).decode("utf-8", "surrogatepass"),
     "$bytes": b64decode,

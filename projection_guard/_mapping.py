@@ -67,6 +67,14 @@ class EventMapping:
 
     def read(self, event: object) -> EventRecord:
         """Return what an event says of itself. Raises `EventError` where its id or type cannot be told."""
+        try:
+            return self._record(event)
+        except EventError:
+            raise
+        except Exception as error:  # an attribute that raises, a value that cannot be compared
+            raise EventError(f"{_named(event)}: reading it failed with {type(error).__name__}") from error
+
+    def _record(self, event: object) -> EventRecord:
         given = event  # a name of its own: type checkers would take `event` for a dict of unknowns from here on
         key = _key_of_dict(event) if isinstance(given, dict) else type(event)
         plan = self._plans.get(key)

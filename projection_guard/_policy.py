@@ -7,7 +7,7 @@ is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -21,13 +21,30 @@ from tenacity.wait import wait_base, wait_exponential
 
 from .errors import ConfigurationError, PermanentFailure, RetryAfter
 
-__all__ = ["Breaker", "RetryPolicy", "Verdict", "VerdictKind", "decide", "is_lost_connection", "probe_pause"]
+__all__ = [
+    "Breaker",
+    "RetryPolicy",
+    "Verdict",
+    "VerdictKind",
+    "decide",
+    "in_group",
+    "is_lost_connection",
+    "probe_pause",
+]
 
 UNLIMITED: Final = 2**31 - 1
 _MOST_ATTEMPTS_COUNTED: Final = 10_000
 _LONGEST_TRANSIENT_WAIT_SECONDS: Final = 60.0
 _LONGEST_WAIT_SECONDS: Final = timedelta(days=365).total_seconds()
 _NEVER_CALLED: Final = Retrying()
+
+
+def in_group(error: BaseException) -> Sequence[BaseException]:
+    """Return the errors of which a group is made; none, where it is no group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return ()
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return group.exceptions
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -118,11 +135,14 @@ class RetryPolicy:
         return UNLIMITED
 
     def is_transient(self, error: BaseException) -> bool:
-        """Return whether this error only backs off and never exhausts an event."""
+        """Return whether this error only backs off and never exhausts an event; of a group, whether all in it do."""
         transient = self.transient
         if not isinstance(transient, tuple):
-            return transient(error)
-        return isinstance(error, cast("tuple[type[BaseException], ...]", transient))
+            is_so = transient(error)
+        else:
+            is_so = isinstance(error, cast("tuple[type[BaseException], ...]", transient))
+        parts = in_group(error)
+        return is_so or (bool(parts) and all(self.is_transient(part) for part in parts))
 
 
 class VerdictKind(StrEnum):
@@ -157,12 +177,12 @@ def decide(
     for stops that look at the time. `attempts` counts all calls, those that were given back included: a transient
     error backs off by it, up to a minute, so that an outage's end is noticed.
     """
-    if isinstance(error, (PermanentFailure, *policy.permanent)):
+    if any(isinstance(part, (PermanentFailure, *policy.permanent)) for part in _parts(error)):
         return Verdict(kind=VerdictKind.PERMANENT, delay_seconds=None)
     attempt = retry_count + 1
     if policy.is_transient(error):
         delay = _delay(policy, error, attempts or attempt, elapsed_seconds)
-        if not isinstance(error, RetryAfter):
+        if _asked_seconds(error) is None:
             delay = min(delay, _LONGEST_TRANSIENT_WAIT_SECONDS)
         return Verdict(kind=VerdictKind.TRANSIENT, delay_seconds=delay)
     if not policy.retry(_call_state(attempt, error, elapsed_seconds)):
@@ -173,6 +193,18 @@ def decide(
     return Verdict(kind=VerdictKind.RETRY, delay_seconds=_delay(policy, error, attempt, elapsed_seconds))
 
 
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """Return an error, and what is in it if it is a group."""
+    yield error
+    for part in in_group(error):
+        yield from _parts(part)
+
+
+def _asked_seconds(error: BaseException) -> float | None:
+    """Return when the handler asked to be called again, if it did; of a group, the latest of what is in it."""
+    return max((part.seconds for part in _parts(error) if isinstance(part, RetryAfter)), default=None)
+
+
 def _time_is_up(policy: RetryPolicy, error: Exception, attempt: int, elapsed_seconds: float) -> bool:
     """Evaluate the stop's time-based part: at an attempt number at which its counting part cannot yet fire."""
     if policy.max_retries == 0:
@@ -181,8 +213,9 @@ def _time_is_up(policy: RetryPolicy, error: Exception, attempt: int, elapsed_sec
 
 
 def _delay(policy: RetryPolicy, error: Exception, attempt: int, elapsed_seconds: float) -> float:
-    if isinstance(error, RetryAfter):
-        return min(error.seconds, _LONGEST_WAIT_SECONDS)
+    asked = _asked_seconds(error)
+    if asked is not None:
+        return min(asked, _LONGEST_WAIT_SECONDS)
     try:
         seconds = float(policy.wait(_call_state(attempt, error, elapsed_seconds)))
     except OverflowError:

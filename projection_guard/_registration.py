@@ -57,10 +57,20 @@ def is_async(function: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
 
 
+def _yields(function: Callable[..., object]) -> bool:
+    """Return whether calling this gives a generator, and does nothing yet."""
+    call: object = getattr(function, "__call__", None)  # noqa: B004  # does it yield, not: is it there
+    return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (function, call))
+
+
 def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
     """Check that a handler fits this guard, and make the projection. Raises `RegistrationError`."""
     if not asked.name or len(asked.name) > 255 or "\0" in asked.name:
         raise RegistrationError("A projection's name has 1 to 255 characters")
+    if _yields(asked.handler):
+        raise RegistrationError(
+            f"Projection {asked.name!r} has a handler with a yield in it: calling it does nothing; leave the yield out"
+        )
     handler_is_async = is_async(asked.handler)
     joins = _parameters(asked.name, asked.handler) == 2
     if handler_is_async and not guard_is_async:
@@ -161,6 +171,8 @@ def predicate_of(
 ) -> Callable[[object, str], bool]:
     """Return what says whether a projection takes an event: by class (subclasses too), by type's name, or all."""
     if can_handle is not None:
+        if is_async(can_handle) or _yields(can_handle):
+            raise RegistrationError(f"{name!r} cannot be registered: can_handle(event) is a plain function")
         return lambda event, _: bool(can_handle(event))
     if handles is None:
         return lambda _, __: True

@@ -139,7 +139,7 @@ class HandlerTimeout(ProjectionGuardError, TimeoutError):
 
 
 class HandlerCancelled(ProjectionGuardError, RuntimeError):
-    """A handler awaited something that had been cancelled, and let that through; nobody cancelled the delivery."""
+    """A handler let a cancellation or an interruption through that was its own; nobody cancelled the delivery."""
 
 
 class ConnectionRefusedToHandler(ProjectionGuardError, RuntimeError):

@@ -19,7 +19,7 @@ from .._dialect import Bound, TransactionState, Trouble, transaction_state, trou
 from ..errors import HandlerTimeout, StoreUnavailable
 from . import sqlite
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
-from .calling import EachInTurn, OwnThread, cancelled_inside, overran
+from .calling import INTERRUPTIONS, EachInTurn, OwnThread, its_own, overran, refuse_undone
 from .engines import LentConnection
 from .listening import listening_async
 from .protocol import Call, Ran, Rows, Transaction
@@ -309,28 +309,36 @@ async def _call(call: Call, *arguments: object) -> None:
 
     One that swallows the cancellation at its timeout, and returns, has overrun all the same: its work may be half done.
     """
-    timer = asyncio.timeout(call.timeout_seconds)
+    timer, task = asyncio.timeout(call.timeout_seconds), asyncio.current_task()
     try:
         async with timer:
             result = call.handler(*arguments)
-            if inspect.isawaitable(result):
-                await result
+            refuse_undone(await result if inspect.isawaitable(result) else result)
     except TimeoutError as error:
         if timer.expired():
             raise HandlerTimeout(overran(call)) from error
         raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            raise cancelled_inside() from error
-        raise
+    except INTERRUPTIONS as error:
+        if _is_from_outside(error, task):
+            raise
+        raise its_own(error)  # noqa: B904  # it is its cause already, where it is another one
     if timer.expired():
         raise HandlerTimeout(overran(call))
 
 
+def _is_from_outside(error: BaseException, task: asyncio.Task[object] | None) -> bool:
+    """Return whether somebody cancels the task that calls a handler, or has closed its coroutine."""
+    if isinstance(error, GeneratorExit):
+        try:
+            return asyncio.current_task() is not task
+        except RuntimeError:  # there is no loop any more
+            return True
+    return task is None or bool(task.cancelling())
+
+
 async def _call_each(call: Call, events: Sequence[object], more: tuple[object, ...], ran: Ran, seconds: float) -> None:
     """Await a handler for one event after the other; each has its own timeout, and all share one timer."""
-    loop = asyncio.get_running_loop()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
     end, handler, timer = loop.time() + seconds, call.handler, asyncio.timeout(None)
     try:
         async with timer:
@@ -340,8 +348,7 @@ async def _call_each(call: Call, events: Sequence[object], more: tuple[object, .
                     break
                 timer.reschedule(now + call.timeout_seconds)
                 result = handler(event, *more)
-                if inspect.isawaitable(result):
-                    await result
+                refuse_undone(await result if inspect.isawaitable(result) else result)
                 if timer.expired():  # it swallowed the cancellation, and returned
                     raise HandlerTimeout(overran(call))
                 ran.done += 1
@@ -349,11 +356,10 @@ async def _call_each(call: Call, events: Sequence[object], more: tuple[object, .
         if timer.expired():
             raise HandlerTimeout(overran(call)) from error
         raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            raise cancelled_inside() from error
-        raise
+    except INTERRUPTIONS as error:
+        if _is_from_outside(error, task):
+            raise
+        raise its_own(error)  # noqa: B904  # it is its cause already, where it is another one
 
 
 async def _call_in_thread(call: Call, *arguments: object) -> None:

@@ -7,21 +7,29 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from types import CoroutineType
+from typing import Final
 
+from .._policy import in_group
 from ..errors import HandlerCancelled, HandlerTimeout, RegistrationError
 from . import forking
 from .protocol import Call, Ran
 
 __all__ = [
+    "INTERRUPTIONS",
     "EachInTurn",
     "LeftBehind",
     "OwnThread",
     "call_each_now",
     "call_now",
-    "cancelled_inside",
+    "its_own",
     "overran",
+    "refuse_undone",
 ]
+
+INTERRUPTIONS: Final = (asyncio.CancelledError, GeneratorExit, BaseExceptionGroup)
+"""What may come out of a handler without being an `Exception`, though nobody ends the program. `its_own` tells."""
 
 
 class LeftBehind(Exception):
@@ -56,7 +64,7 @@ class OwnThread:
     def _run(self) -> None:
         forking.act_for(self._waits_for_it)
         try:
-            _refuse_coroutine(self._context.run(self._run_it))
+            refuse_undone(self._context.run(self._run_it))
         except BaseException as error:
             self._error = error
         self._tell_end()
@@ -70,10 +78,8 @@ class OwnThread:
         """Raise what the handler raised, once it has ended."""
         error, self._error = self._error, None
         try:
-            if isinstance(error, asyncio.CancelledError):
-                raise cancelled_inside() from error
             if error is not None:
-                raise error
+                raise its_own(error, is_own_thread=True)
         finally:
             del error  # this frame is in its traceback
 
@@ -90,11 +96,11 @@ def call_now(call: Call, *arguments: object) -> None:
     started = time.monotonic()
     try:
         result = call.handler(*arguments)
-    except asyncio.CancelledError as error:
-        raise cancelled_inside() from error
+    except INTERRUPTIONS as error:
+        raise its_own(error)  # noqa: B904  # it is its cause already, where it is another one
+    refuse_undone(result)
     if time.monotonic() - started > call.timeout_seconds:
         raise HandlerTimeout(overran(call))
-    _refuse_coroutine(result)
 
 
 class EachInTurn:
@@ -121,10 +127,10 @@ class EachInTurn:
                 return
             try:
                 result = handler(event, *more)
-            except asyncio.CancelledError as error:
-                raise cancelled_inside() from error
+            except INTERRUPTIONS as error:
+                raise its_own(error)  # noqa: B904  # it is its cause already, where it is another one
             if result is not None:
-                _refuse_coroutine(result)
+                refuse_undone(result)
             if time.monotonic() - began > longest:
                 raise HandlerTimeout(overran(self._call))
             ran.done += 1
@@ -153,15 +159,42 @@ def overran(call: Call) -> str:
     return f"the handler ran longer than its timeout of {call.timeout_seconds:g} s"
 
 
-def cancelled_inside() -> HandlerCancelled:
-    """Say that a cancellation was the handler's own affair."""
-    return HandlerCancelled("the handler awaited something that had been cancelled, and let the cancellation through")
+def its_own(error: BaseException, *, is_own_thread: bool = False) -> BaseException:
+    """Return the failure that an interruption is which only the handler itself can have meant; else the error as it is.
+
+    So are cancellations and `GeneratorExit`, also in groups. On a thread of its own (`is_own_thread`) so is everything
+    but `SystemExit`: Ctrl-C reaches the main thread only.
+    """
+    kept: Exception
+    if isinstance(error, Exception) or (is_own_thread and isinstance(error, SystemExit)):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        kept = HandlerCancelled("the handler awaited something that was cancelled, and let the cancellation through")
+    elif group := in_group(error):
+        parts = [its_own(part, is_own_thread=is_own_thread) for part in group]
+        whole = [part for part in parts if isinstance(part, Exception)]
+        if len(whole) < len(parts):
+            return error
+        kept = ExceptionGroup(str(getattr(error, "message", "")), whole)
+    elif is_own_thread or isinstance(error, GeneratorExit):
+        kept = HandlerCancelled(f"the handler raised {type(error).__name__}, though nobody interrupted it")
+    else:
+        return error
+    kept.__cause__ = error
+    return kept
 
 
-def _refuse_coroutine(result: object) -> None:
-    """Refuse a handler that returned a coroutine instead of doing its work."""
-    if result is not None and inspect.iscoroutine(result):
-        result.close()
-        raise RegistrationError(
-            "the handler returned a coroutine; a blocking guard cannot await it: use AsyncProjectionGuard"
-        )
+def refuse_undone(result: object) -> None:
+    """Refuse what a handler returned instead of doing its work: nobody would await it or go through it."""
+    if result is None:
+        return
+    kind = "coroutine" if isinstance(result, CoroutineType) else type(result).__name__
+    if isinstance(result, Awaitable):
+        if isinstance(result, CoroutineType):
+            result.close()
+        advice = "await it inside, in an async handler for AsyncProjectionGuard, or finish the work before returning"
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        advice = "a handler has no yield in it, and goes through its generators itself"
+    else:
+        return
+    raise RegistrationError(f"the handler returned a {kind} instead of doing its work: {advice}")

@@ -46,6 +46,8 @@ def _url(url: str | URL, *, asynchronous: bool) -> URL:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1) if isinstance(url, str) else url)
     except (ArgumentError, ValueError):  # theirs may quote the URL, password and all
         raise ConfigurationError(f"The database URL cannot be read; write {SUPPORTED}") from None
+    if "@" in (parsed.host or ""):  # what is behind the first one is a part of the password
+        raise ConfigurationError("The database URL has an @ too many: in a name or password it is written %40")
     backend, _, driver = parsed.drivername.partition("+")
     if backend not in _DRIVERS or (driver and driver not in _DRIVERS[backend]):
         raise ConfigurationError(
@@ -82,6 +84,8 @@ def engine_for(target: str | URL | Engine) -> Engine:
         return create_engine(url, **_options(url, asynchronous=False))
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
+    except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
+        raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
 
 
 def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
@@ -100,6 +104,8 @@ def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
         return create_async_engine(url, **_options(url, asynchronous=True))
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
+    except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
+        raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
 
 
 def _missing(url: URL) -> str:

@@ -34,7 +34,7 @@ def read_cursor(after: str, length: int) -> list[str]:
     try:
         padded = after.encode("ascii") + b"=" * (-len(after) % 4)
         parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except ValueError:
+    except (ValueError, RecursionError):
         parts = None
     if not _is_texts(parts) or len(parts) != length:
         raise InvalidArgument(NO_CURSOR)

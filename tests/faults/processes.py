@@ -7,15 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import warnings
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.bed import Bed
 from tests.faults.forked import Forked
 
-__all__ = ["ROOT", "Victim", "script"]
+__all__ = ["ROOT", "Victim", "in_child", "script"]
 
 ROOT = Path(__file__).parents[2]
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
@@ -81,3 +83,20 @@ def script(text: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def in_child(bed: Bed, act: Callable[[], object]) -> int:
+    """Do something in a child of this process, with connections of its own; return how that ended (-9: SIGKILL)."""
+    bed.engine.dispose()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            bed.begin_anew()
+            act()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)

@@ -140,3 +140,23 @@ def test_probes_pause_longer_and_longer() -> None:
     for wrong in ({"failures": 5, "streams": 6}, {"first_pause_seconds": 0}, {"failures": 0}):
         with pytest.raises(ConfigurationError):
             Breaker(**wrong)
+
+
+AWAY = ConnectionError("away")
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "seconds"),
+    [
+        ([ValueError("one"), ExceptionGroup("inner", [PermanentFailure("two")])], VerdictKind.PERMANENT, None),
+        ([KeyError("permanent by its class")], VerdictKind.PERMANENT, None),
+        ([AWAY, ExceptionGroup("inner", [AWAY])], VerdictKind.TRANSIENT, 7.0),
+        ([AWAY, ValueError("one")], VerdictKind.RETRY, 7.0),
+        ([RetryAfter(3), ValueError("one"), RetryAfter(90)], VerdictKind.RETRY, 90.0),
+    ],
+)
+def test_a_group_is_judged_by_what_is_in_it(errors: list[Exception], kind: VerdictKind, seconds: float | None) -> None:
+    """One permanent error is enough; it is an outage if all of it is; the longest wait counts."""
+    policy = RetryPolicy(wait=wait_fixed(7), permanent=(KeyError,))
+    verdict = decide(policy, ExceptionGroup("several", errors), retry_count=0)
+    assert (verdict.kind, verdict.delay_seconds) == (kind, seconds)
