@@ -210,14 +210,17 @@ class JsonCodec:
             raise CodecError("What is stored is encrypted; give the guard an EncryptedCodec that has the key")
         if not isinstance(value, list):
             raise CodecError(f"What is stored has the mark {name!r} in a form that this version does not know")
-        if name == "$enum":
-            tag, member = value
-            return self._enum_member(str(tag), str(member))
-        if name == "$flag":
-            tag, number = value
-            return self._flags(str(tag), self._from_json(number))
+        return self._collection_from_json(name, value)
+
+    def _collection_from_json(self, name: str, value: list[Json]) -> object:
         items = [self._from_json(item) for item in value]
         match name:
+            case "$enum":
+                tag, member = items
+                return self._enum_member(str(tag), str(member))
+            case "$flag":
+                tag, number = items
+                return self._flags(str(tag), number)
             case "$dict":
                 return dict(_pairs(items))
             case "$tuple":

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import stop_after_attempt, wait_none
 
 from .._async_guard import AsyncProjectionGuard
-from .._encryption import EventCodec
 from .._desk import service_of
+from .._encryption import EventCodec
 from .._guard import ProjectionGuard
 from .._mapping import EventMapping
 from .._policy import RetryPolicy

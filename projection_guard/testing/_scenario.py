@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, MetaData, Select, Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .._async_guard import AsyncProjectionGuard
-from .._encryption import EventCodec
 from .._desk import service_of
+from .._encryption import EventCodec
 from .._guard import ProjectionGuard
 from .._io.protocol import drive
 from .._mapping import EventMapping

@@ -133,7 +133,7 @@ def cluster(tablespace: Path | None) -> Generator[Cluster]:
     try:
         binaries = supervisor.reachable(Path(found.where), folder, who)
         password = secrets.token_urlsafe(12)
-        supervisor.initialise(binaries, folder, data, who, password)
+        supervisor.initialise(binaries, folder, data, who, password, is_fast=True)
         made = Cluster(binaries, folder, data, who, password)
         made.start()
         with psycopg.connect(made.plain_url("postgres"), autocommit=True) as connection:

@@ -170,6 +170,7 @@ class _Run:
         self._place.set_switch("sick", is_on=False)
         for switch in ("poison", "stumble"):
             self._place.set_switch(switch, is_on=True)
+        figures["healthy_effects_per_second"] = [round(rate / self._settings.calm_seconds, 1) for rate in rates]
         figures["healthy_beside_sick_ratio"] = round(rates[1] / rates[0], 3) if rates[0] else None
 
     def _rate(self) -> float:
