@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Final, Protocol
 
 from ._io.protocol import drive
 
@@ -31,6 +32,8 @@ class Hands(Protocol):
 
 _at_work_for: ContextVar[Hands | None] = ContextVar("projection_guard_at_work_for", default=None)
 """Whose lane this is, also seen from the thread of its own that a handler is called on."""
+_COARSEST_SECONDS: Final = 0.25
+_MOST_MOMENTS: Final = 10_000
 
 
 def is_at_work_for(hands: Hands | None) -> bool:
@@ -39,14 +42,24 @@ def is_at_work_for(hands: Hands | None) -> bool:
 
 
 class _Alarms:
-    """The moments at which something becomes due, on the process's monotonic clock."""
+    """The moments at which something becomes due, on the process's monotonic clock.
+
+    Those that are close together are one: each rings an eighth of its time later at most, and at most 1/4 s. A stream of
+    events that are parked, each to be looked after in a second, would keep a worker looking all the time otherwise.
+    """
 
     def __init__(self) -> None:
         self._moments: list[float] = []
 
     def add(self, seconds: float) -> None:
-        if len(self._moments) < 10_000:
-            heapq.heappush(self._moments, time.monotonic() + max(seconds, 0.0))
+        moment = time.monotonic() + max(seconds, 0.0)
+        if self._moments and seconds <= 0 and self._moments[0] <= moment:
+            return
+        if seconds > 0:
+            step = min(2.0 ** math.floor(math.log2(seconds / 8)), _COARSEST_SECONDS)
+            moment = math.ceil(moment / step) * step
+        if moment not in self._moments and len(self._moments) < _MOST_MOMENTS:
+            heapq.heappush(self._moments, moment)
 
     def next_within(self, seconds: float) -> float:
         """Return how long to wait: until the next moment, at most `seconds`."""

@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--publishers", type=int, default=2)
-    parser.add_argument("--calm", type=float, default=4.0, help="seconds of each of the two calm measurements")
+    parser.add_argument("--calm", type=float, default=5.0, help="seconds of each of the two calm measurements")
     parser.add_argument("--keep", type=Path, help="a folder for the logs of all processes")
     parser.add_argument("--faults", default="", help="only these, with commas; all by default")
     parser.add_argument("--verbose", action="store_true", help="say on stderr what is being done")

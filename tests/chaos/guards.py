@@ -15,9 +15,11 @@ from tenacity import stop_after_attempt, wait_fixed
 from projection_guard import (
     AsyncProjectionGuard,
     AsyncSqlEventSource,
+    Batch,
     HealthPolicy,
     ProjectionGuard,
     RetryPolicy,
+    Share,
     SqlEventSource,
 )
 from tests.chaos import world
@@ -38,13 +40,33 @@ def stand_still_at_the_next_read() -> None:
     _stands_still = True
 
 
-def decoded(row: Any) -> Fact:
-    """Make the event of a row; stand still here if that was asked for."""
+def _stand_still_here() -> None:
     global _stands_still  # noqa: PLW0603
     if _stands_still:
         _stands_still = False
         os.kill(os.getpid(), signal.SIGSTOP)
-    return world.fact_of(row)
+
+
+class _Source(SqlEventSource):
+    """The log; reading it for a follower is where a process may be made to stand still."""
+
+    def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
+        """Read; lags are looked up one event at a time."""
+        batch = super().read(after, limit, until, share=share)
+        if limit > 1 and batch.events:
+            _stand_still_here()
+        return batch
+
+
+class _AsyncSource(AsyncSqlEventSource):
+    """The same, awaited."""
+
+    async def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
+        """Read; lags are looked up one event at a time."""
+        batch = await super().read(after, limit, until, share=share)
+        if limit > 1 and batch.events:
+            _stand_still_here()
+        return batch
 
 
 def engine_options(url: str) -> dict[str, Any]:
@@ -74,10 +96,10 @@ def pushed(order: dict[str, Any]) -> Any:
 def followed(order: dict[str, Any]) -> Any:
     """Make the guard that follows the log."""
     if order["kind"] == "async":
-        source: Any = AsyncSqlEventSource(order["url"], "chaos_log", decode=decoded)
+        source: Any = _AsyncSource(order["url"], "chaos_log", decode=world.fact_of)
         guard: Any = AsyncProjectionGuard(order["url"], source=source, **_options(order))
     else:
-        source = SqlEventSource(order["url"], "chaos_log", decode=decoded)
+        source = _Source(order["url"], "chaos_log", decode=world.fact_of)
         guard = ProjectionGuard(order["url"], source=source, **_options(order))
     _register(guard, order, world.FOLLOWED)
     return guard

@@ -75,7 +75,7 @@ class Program:
 
     def start(self) -> None:
         """Begin its next life."""
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(self._package), str(ROOT)])}
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         library = faketime()
         if self.skew_seconds and library is not None:
             environ |= {"LD_PRELOAD": library, "FAKETIME": f"{self.skew_seconds:+d}", "DONT_FAKE_MONOTONIC": "1"}
@@ -85,7 +85,7 @@ class Program:
                 [sys.executable, "-m", "tests.chaos.program", json.dumps(self._order)],
                 stdout=out,
                 stderr=out,
-                cwd=ROOT,
+                cwd=self._package,  # what `-m` imports from first
                 env=environ,
             )
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
+import projection_guard
 from projection_guard import ProjectionGuardError
 from tests.chaos import guards
 from tests.chaos.world import Fact
@@ -217,6 +218,8 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     if "FAKETIME" in os.environ:  # libfaketime spoils the sleep of Python, which is until a moment, not for a while
         time.sleep = threading.Event().wait  # type: ignore[assignment]
+    if Path(projection_guard.__file__).parents[1] != Path(order["package"]):
+        raise ImportError(f"{projection_guard.__file__} is not the build that this run is for")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with suppress(KeyboardInterrupt):
         {"publisher": publish, "worker": work, "server": serve}[order["role"]](order)

@@ -40,8 +40,8 @@ class Settings:
     database: Database = "postgresql"
     seed: int = 1
     seconds: float = 60.0
-    calm_seconds: float = 4.0
-    pause_seconds: float = 0.05
+    calm_seconds: float = 5.0
+    pause_seconds: float = 0.1
     gap_seconds: float = 1.0
     workers: int = 2
     publishers: int = 2
@@ -70,6 +70,8 @@ def run(settings: Settings, *, keep: Path | None = None) -> Verdict:
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="projection-guard-chaos-")))
         folder.mkdir(parents=True, exist_ok=True)
+        for old in (*folder.glob("*.acks"), *folder.glob("*.log")):
+            old.unlink()
         place = stack.enter_context(open_place(settings.database, settings.seconds))
         return _Run(settings, place, folder).all_phases()
 
@@ -97,6 +99,7 @@ class _Run:
                     orders[-1]["url"] = place.proxied
         common = {
             "folder": str(self._folder),
+            "package": str(settings.package),
             "log_url": place.url,
             "port": self._port,
             "streams": settings.streams,
