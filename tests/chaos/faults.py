@@ -92,6 +92,8 @@ class Faults:
             with suppress(psycopg.Error):  # the server is away by another one of them
                 if self._kinds[name][1]():
                     self.done[name] += 1
+                elif name not in self.done:  # not possible just now: it comes again before chance decides
+                    first.insert(0, name)
             log.info("%s, %.1f s", name, time.monotonic() - begun)
             self._stopping.wait(self._random.uniform(0.3, 1.7) * gap_seconds)
         self._stopping.wait(max(until - time.monotonic(), 0))
@@ -144,8 +146,8 @@ class Faults:
     def _stop_after_reading(self) -> bool:
         """It stands still between reading events and applying them, until its lease has run out."""
         program = self._one_of("worker")
-        if program is None:
-            return False
+        if program is None or any(other.is_stopped for other in self._programs.of("worker")):
+            return False  # somebody has to be there to take over
         program.is_stopped = True
         program.send(signal.SIGUSR1)
         if not wait_for(lambda: program.stands_still or not program.is_alive, within=1.5):
