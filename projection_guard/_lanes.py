@@ -44,8 +44,8 @@ def is_at_work_for(hands: Hands | None) -> bool:
 class _Alarms:
     """The moments at which something becomes due, on the process's monotonic clock.
 
-    Those that are close together are one: each rings an eighth of its time later at most, and at most 1/4 s. A stream of
-    events that are parked, each to be looked after in a second, would keep a worker looking all the time otherwise.
+    Those that are close together are one: each rings an eighth of its time later at most, and at most 1/4 s. Events
+    that are parked one after the other, each to be looked after in a second, would keep a worker looking all the time.
     """
 
     def __init__(self) -> None:

@@ -29,6 +29,7 @@ __all__ = ["Settings", "Verdict", "run"]
 
 log = logging.getLogger("chaos")
 STUCK_SECONDS: Final = 60.0
+_RESETTING: Final = "SELECT projection_name FROM projection_states WHERE state = 'resetting'"
 _NUMBERED: Final = ("lost", "twice", "order")
 _MOST_FINDINGS: Final = 20
 
@@ -49,6 +50,7 @@ class Settings:
     faults: tuple[str, ...] = ()
     package: Path = ROOT
     stop_at_first: bool = False
+    """End with the first finding, or with the faults: nothing is drained."""
     look_every_seconds: float = 1.0
 
 
@@ -116,7 +118,7 @@ class _Run:
             self._calm()
             with Takeovers(self._place) as takeovers:
                 self._faults()
-            if not (self._settings.stop_at_first and self._verdict.findings):
+            if not self._settings.stop_at_first:
                 self._drain()
         finally:
             self._programs.kill()
@@ -241,6 +243,8 @@ class _Run:
         resume_all(admin, until=time.monotonic() + STUCK_SECONDS)
         progress, moved_at = None, time.monotonic()
         while True:
+            for (projection,) in self._oracle.rows(_RESETTING):  # whoever did that has died; a person does it again
+                admin.steer(projection, "reset")
             retry_all(admin, until=time.monotonic() + STUCK_SECONDS)
             seen = self._look()
             if seen is not None and self._is_drained(seen):
