@@ -103,7 +103,10 @@ class OneLine(logging.Filter):
 
 
 def _printable(told: object) -> str:
-    text = str(told)
+    try:
+        text = str(told)
+    except Exception:
+        return f"<a {type(told).__name__} without text>"
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
