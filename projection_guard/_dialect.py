@@ -18,7 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
-from ._policy import in_group, is_lost_connection
+from ._policy import chained, is_lost_connection
 
 __all__ = [
     "BigIdentity",
@@ -219,17 +219,12 @@ _SQLITE_BUSY: Final = frozenset({5, 6})
 
 def trouble(error: BaseException) -> Trouble:
     """Classify an error by what the database said, wherever in its chain of causes, or in a group, it stands."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        found = _trouble_of(current)
-        for part in in_group(current):
-            found = trouble(part) if found is Trouble.OTHER else found
+    whole = list(chained(error, into_groups=True))
+    for each in whole:
+        found = _trouble_of(each)
         if found is not Trouble.OTHER:
             return found
-        current = current.__cause__ or current.__context__
-    return Trouble.LOST if is_lost_connection(error) else Trouble.OTHER
+    return Trouble.LOST if any(is_lost_connection(each) for each in whole) else Trouble.OTHER
 
 
 def _trouble_of(error: BaseException) -> Trouble:

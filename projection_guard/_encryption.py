@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from ._codec import SEALED, JsonCodec
 from ._model import Json
-from .errors import CodecError, StoreUnavailable
+from .errors import CodecError, KeysUnavailable
 
 __all__ = ["Cipher", "EncryptedCodec", "EventCodec", "Place", "Sealed", "decode_at", "encode_at"]
 
@@ -125,7 +125,7 @@ class EncryptedCodec:
         return known
 
     def encode_at(self, event: object, place: Place) -> Json:
-        """Return an event encrypted for its place. Raises `CodecError`; `StoreUnavailable` for keys out of reach."""
+        """Return an event encrypted for its place. Raises `CodecError`; `KeysUnavailable` for keys out of reach."""
         plain = json.dumps(self._inner.encode(event), separators=(",", ":"), ensure_ascii=False).encode()
         try:
             sealed = self._cipher.encrypt(plain, place)
@@ -178,8 +178,8 @@ def decode_at(codec: EventCodec | EncryptedCodec, data: Json, place: Place) -> o
     return codec.decode_at(data, place) if isinstance(codec, EncryptedCodec) else codec.decode(data)
 
 
-def _out_of_reach(place: Place) -> StoreUnavailable:
-    return StoreUnavailable(
+def _out_of_reach(place: Place) -> KeysUnavailable:
+    return KeysUnavailable(
         f"{place.projection}: event {place.event_id!r} waits, for the keys of its encryption cannot be reached; "
         "deliver it again once they can"
     )

@@ -26,6 +26,7 @@ __all__ = [
     "RetryPolicy",
     "Verdict",
     "VerdictKind",
+    "chained",
     "decide",
     "in_group",
     "is_lost_connection",
@@ -47,12 +48,29 @@ def in_group(error: BaseException) -> Sequence[BaseException]:
     return group.exceptions
 
 
+def chained(error: BaseException, *, into_groups: bool = False) -> Iterator[BaseException]:
+    """Return an error and what it came of, each once; `into_groups` also what is in a group, before what that came of.
+
+    An error that was taken out of a group and raised came of that group, and is still in it.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        before = current.__cause__ or current.__context__
+        if before is not None:
+            waiting.append(before)
+        if into_groups:
+            waiting.extend(reversed(in_group(current)))
+
+
 def is_lost_connection(error: BaseException) -> bool:
     """Return whether an error says that a connection was cut or never came about, wherever in its chain it stands."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    for current in chained(error):
         if isinstance(current, ConnectionError):
             return True
         if isinstance(current, DBAPIError) and (current.connection_invalidated or isinstance(current, InterfaceError)):
@@ -60,7 +78,6 @@ def is_lost_connection(error: BaseException) -> bool:
         if type(current).__name__ == "OperationalError" and getattr(current, "sqlstate", "none here") is None:
             # psycopg's own: the server never answered, so there is no SQLSTATE. Or the statement was never sent.
             return "number of parameters" not in str(current)
-        current = current.__cause__ or current.__context__
     return False
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import StatementError
 
+from ._policy import in_group
+
 __all__ = ["OneLine", "type_name", "without_values", "words_of"]
 
 _WRONG_VALUE: Final = "22"
@@ -20,6 +22,7 @@ _QUOTE: Final = r"[\"'\u00ab\u00bb\u201e\u201c\u201d\u2018\u2019]"  # servers sp
 _QUOTED: Final = re.compile(f"{_QUOTE}.*{_QUOTE}", re.DOTALL)
 _MORE: Final = re.compile(r"\n(?:DETAIL|HINT|CONTEXT|LINE \d+|QUERY|STATEMENT):.*", re.DOTALL)
 _MOST_FIELDS: Final = 20
+_MOST_PARTS: Final = 20
 
 
 def _original_of(error: BaseException) -> BaseException:
@@ -44,7 +47,7 @@ def words_of(error: BaseException) -> str:
             return _of_the_database(original, state)
         if type(original).__module__.startswith("pydantic_core"):
             return _of_pydantic(original)
-        return str(original)
+        return f"{original}{_of_parts(original)}"
     except Exception as refused:
         return f"<the exception has no text: its __str__ raised {type(refused).__name__}>"
 
@@ -62,6 +65,19 @@ def _of_pydantic(error: Any) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']} ({each['type']})" for each in found[:_MOST_FIELDS]]
     return f"{error.title}: {'; '.join(told)}"
+
+
+def _of_parts(error: BaseException) -> str:
+    """Tell of what a group is made, however deep, of which its own text says only how many they are."""
+    told: list[str] = []
+    waiting = list(reversed(in_group(error)))
+    while waiting and len(told) < _MOST_PARTS:
+        part = waiting.pop()
+        inner = in_group(part)
+        waiting.extend(reversed(inner))
+        if not inner:
+            told.append(f"\n[{type_name(part)}: {words_of(part)}]")
+    return "".join(told) + ("\n[...]" if waiting else "")
 
 
 class _WithoutValues(Exception):
@@ -87,7 +103,10 @@ class OneLine(logging.Filter):
 
 
 def _printable(told: object) -> str:
-    text = str(told)
+    try:
+        text = str(told)
+    except Exception:
+        return f"<a {type(told).__name__} without text>"
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

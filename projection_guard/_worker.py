@@ -164,7 +164,7 @@ class _Shift:
             done = await self._service.work_on(name, batch=self._batch, stops=lambda: self._hands.is_stopping)
             has_more = done.has_more
         except Exception as error:
-            log.warning("%s: the worker met %s; it goes on", name, type(error).__name__)
+            log.warning("%s: the worker met %s; it goes on: %s", name, type(error).__name__, words_of(error))
         finally:
             self._busy.discard(name)
         if has_more or name in self._again:

@@ -21,6 +21,7 @@ __all__ = [
     "HandlerLeftTransactionAborted",
     "HandlerTimeout",
     "InvalidArgument",
+    "KeysUnavailable",
     "PermanentFailure",
     "ProjectionGuardError",
     "RebuildRefused",
@@ -104,6 +105,10 @@ class StoreUnavailable(ProjectionGuardError, ConnectionError):
 
     Deliver the event again once the database is back: what was recorded is recognised as a duplicate.
     """
+
+
+class KeysUnavailable(StoreUnavailable):
+    """The keys by which an event is kept encrypted cannot be reached; until they can it is neither kept nor read."""
 
 
 class DeliveryInterrupted(StoreUnavailable):

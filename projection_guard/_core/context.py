@@ -127,13 +127,14 @@ async def recall(context: Context, ticket: Ticket, payload: Json) -> object:
     The log comes first, so that an event heals once its source is mended. Raises `SourceError` where it cannot be read,
     `StoreUnavailable` where the keys of its encryption cannot be reached.
     """
-    if context.log is None:
-        return decode_at(context.codec, payload, _place_of(ticket))
-    try:
-        return await context.log.event(ticket)
-    except CodecError:
-        if payload is None:
-            raise
+    if context.log is not None:
+        try:
+            return await context.log.event(ticket)
+        except CodecError:
+            if payload is None:
+                raise
+    if payload is None:  # no event: the handler is not called with nothing
+        raise CodecError(f"nothing of it was kept, and {ticket.projection} has no source to read it from")
     return decode_at(context.codec, payload, _place_of(ticket))
 
 

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from .._policy import in_group
 from .._store.failures import DescribedError
 from .._wording import type_name, words_of
 
@@ -20,6 +21,9 @@ _LONGEST_MESSAGE: Final = 10_000
 _LONGEST_TRACEBACK: Final = 50_000
 _LONGEST_TYPE: Final = 255
 _FRAMES: Final = 40
+_MOST_TOLD: Final = 5
+_CAUSED_BY: Final = "\n\n-- caused by --\n\n"
+_WITH: Final = "\n\n-- with, in the group --\n\n"
 _OURS: Final = str(Path(__file__).parent.parent)
 """Our own frames differ between a first delivery and a retry; like errors are alike in the handler's frames."""
 
@@ -29,7 +33,8 @@ def describe(error: BaseException) -> DescribedError:
     named = storable(type_name(error), _LONGEST_TYPE)
     frames = _frames(error)
     places = [f"{frame.name}@{Path(frame.filename).name}" for frame in frames if not frame.filename.startswith(_OURS)]
-    fingerprint = hashlib.sha256("\n".join([named, *places[-8:]]).encode("utf-8", "replace")).hexdigest()[:32]
+    within = sorted({type_name(part) for part in in_group(error)})
+    fingerprint = hashlib.sha256("\n".join([named, *within, *places[-8:]]).encode("utf-8", "replace")).hexdigest()[:32]
     return DescribedError(
         type=named,
         message=storable(words_of(error), _LONGEST_MESSAGE),
@@ -54,11 +59,18 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _traceback(error: BaseException) -> str:
+    """Tell the frames of an error, of what is in it where it is a group, and of what it came of."""
     parts: list[str] = []
+    waiting: list[tuple[str, BaseException]] = [("", error)]
     seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen and len(seen) < 5:
+    while waiting and len(seen) < _MOST_TOLD:
+        link, current = waiting.pop()
+        if id(current) in seen:
+            continue
         seen.add(id(current))
-        parts.append("".join(traceback.format_list(_frames(current))) + type_name(current))
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return "\n\n-- caused by --\n\n".join(parts)
+        parts.append(link + "".join(traceback.format_list(_frames(current))) + type_name(current))
+        before = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        if before is not None:
+            waiting.append((_CAUSED_BY, before))
+        waiting.extend((_WITH, part) for part in reversed(in_group(current)))
+    return "".join(parts)

@@ -16,7 +16,7 @@ from .._notices import Notice, NoticeKind
 from .._store import counters, failures, gates, states
 from .._store.claims import Ticket
 from .._wording import words_of
-from ..errors import HandlerDied, PermanentFailure, SourceError, StoreUnavailable
+from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
 from .answering import answer
 from .attempting import Done, attempt, refuse
 from .context import Context, or_give_back, recall, transact
@@ -26,6 +26,7 @@ from .projection import Projection
 __all__ = ["Finished", "claim", "heal", "record_of", "resolved"]
 
 T = TypeVar("T")
+_KEYS_PAUSE_SECONDS: Final = 5.0
 _OVERRAN: Final = "a retry ran past its lease, and somebody else took the event over: it may be out of order"
 
 
@@ -218,6 +219,9 @@ async def heal(
     else:
         try:
             event = await recall(context, projection.lone_ticket(record_of(failure)), failure.event_payload)
+        except KeysUnavailable:
+            await give_back(context, projection.name, token=token, put_off_seconds=_KEYS_PAUSE_SECONDS)
+            raise
         except (SourceError, StoreUnavailable):
             await give_back(context, projection.name, token=token)
             raise
@@ -239,11 +243,11 @@ async def claim(context: Context, projection: str, take: Callable[[Connection], 
     )
 
 
-async def give_back(context: Context, projection: str, *, token: str) -> None:
+async def give_back(context: Context, projection: str, *, token: str, put_off_seconds: float | None = None) -> None:
     """Give a claimed failure back untried."""
     await transact(
         context,
-        lambda connection: failures.give_back(connection, projection, token=token),
+        lambda connection: failures.give_back(connection, projection, token=token, put_off_seconds=put_off_seconds),
         what=f"{projection}: a retry was not given back",
     )
 

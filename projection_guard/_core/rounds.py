@@ -16,6 +16,7 @@ from .._model import Failure, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
 from .._store import attempts, counters, failures, gates, reading, states
+from ..errors import KeysUnavailable
 from .context import Context, new_token, transact
 from .draining import drain
 from .healing import claim, heal
@@ -60,16 +61,24 @@ class Round:
 
 
 async def work_on(context: Context, projection: Projection, *, batch: int, stops: Callable[[], bool]) -> Round:
-    """Retry, drain and probe one projection, up to `batch` of each; stops between two events when asked to."""
+    """Retry, drain and probe one projection, up to `batch` of each; stops between two events when asked to.
+
+    Raises `KeysUnavailable` in the end where an event could not be read for want of its key: others have theirs.
+    """
     retried = healed = drained = 0
+    away: KeysUnavailable | None = None
     while retried < batch and not stops():
         token = new_token()
         take = partial(_claim, context=context, projection=projection, token=token)
         claimed = await claim(context, projection.name, take, token=token, what=f"{projection.name}: retries")
         if claimed is None:
             break
-        outcome = await heal(context, projection, claimed, token=token)
         retried += 1
+        try:
+            outcome = await heal(context, projection, claimed, token=token)
+        except KeysUnavailable as error:
+            away = error
+            continue
         healed += outcome.status is OutcomeStatus.APPLIED
     streams = await transact(
         context,
@@ -79,9 +88,14 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
     for gate in streams:
         if stops():
             break
-        drained += await drain(context, projection, gate, limit=_DRAINED_AT_ONCE)
+        try:
+            drained += await drain(context, projection, gate, limit=_DRAINED_AT_ONCE)
+        except KeysUnavailable as error:
+            away = error
     if projection.retry.breaker is not None and not stops():
         await _probe(context, projection, projection.retry.breaker)
+    if away is not None:
+        raise away
     has_more = retried >= batch or (drained > 0 and bool(streams))
     return Round(retried=retried, healed=healed, drained=drained, has_more=has_more)
 

@@ -16,6 +16,7 @@ from ..errors import (
     FailureBusy,
     FailureResolved,
     InvalidArgument,
+    KeysUnavailable,
     ProjectionGuardError,
     RebuildRefused,
     SchemaError,
@@ -103,6 +104,15 @@ _MEANINGS: Final[tuple[tuple[type[ProjectionGuardError], _Meaning], ...]] = (  #
     (InvalidArgument, _Meaning(status=422, kind="invalid-argument")),
     (EventError, _Meaning(status=409, kind="event-not-usable")),
     (ConfigurationError, _Meaning(status=409, kind="not-configured")),
+    (
+        KeysUnavailable,
+        _Meaning(
+            status=503,
+            kind="keys-unavailable",
+            detail="The keys by which the event is kept encrypted could not be reached; ask again shortly",
+            headers=_AGAIN,
+        ),
+    ),
     (
         StoreUnavailable,
         _Meaning(

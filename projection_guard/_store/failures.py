@@ -264,9 +264,19 @@ _give_back = (
 )
 
 
-def give_back(connection: Connection, projection: str, *, token: str) -> None:
-    """Give a claimed failure back untried: the attempt is not counted, and it is due, or exhausted, as before."""
-    connection.execute(_give_back, {"projection": projection, "token": token})
+_later = later(bindparam("seconds"))
+_put_off = _give_back.values(next_retry_at=case((F.next_retry_at < _later, _later), else_=F.next_retry_at))
+
+
+def give_back(connection: Connection, projection: str, *, token: str, put_off_seconds: float | None = None) -> None:
+    """Give a claimed failure back untried: the attempt is not counted, and it is due, or exhausted, as before.
+
+    `put_off_seconds`: it is due then at the earliest, so that others come first.
+    """
+    if put_off_seconds is None:
+        connection.execute(_give_back, {"projection": projection, "token": token})
+    else:
+        connection.execute(_put_off, {"projection": projection, "token": token, "seconds": put_off_seconds})
 
 
 _RESOLVED: dict[str, Any] = {

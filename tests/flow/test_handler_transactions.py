@@ -292,6 +292,22 @@ def test_whatever_is_raised_gets_its_row(bed: Bed, kind: str, what: str) -> None
     assert states_of(bed, "P") == {"A#1": "applied"}
 
 
+def _one_of_a_group(_: Happened, connection: Connection) -> None:
+    own = LookupError("no such place")
+    try:
+        try:
+            connection.execute(text("SELECT * FROM nowhere"))
+        except SQLAlchemyError:
+            raise ExceptionGroup("a task group's", [own]) from None
+    except ExceptionGroup as group:
+        raise group.exceptions[0]  # noqa: B904  # as many do: it came of a group in which it is
+
+
+def test_an_error_that_was_taken_out_of_its_group_is_kept(bed: Bed) -> None:
+    """It came of the group, and is in it: who looks for what the database said goes around once."""
+    assert kept(bed, _one_of_a_group).error_message == "no such place"
+
+
 def test_a_message_that_was_cut_says_so(bed: Bed) -> None:
     """Truncated and marked, in the message and in the traceback."""
     guard, planned = bed.guard(), Planned("P", "A#1", error=RAISED["huge"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,14 @@ from tests.flow.acting import (
     states_of,
     with_failure,
 )
+
+
+@dataclass(frozen=True)
+class Unkept(Happened):
+    """An event with something in it for which there is no way back from the database."""
+
+    handle: object = field(default_factory=object)
+
 
 NOBODY = UUID("00000000-0000-4000-8000-000000000000")
 HOURS = RetryPolicy(wait=wait_fixed(3600), breaker=None)
@@ -233,3 +242,22 @@ def test_unknown_projections_are_refused_everywhere(bed: Bed) -> None:
     for call in calls:
         with pytest.raises(UnknownProjection, match="No projection is named 'Q'; registered here: 'P'"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_an_event_that_could_not_be_kept_is_not_retried_with_nothing(bed: Bed, kind: str) -> None:
+    """A handler that passes over what it does not know would make it look applied, and it would be lost."""
+    guard, planned = bed.guard(retry=HOURS), Planned("P", "A#1")
+    planned.register(bed, guard, kind, handles=[Unkept])
+    guard.publish(Unkept(event_id="A#1", stream_id="A", sequence=None, n=1))
+    failure = one_failure(guard)
+    assert failure.is_exhausted
+    assert "could not be kept and cannot be retried from here: Unkept.handle" in failure.error_message
+    planned.heal()
+    assert guard.resolve(failure.id, "retry", actor="alice").status == "failed"
+    failure = one_failure(guard)
+    assert failure.is_exhausted
+    assert "nothing of it was kept" in failure.error_message
+    assert planned.calls == ["A#1"]
+    guard.resolve(failure.id, "manual_fix", actor="alice", note="written by hand")
+    assert states_of(bed, "P") == {"A#1": "fixed"}

@@ -38,6 +38,7 @@ class Keyring:
         self.current = names[-1] if names else ""
         self.per_stream = per_stream
         self.is_reachable = True
+        self.away: set[str] = set()
 
     def encrypt(self, plain: bytes, place: Place) -> Sealed:
         """Encrypt for a place."""
@@ -51,6 +52,8 @@ class Keyring:
     def decrypt(self, sealed: Sealed, place: Place) -> bytes:
         """Open what was encrypted for a place."""
         self._reach()
+        if sealed.key_id in self.away:
+            raise TimeoutError("no answer about this key")
         return AESGCM(self.keys[sealed.key_id]).decrypt(sealed.data[:12], sealed.data[12:], bytes(place))
 
     def _reach(self) -> None:

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
-from projection_guard import CodecError, EncryptedCodec, JsonCodec, Place, RetryPolicy, Sealed, StoreUnavailable
+from projection_guard import (
+    CodecError,
+    EncryptedCodec,
+    JsonCodec,
+    KeysUnavailable,
+    Place,
+    RetryPolicy,
+    Sealed,
+    StoreUnavailable,
+)
 from tests.bed import Bed, GuardOnBed
-from tests.flow.acting import Planned, one_failure
+from tests.flow.acting import Planned, make_due, one_failure
 from tests.following.logs import FollowedLog
 from tests.security.keyring import SECRET, Keyring, Told, told
 
@@ -166,6 +175,42 @@ def test_keys_out_of_reach_are_an_outage_and_use_up_nothing(blocking_bed: Bed, k
     planned.heal()
     assert guard.resolve(before.id, "retry", actor="alice").status == "applied"
     assert guard.publish(told("A", 2))[0].status == "applied"
+
+
+@pytest.mark.parametrize("waits", ["failed", "parked"])
+def test_a_key_out_of_reach_holds_up_its_own_stream_only(bed: Bed, waits: str) -> None:
+    """What other keys open heals meanwhile, and the log says what is the matter: nobody looks for a sick database."""
+    ring, failing = Keyring(per_stream=True), {f"{stream}#1" for stream in "ABC"}
+    guard, planned = bed.guard(codec=EncryptedCodec(ring)), Planned("P", *(failing if waits == "failed" else ()))
+    bed.joined(guard, "P", planned.joined, handles=[Told])
+    if waits == "parked":
+        guard.pause("P", actor="alice")
+    for stream in "ABC":
+        guard.publish(told(stream, 1))
+    if waits == "parked":
+        guard.resume("P", actor="alice")
+    planned.heal()
+    ring.away.add("stream A")
+    with pytest.raises(KeysUnavailable, match="keys of its encryption cannot be reached"):
+        guard.work()
+    assert bed.effects("P") == [("B", 1), ("C", 1)]
+    ring.away.clear()
+    make_due(bed)
+    guard.work()
+    assert bed.effects("P") == [("B", 1), ("C", 1), ("A", 1)]
+
+
+def test_the_worker_says_that_keys_cannot_be_reached(blocking_bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    """In the log: the rows stay as they were."""
+    bed, ring = blocking_bed, Keyring("k1")
+    guard, planned = bed.guard(codec=EncryptedCodec(ring)), Planned("P", "A#1")
+    bed.joined(guard, "P", planned.joined, handles=[Told])
+    guard.publish(told("A", 1))
+    ring.is_reachable = False
+    with guard.real.worker(poll_seconds=0.05):
+        bed.wait_until(lambda: "keys of its encryption cannot be reached" in caplog.text)
+    failure = one_failure(guard)
+    assert (failure.retry_count, failure.is_exhausted, failure.lease_owner) == (0, False, None)
 
 
 def test_a_followed_event_heals_from_its_log_whatever_becomes_of_the_keys(blocking_bed: Bed) -> None:

@@ -60,3 +60,23 @@ def test_causes_are_told_and_a_circle_of_them_ends() -> None:
     described = describe(_raised(outer))
     assert described.traceback is not None
     assert described.traceback.count("caused by") == 1
+
+
+def test_of_a_group_it_is_told_what_is_in_it() -> None:
+    """Its own text says only how many; what each says is told by the rules for each, and where it came from."""
+
+    def task() -> Exception:
+        return _raised(ValueError("order 7 has no lines"))
+
+    def group(*errors: Exception) -> Exception:
+        return _raised(ExceptionGroup("tasks", errors))
+
+    secret = IntegrityError("INSERT INTO t VALUES (:secret)", {"secret": "s3cr3t"}, Exception("UNIQUE failed"))
+    described = describe(group(task(), ExceptionGroup("inner", [secret])))
+    assert "[ValueError: order 7 has no lines]" in described.message
+    assert "UNIQUE failed" in described.message
+    assert described.traceback is not None
+    assert described.traceback.count("in _raised") == 2  # the group's, the task's: the inner ones were never raised
+    assert "s3cr3t" not in described.message + described.traceback
+    assert described.fingerprint != describe(group(KeyError("x"))).fingerprint
+    assert len(describe(group(*[ValueError("x" * 5_000)] * 1_000)).message) <= 10_000

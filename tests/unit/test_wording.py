@@ -99,6 +99,18 @@ def test_a_line_of_the_log_stays_one_line() -> None:
     assert out.getvalue() == "P\\r\\nERROR forged\\x1b[2J: 3 of a\\u2028b\\u202ec\n"
 
 
+def test_what_has_no_text_does_not_make_logging_raise() -> None:
+    """Whoever writes a line of the log never meets an error for it."""
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    record = logging.LogRecord("one line", logging.WARNING, __file__, 1, "met %s", (Silent(),), None)
+    assert OneLine().filter(record)
+    assert record.getMessage() == "met <a Silent without text>"
+
+
 def test_the_librarys_own_logger_keeps_to_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """The filter is on it."""
     logging.getLogger("projection_guard").warning("%s", "a\nb")
