@@ -407,9 +407,9 @@ def test_blocking_waits_for_this_deliverys_own_failure_only(bed: Bed) -> None:
 class FailsTwice(Planned):
     """Fails at its first two calls, however fast the third one follows."""
 
-    def _fail(self, event: Happened) -> None:
-        if len(self.calls) <= 2:
-            raise ValueError("planned")
+    def fails_on(self, event: Happened) -> bool:
+        """Return whether this is its first or second call: it is asked before that is noted."""
+        return len(self.calls) < 2
 
 
 def test_every_immediate_retry_of_a_blocking_delivery_is_its_own(bed: Bed) -> None:
