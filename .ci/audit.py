@@ -10,32 +10,40 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 EXTRAS = ("binary", "aiosqlite", "fastapi", "flask")
 PATIENCE_SECONDS = 45
 
 
-def needed(name: str, extras: tuple[str, ...], found: dict[str, str]) -> dict[str, str]:
-    """Collect what is installed here because of a package, with its version."""
-    for line in requires(name) or ():
-        requirement = Requirement(line)
-        is_wanted = requirement.marker is None or any(requirement.marker.evaluate({"extra": e}) for e in ("", *extras))
-        if not is_wanted or requirement.name in found:
+def needed(name: str, extras: tuple[str, ...], found: dict[str, str], seen: set[tuple[str, str]]) -> dict[str, str]:
+    """Collect what is installed here because of a package and its extras, with its version."""
+    for extra in ("", *extras):
+        if (name, extra) in seen:
             continue
-        try:
-            found[requirement.name] = version(requirement.name)
-        except PackageNotFoundError:
-            continue
-        needed(requirement.name, tuple(requirement.extras), found)
+        seen.add((name, extra))
+        for line in requires(name) or ():
+            requirement = Requirement(line)
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            try:
+                found[canonicalize_name(requirement.name)] = version(requirement.name)
+            except PackageNotFoundError:
+                continue
+            needed(requirement.name, tuple(requirement.extras), found, seen)
     return found
 
 
 def main() -> int:
-    """Return 1 where something is vulnerable, else 0."""
-    pinned = sorted(f"{name}=={at}" for name, at in needed("projection-guard", EXTRAS, {}).items())
+    """Return 1 where something is vulnerable, or the tool that says so is not there, else 0."""
+    if find_spec("pip_audit") is None:
+        print("pip-audit is not installed: make .venv/.lint")
+        return 1
+    pinned = sorted(f"{name}=={at}" for name, at in needed("projection-guard", EXTRAS, {}, set()).items())
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "requirements.txt"
         listed.write_text("\n".join(pinned), encoding="utf-8")

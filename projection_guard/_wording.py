@@ -23,6 +23,8 @@ _QUOTED: Final = re.compile(f"{_QUOTE}.*{_QUOTE}", re.DOTALL)
 _MORE: Final = re.compile(r"\n(?:DETAIL|HINT|CONTEXT|LINE \d+|QUERY|STATEMENT):.*", re.DOTALL)
 _MOST_FIELDS: Final = 20
 _MOST_PARTS: Final = 20
+_TELLS_INPUT: Final = "union_tag_invalid"
+"""The one of Pydantic's own reasons that quotes what it was given."""
 
 
 def _original_of(error: BaseException) -> BaseException:
@@ -63,7 +65,7 @@ def _of_pydantic(error: Any) -> str:
     if not hasattr(error, "errors"):
         return str(error)
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']} ({each['type']})" for each in found[:_MOST_FIELDS]]
+    told = [f"{'.'.join(map(str, each['loc']))}: {_reason(each)} ({each['type']})" for each in found[:_MOST_FIELDS]]
     return f"{error.title}: {'; '.join(told)}"
 
 
@@ -78,6 +80,11 @@ def _of_parts(error: BaseException) -> str:
         if not inner:
             told.append(f"\n[{type_name(part)}: {words_of(part)}]")
     return "".join(told) + ("\n[...]" if waiting else "")
+
+
+def _reason(found: Any) -> str:
+    reason = str(found["msg"])
+    return _QUOTED.sub("(a value)", reason) if found["type"] == _TELLS_INPUT else reason
 
 
 class _WithoutValues(Exception):

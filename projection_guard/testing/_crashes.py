@@ -155,6 +155,8 @@ def crash_sweep(*, how: How = "die", at: Collection[str] = CRASH_POINTS) -> Iter
     Each run needs new events, or a new database. `at` leaves out kinds of points: ("before commit", "after commit") are
     those between which the database knows a difference. Raises `AssertionError` where nothing was there to break.
     """
+    if not at:
+        raise InvalidArgument("at= is empty: a sweep that breaks nothing proves nothing")
     if unknown := [kind for kind in at if kind not in CRASH_POINTS]:
         raise InvalidArgument(f"at= takes of {', '.join(CRASH_POINTS)}; not {unknown[0]!r}")
     if how == "exit":
@@ -165,7 +167,14 @@ def crash_sweep(*, how: How = "die", at: Collection[str] = CRASH_POINTS) -> Iter
         if crash.came_by is None:
             raise AssertionError("The body of a sweep never said `with crash(guard):`")
         if crash.point is None:
-            if not crash.came_by:
-                raise AssertionError("The guard came by no point at all: what is in the block does nothing with it")
+            if number == 1:
+                raise AssertionError(_nothing_broken(crash.came_by, at))
             return
     raise AssertionError(f"No run was survived after {_MOST_POINTS} points")
+
+
+def _nothing_broken(came_by: Collection[CrashPoint], at: Collection[str]) -> str:
+    if not came_by:
+        return "The guard came by no point at all: what is in the block does nothing with it"
+    passed = ", ".join(map(str, came_by))
+    return f"The guard came by none of {', '.join(at)}, so nothing was broken. It came by: {passed}"

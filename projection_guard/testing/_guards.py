@@ -21,7 +21,11 @@ AnyGuard = ProjectionGuard | AsyncProjectionGuard
 
 def as_the_guard(guard: AnyGuard, work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None] | None:
     """Return what a blocking guard's work comes to, or for an async guard the coroutine, to be awaited."""
-    service_of(guard)  # says clearly what else was given
+    try:
+        service_of(guard)  # says clearly what else was given
+    except BaseException:
+        work.close()
+        raise
     return work if isinstance(guard, AsyncProjectionGuard) else drive(work)
 
 

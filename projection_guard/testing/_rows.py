@@ -32,7 +32,9 @@ def differences(
     wanted: Iterable[Mapping[str, Any]], found: Iterable[Mapping[str, Any]], *, key: Sequence[str] = ()
 ) -> list[str]:
     """Return how rows differ, one line each, whatever order they are in; compared by `key`, else as wholes."""
-    lines = _by_key(list(wanted), list(found), key) if key else _as_wholes(wanted, found)
+    before, after = list(wanted), list(found)
+    is_unique = all(len({_at(row, key) for row in rows}) == len(rows) for rows in (before, after))
+    lines = _by_key(before, after, key) if key and is_unique else _as_wholes(before, after)
     more = len(lines) - _MOST_SHOWN
     return [*lines[:_MOST_SHOWN], f"... and {more} more"] if more > 0 else lines
 
@@ -42,9 +44,13 @@ def without(rows: Rows, columns: Collection[str]) -> Rows:
     return [{name: value for name, value in row.items() if name not in columns} for row in rows]
 
 
+def _at(row: Mapping[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in key)
+
+
 def _by_key(wanted: list[Mapping[str, Any]], found: list[Mapping[str, Any]], key: Sequence[str]) -> list[str]:
-    before = {tuple(row[name] for name in key): row for row in wanted}
-    after = {tuple(row[name] for name in key): row for row in found}
+    before = {_at(row, key): row for row in wanted}
+    after = {_at(row, key): row for row in found}
     lines = list[str]()
     for at in sorted(before.keys() | after.keys(), key=repr):
         named = ", ".join(f"{name}={value!r}" for name, value in zip(key, at, strict=True))
@@ -53,10 +59,21 @@ def _by_key(wanted: list[Mapping[str, Any]], found: list[Mapping[str, Any]], key
         elif at not in before:
             lines.append(f"{named}: too much, {_shown(after[at])}")
         elif before[at] != after[at]:
-            columns = [name for name in before[at] if before[at][name] != after[at].get(name)]
-            told = ", ".join(f"{name} is {after[at].get(name)!r}, wanted {before[at][name]!r}" for name in columns)
-            lines.append(f"{named}: {told}")
+            lines.append(f"{named}: {_told(before[at], after[at])}")
     return lines
+
+
+def _told(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Say in which columns two rows differ; one may have columns that the other one has not."""
+    told = list[str]()
+    for name in {**wanted, **found}:
+        if name not in found:
+            told.append(f"there is no column {name}")
+        elif name not in wanted:
+            told.append(f"{name} is {found[name]!r}, and this row does not say what is wanted")
+        elif found[name] != wanted[name]:
+            told.append(f"{name} is {found[name]!r}, wanted {wanted[name]!r}")
+    return ", ".join(told)
 
 
 def _as_wholes(wanted: Iterable[Mapping[str, Any]], found: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -43,7 +43,9 @@ def advance(guard: AnyGuard, by: timedelta) -> Coroutine[Any, Any, None] | None:
 
 
 async def _advance(guard: AnyGuard, seconds: float) -> None:
-    context = service_of(guard).context
+    service = service_of(guard)
+    await service.check_schema()  # says clearly where the tables are not there
+    context = service.context
     await transact(context, lambda connection: _age(connection, seconds), what="letting time pass")
     if context.works_here():
         context.wake(0.0)

@@ -408,8 +408,8 @@ class FailsTwice(Planned):
     """Fails at its first two calls, however fast the third one follows."""
 
     def fails_on(self, event: Happened) -> bool:
-        """Return whether this call is to fail."""
-        return len(self.calls) < 2  # asked before the call is noted
+        """Return whether this is its first or second call: it is asked before that is noted."""
+        return len(self.calls) < 2
 
 
 def test_every_immediate_retry_of_a_blocking_delivery_is_its_own(bed: Bed) -> None:

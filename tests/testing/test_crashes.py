@@ -177,7 +177,13 @@ def test_a_sweep_that_proves_nothing_fails(sqlite_bed: Bed) -> None:
         pass
     with pytest.raises(AssertionError, match="no point at all"):
         next(sweep)
-    for wrong in ({"how": "exit"}, {"at": ["during commit"]}):
+    sweep = crash_sweep(at=["after handler"])
+    with next(sweep)(guard.real):
+        guard.health("P")
+    with pytest.raises(AssertionError, match=r"none of after handler, so nothing was broken\. It came by: before"):
+        next(sweep)
+    refused: list[dict[str, Any]] = [{"how": "exit"}, {"at": ["during commit"]}, {"at": []}]
+    for wrong in refused:
         with pytest.raises(InvalidArgument):
             next(crash_sweep(**wrong))
 

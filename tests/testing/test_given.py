@@ -115,6 +115,9 @@ def prepare_both(connection: Connection) -> None:
         ([*WANTED, {"id": "C", "balance": 0}], r"id='C': missing, wanted \{balance: 0, id: 'C'\}"),
         ([{"balance": 8}], r"too much: \{balance: 4\}"),
         ([], "too much"),
+        ([{"id": "A"}, {"id": "B", "balance": 4}], "id='A': balance is 8, and this row does not say what is wanted"),
+        ([{"id": "A", "blance": None}, {"id": "B", "blance": None}], "id='A': there is no column blance"),
+        ([*WANTED, WANTED[0]], r"missing: \{balance: 4, id: 'B'\}"),
     ],
 )
 def test_what_differs_is_said_with_its_values(wanted: list[dict[str, Any]], says: str) -> None:

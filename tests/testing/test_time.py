@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tenacity import wait_fixed
 
-from projection_guard import InvalidArgument, RetryPolicy
+from projection_guard import ConfigurationError, InvalidArgument, ProjectionGuard, RetryPolicy, SchemaError
 from projection_guard._tables import metadata
 from projection_guard.testing import advance, failing
 from tests.bed import Bed, GuardOnBed, happened
@@ -89,6 +91,18 @@ def times(bed: Bed) -> dict[tuple[str, str], list[Any]]:
                 if values:
                     found[table.name, name] = values
     return found
+
+
+def test_time_passes_only_for_a_guard_with_its_tables(tmp_path: Path) -> None:
+    """Else the error says what there is instead, and what to do; nothing is left unawaited."""
+    with pytest.raises(ConfigurationError, match="not str"):
+        advance("sqlite://", HOUR)  # type: ignore[call-overload]
+    gc.collect()
+    with (
+        ProjectionGuard(f"sqlite:///{tmp_path}/empty.db", worker="external") as guard,
+        pytest.raises(SchemaError, match="migrate"),
+    ):
+        advance(guard, HOUR)
 
 
 def test_time_does_not_go_back(sqlite_bed: Bed) -> None:

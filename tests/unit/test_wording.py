@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import traceback
+from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Connection, DateTime, bindparam, create_engine, select, text
 from sqlalchemy.exc import StatementError
 
@@ -70,6 +71,25 @@ def test_an_event_that_pydantic_refuses_is_told_without_its_input() -> None:
     told = words_of(caught.value)
     assert CANARY not in told
     assert told.startswith("Model: amount: Input should be a valid integer")
+
+
+def test_a_tag_that_pydantic_does_not_know_is_not_told() -> None:
+    """Of all its own reasons this one quotes the input."""
+
+    class Card(BaseModel):
+        kind: Literal["card"]
+
+    class Cash(BaseModel):
+        kind: Literal["cash"]
+
+    class Paid(BaseModel):
+        by: Card | Cash = Field(discriminator="kind")
+
+    with pytest.raises(ValidationError) as caught:
+        Paid.model_validate({"by": {"kind": f"'{CANARY}"}})
+    told = words_of(caught.value)
+    assert CANARY not in told
+    assert told == "Paid: by: Input tag (a value) (union_tag_invalid)"
 
 
 def test_what_is_logged_of_an_error_are_its_frames() -> None:
