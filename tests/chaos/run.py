@@ -29,6 +29,7 @@ __all__ = ["Settings", "Verdict", "run"]
 
 log = logging.getLogger("chaos")
 STUCK_SECONDS: Final = 60.0
+_RESETTING: Final = "SELECT projection_name FROM projection_states WHERE state = 'resetting'"
 _NUMBERED: Final = ("lost", "twice", "order")
 _MOST_FINDINGS: Final = 20
 
@@ -241,6 +242,8 @@ class _Run:
         resume_all(admin, until=time.monotonic() + STUCK_SECONDS)
         progress, moved_at = None, time.monotonic()
         while True:
+            for (projection,) in self._oracle.rows(_RESETTING):  # whoever did that has died; a person does it again
+                admin.steer(projection, "reset")
             retry_all(admin, until=time.monotonic() + STUCK_SECONDS)
             seen = self._look()
             if seen is not None and self._is_drained(seen):
