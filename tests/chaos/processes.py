@@ -157,9 +157,7 @@ class Programs:
             for program in self.all:
                 program.measure()
                 if not program.is_alive and program.process is not None:
-                    if not program.is_hurt:
-                        code = program.process.returncode
-                        self.ended_by_themselves.append(f"{program.name} ended by itself with {code}")
+                    self._note(program)
                     program.start()
                 elif program.stands_still and not program.is_stopped:
                     program.send(signal.SIGCONT)  # it stood still later than anybody waited for
@@ -170,17 +168,23 @@ class Programs:
         if self._watch.is_alive():
             self._watch.join()
 
+    def _note(self, program: Program) -> None:
+        """Take note of one that is gone, and that nobody has hurt."""
+        if program.process is not None and not program.is_alive and not program.is_hurt:
+            self.ended_by_themselves.append(f"{program.name} ended by itself with {program.process.returncode}")
+
     def end(self, *roles: str, within: float = 30.0) -> list[str]:
         """Ask those with these roles to end; return the names of those that had to be killed."""
         chosen = [program for program in self.all if program.role in roles or not roles]
         for program in chosen:
+            self._note(program)
             if program.is_alive:
                 program.send(signal.SIGCONT)
         return [program.name for program in chosen if program.is_alive and not program.end(within=within)]
 
     def kill(self) -> None:
         """Leave nothing behind, however this ends."""
-        self._stopping.set()
+        self.let_rest()  # else one of them is begun anew after this
         for program in self.all:
             if program.is_alive and program.process is not None:
                 program.process.kill()
@@ -195,7 +199,7 @@ class Programs:
             found += [
                 f"{program.name}: {lines[min(number + 12, len(lines) - 1)] if number else line}"
                 for number, line in enumerate(lines)
-                if line.startswith(("Traceback (most recent call last)", "Exception ignored"))
+                if "Traceback (most recent call last)" in line or line.startswith("Exception ignored")
             ]
         return found
 
