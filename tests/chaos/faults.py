@@ -76,6 +76,8 @@ class Faults:
             kinds["blackhole"] = (1, lambda: self._at_the_proxy("blackhole"))
             kinds["commit swallowed"] = (3, lambda: self._at_the_proxy("commit"))
             kinds["reply swallowed"] = (3, lambda: self._at_the_proxy("reply"))
+        else:
+            self.left_out["cut, delay, blackhole, commit swallowed, reply swallowed"] = "there is no proxy in this way"
         return kinds
 
     def run(self, until: float, gap_seconds: float) -> None:

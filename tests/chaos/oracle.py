@@ -40,6 +40,13 @@ _PARTITIONS: Final = """
 SELECT projection_name, partition, fence, lease_owner, lease_expires_at > {now}
 FROM projection_partitions WHERE partition >= 0
 """
+_FAR_LEASES: Final = """
+SELECT 'a partition of ' || projection_name FROM projection_partitions WHERE partition >= 0 AND lease_expires_at > {far}
+UNION ALL SELECT 'a stream of ' || projection_name FROM projection_streams WHERE lease_expires_at > {far}
+UNION ALL SELECT 'a failure of ' || projection_name FROM projection_failures
+WHERE resolved_at IS NULL AND lease_expires_at > {far}
+"""
+"""Nobody asks for more than seconds: who does has a wrong clock. SQLite's is the one of the process that writes."""
 _ACTED: Final = "SELECT id, action, projection_name FROM projection_audit_log WHERE id > {after}"
 _UNAUDITED: Final = """
 SELECT count(*) FROM projection_failures f WHERE (f.resolved_by LIKE 'admin-%' AND NOT EXISTS (
@@ -81,6 +88,7 @@ class Seen:
     acted: dict[int, tuple[str, str]]
     audit_rows: int
     doubles: dict[tuple[str, str, int], int]
+    far_leases: list[str]
 
     @property
     def progress(self) -> tuple[int, int, int, int]:
@@ -135,6 +143,7 @@ class Oracle:
     def _read(self) -> Seen:
         with self._connected() as (ask, is_sqlite):
             now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')" if is_sqlite else "now()"
+            far = now.replace("'now'", "'now', '+10 minutes'") if is_sqlite else "now() + interval '1 minute'"
             newest = max(self.acted, default=0)
             self.log |= {
                 sequence: (stream, n)
@@ -161,6 +170,7 @@ class Oracle:
                 acted={number: (action, p) for number, action, p in ask(_ACTED.format(after=newest - _LATE_NUMBERS))},
                 audit_rows=int(ask("SELECT count(*) FROM projection_audit_log")[0][0]),
                 doubles={(p, s, n): times for p, s, n, times in ask(_DOUBLES)},
+                far_leases=[whose for (whose,) in ask(_FAR_LEASES.format(far=far))],
             )
 
     # -- judging
@@ -172,6 +182,7 @@ class Oracle:
         self.tainted |= {(p, s) for p, s in seen.tainted}
         lengths = self._lengths()
         found = [Finding("audit", "a failure was resolved by somebody who is not on record")] * bool(seen.unaudited)
+        found += [Finding("lease", f"{whose} is held for minutes") for whose in seen.far_leases]
         found += [*self._models(seen), *self._states(seen, acked, lengths), *self._counts(seen)]
         if self._before is not None:
             found += self._since(self._before, seen)

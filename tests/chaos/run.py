@@ -99,7 +99,7 @@ class _Run:
             for each in range(number):
                 kind = "blocking" if role == "server" or each % 2 == 0 else "async"
                 orders.append({"role": role, "name": f"{role}{each}", "kind": kind, "url": place.url})
-                if each == number - 1 and role != "server":  # one of each comes through the proxy
+                if (role, each) in (("publisher", number - 1), ("worker", 0)):  # one of each comes through the proxy
                     orders[-1]["url"] = place.proxied
         common = {
             "folder": str(self._folder),
@@ -281,6 +281,9 @@ class _Run:
     def _is_drained(self, seen: Seen) -> bool:
         head = max((at for at in self._oracle.rows("SELECT max(sequence) FROM chaos_log")[0] if at), default=0)
         reached = all(seen.checkpoints.get(projection, 0) >= head for projection in world.FOLLOWED)
+        acked = self._acked()
+        told = [at for at, (stream, n) in self._oracle.log.items() if n <= acked.get(stream, 0)]
+        reached = reached and all(seen.checkpoints.get(name, 0) >= max(told, default=0) for name in world.PUSHED)
         return reached and not seen.open_failures and not seen.parked and seen.at_rest >= {*world.FOLLOWED}
 
     def _what_is_stuck(self, seen: Seen | None) -> str:

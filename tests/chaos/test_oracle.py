@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -24,14 +23,14 @@ TAINTED = "UPDATE projection_streams SET tainted = true, tainted_reason = 'a con
 class Table:
     """A database as a short run leaves it: S#1 and S#2 are applied, and S#3 has failed where it is `sick`."""
 
-    def __init__(self, path: Path, *, is_sick: bool = False) -> None:
-        url = f"sqlite:///{path}/chaos.db"
+    def __init__(self, url: str, *, is_sick: bool = False) -> None:
         with ProjectionGuard(url, worker="external") as guard:
             guard.migrate()
         self.engine: Engine = create_engine(url)
         world.create(self.engine)
         self.change("UPDATE chaos_switch SET is_on = 0")
-        self._oracle = Oracle(f"{path}/chaos.db", joined=("pushed", "sick"), apart=(), followed=())
+        plain = url.removeprefix("sqlite:///").replace("+psycopg", "")
+        self._oracle = Oracle(plain, joined=("pushed", "sick"), apart=(), followed=())
         self.order = {"url": url, "log_url": url, "kind": "blocking"}
         with guards.pushed(self.order) as guard:
             for n in (1, 2, 3):
@@ -60,19 +59,25 @@ class Table:
         return {finding.kind for finding in self.look()}
 
 
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Where it looks."""
+    return str(request.getfixturevalue(request.param))
+
+
 @pytest.fixture
-def well(tmp_path: Path) -> Iterator[Table]:
+def well(url: str) -> Iterator[Table]:
     """Two events are applied."""
-    made = Table(tmp_path)
+    made = Table(url)
     assert made.look() == []
     yield made
     made.engine.dispose()
 
 
 @pytest.fixture
-def failed(tmp_path: Path) -> Iterator[Table]:
+def failed(url: str) -> Iterator[Table]:
     """The third one has failed in "sick"."""
-    made = Table(tmp_path, is_sick=True)
+    made = Table(url, is_sick=True)
     assert made.look() == []
     yield made
     made.engine.dispose()
@@ -92,6 +97,7 @@ def test_an_acknowledged_event_that_is_nowhere_is_lost(well: Table) -> None:
         ("UPDATE chaos_model SET chain = 'another'", "order"),
         ("UPDATE projection_health_metrics SET active_failures = 1", "count"),
         ("UPDATE projection_checkpoints SET last_event_sequence = 0", "checkpoint"),
+        ("UPDATE projection_streams SET lease_owner = 'x', lease_expires_at = '2099-01-01 00:00:00.000000'", "lease"),
         ("INSERT INTO chaos_resets VALUES ('pushed', '2020-01-01 00:00:00.000000')", "audit"),
     ],
 )
