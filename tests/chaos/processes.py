@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from projection_guard.testing import _supervisor as supervisor
 
-__all__ = ["Program", "Programs", "faketime", "spawn", "wait_for"]
+__all__ = ["ROOT", "SHARED", "Program", "Programs", "faketime", "spawn", "wait_for"]
 
 ROOT: Final = Path(__file__).parents[2]
+SHARED: Final = Path("/dev/shm")  # where libfaketime has its own
 _FAKETIME: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -75,6 +76,7 @@ class Program:
 
     def start(self) -> None:
         """Begin its next life."""
+        self.bury()
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         library = faketime()
         if self.skew_seconds and library is not None:
@@ -109,6 +111,12 @@ class Program:
         self.is_hurt = self.is_hurt or number in (signal.SIGKILL, signal.SIGTERM)
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
+
+    def bury(self) -> None:
+        """Take away what libfaketime leaves of a process that was killed."""
+        if self.process is not None:
+            for name in ("faketime_shm", "sem.faketime_sem"):
+                (SHARED / f"{name}_{self.process.pid}").unlink(missing_ok=True)
 
     def end(self, *, within: float) -> bool:
         """Ask it to end and wait; kill it where that takes too long, and return False."""
@@ -189,6 +197,7 @@ class Programs:
             if program.is_alive and program.process is not None:
                 program.process.kill()
                 program.process.wait()
+            program.bury()
 
     def unhandled(self) -> list[str]:
         """Return what stands in their logs of exceptions that nobody has handled."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.processes import ROOT, Program, Programs, spawn, wait_for
+from tests.chaos.processes import ROOT, SHARED, Program, Programs, spawn, wait_for
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -82,3 +82,16 @@ def test_what_nobody_has_handled_is_found_in_the_logs(sleeper: Sleeper, line: st
     """Groups of exceptions, too."""
     sleeper.log.write_text(f"all is well\n{line}\n  | ...\n")
     assert len(Programs([sleeper]).unhandled()) == 1
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared memory in files here")
+def test_what_a_wrong_clock_has_left_in_memory_is_taken_away(sleeper: Sleeper) -> None:
+    """Libfaketime does that itself only where a process ends by itself."""
+    programs = Programs([sleeper])
+    programs.start()
+    assert sleeper.process is not None
+    left = [SHARED / f"{name}_{sleeper.process.pid}" for name in ("faketime_shm", "sem.faketime_sem")]
+    for file in left:
+        file.touch()
+    programs.kill()
+    assert not any(file.exists() for file in left)
