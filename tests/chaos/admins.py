@@ -6,14 +6,14 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
 import httpx
 
 from tests.chaos import world
 
-__all__ = ["Admin", "Admins", "resume_all", "retry_all"]
+__all__ = ["Admin", "Admins", "answers", "resume_all", "retry_all"]
 
 _REBUILDABLE: Final = ("followed", "followed batch")
 
@@ -116,6 +116,15 @@ class Admins:
             thread.join()
         for admin in self.all:
             admin.close()
+
+
+def answers(told: Mapping[tuple[str, str], int]) -> tuple[Counter[str], Counter[str]]:
+    """Count by action what was answered to be done, and what nobody has answered."""
+    done, unknown = Counter[str](), Counter[str]()
+    for (action, status), number in told.items():
+        done[action] += number * (status in ("200", "202"))
+        unknown[action] += number * (status == "unknown")
+    return +done, +unknown
 
 
 def resume_all(admin: Admin, *, until: float) -> None:

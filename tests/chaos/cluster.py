@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from projection_guard.testing import PostgresNotFound, find_postgres
 from projection_guard.testing import _supervisor as supervisor
 from tests.chaos.processes import spawn
 
-__all__ = ["Cluster", "cluster", "small_disk"]
+__all__ = ["Cluster", "cluster", "gone_afterwards", "small_disk"]
 
 _SETTINGS: Final = {
     "max_connections": "200",
@@ -30,13 +29,18 @@ _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "max_wal_size": "256MB",
 }
+_TAKE_AWAY: Final = """
+read -r _
+umount -l "$0" 2>/dev/null
+for _ in 1 2 3 4 5; do rm -rf "$0" && break; sleep 1; done
+"""
 
 
 class Cluster:
     """A server process, its port and its folder."""
 
     def __init__(self, binaries: Path, folder: Path, data: Path, who: supervisor.Account, password: str) -> None:
-        self._binaries, self._folder, self._data, self._who = binaries, folder, data, who
+        self._binaries, self._folder, self.data, self._who = binaries, folder, data, who
         self._password = password
         self.port = supervisor.free_port()
         self._server: subprocess.Popen[bytes] | None = None
@@ -51,7 +55,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start it; where orphans of a killed postmaster hold on to the folder, again until they are gone."""
-        command = [str(self._binaries / "postgres"), "-D", str(self._data), "-c", f"port={self.port}"]
+        command = [str(self._binaries / "postgres"), "-D", str(self.data), "-c", f"port={self.port}"]
         command += [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         who: dict[str, Any] = {"user": self._who.user, "group": self._who.group, "extra_groups": self._who.extra_groups}
         end = time.monotonic() + 60
@@ -99,19 +103,24 @@ class Cluster:
 
 
 @contextmanager
+def gone_afterwards(folder: Path) -> Generator[None]:
+    """Take a folder away in the end, and what is mounted there; a shell does it, also when this process is killed."""
+    with subprocess.Popen(
+        ["sh", "-c", _TAKE_AWAY, str(folder)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ):
+        yield
+
+
+@contextmanager
 def small_disk(who: supervisor.Account, room_mib: int) -> Generator[Path | None]:
     """Yield a folder on a file system of its own that can be filled; None where nobody may mount one here."""
     folder = Path(tempfile.mkdtemp(prefix="projection-guard-disk-"))
-    try:
+    with gone_afterwards(folder):
         command = ["mount", "-t", "tmpfs", "-o", f"size={room_mib}m,mode=0700", "tmpfs", str(folder)]
         is_mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
         if is_mounted:
             supervisor.hand_over(folder, who)
         yield folder if is_mounted else None
-        if is_mounted:
-            subprocess.run(["umount", "-l", str(folder)], check=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -129,12 +138,14 @@ def cluster(tablespace: Path | None) -> Generator[Cluster]:
     folder = supervisor.private_folder(who)
     supervisor.hand_over(folder, who)
     data = supervisor.data_folder(folder, who, in_memory=True)
-    made: Cluster | None = None
-    try:
+    with ExitStack() as stack:
+        for each in (folder, data):
+            stack.enter_context(gone_afterwards(each))
         binaries = supervisor.reachable(Path(found.where), folder, who)
         password = secrets.token_urlsafe(12)
         supervisor.initialise(binaries, folder, data, who, password, is_fast=True)
         made = Cluster(binaries, folder, data, who, password)
+        stack.callback(made.stop)
         made.start()
         with psycopg.connect(made.plain_url("postgres"), autocommit=True) as connection:
             where = ""
@@ -143,8 +154,3 @@ def cluster(tablespace: Path | None) -> Generator[Cluster]:
                 where = " TABLESPACE small"
             connection.execute(f"CREATE DATABASE chaos{where}")
         yield made
-    finally:
-        if made is not None:
-            made.stop()
-        for each in (data, folder):
-            shutil.rmtree(each, ignore_errors=True)

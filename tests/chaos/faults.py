@@ -47,6 +47,7 @@ class Faults:
         self._under_way: list[Future[None]] = []
         self.done: Counter[str] = Counter()
         self.left_out: dict[str, str] = {}
+        self.error: Exception | None = None
         self._kinds = {name: kind for name, kind in self._available().items() if not only or name in only}
 
     def _available(self) -> Mapping[str, tuple[int, Callable[[], bool]]]:
@@ -75,29 +76,45 @@ class Faults:
             kinds["blackhole"] = (1, lambda: self._at_the_proxy("blackhole"))
             kinds["commit swallowed"] = (3, lambda: self._at_the_proxy("commit"))
             kinds["reply swallowed"] = (3, lambda: self._at_the_proxy("reply"))
+        else:
+            self.left_out["cut, delay, blackhole, commit swallowed, reply swallowed"] = "there is no proxy in this way"
         return kinds
 
     def run(self, until: float, gap_seconds: float) -> None:
         """Do one after the other, each kind once before any comes again by chance; then undo what lasts.
 
-        Where nothing is to be done it waits for the end.
+        Where nothing is to be done it waits for the end. `error` is what has kept it from that.
         """
+        try:
+            self._go_on(until, gap_seconds)
+        except Exception as error:
+            self.error = error
+        finally:
+            self.finish()
+
+    def never_done(self, asked_for: Collection[str]) -> list[str]:
+        """Return the kinds that were to be done, here or on any machine, and never were."""
+        return [name for name in {**dict.fromkeys(asked_for), **self._kinds} if name not in self.done]
+
+    def _go_on(self, until: float, gap_seconds: float) -> None:
         first = list(self._kinds)
         self._random.shuffle(first)
         names = list(self._kinds)
         weights = [weight for weight, _ in self._kinds.values()]
+        was_done = True
         while names and time.monotonic() < until and not self._stopping.is_set():
-            name = first.pop() if first else self._random.choices(names, weights)[0]
-            begun = time.monotonic()
+            is_turn = bool(first) and (was_done or len(first) > 1)  # not one alone that cannot be done
+            name = first.pop() if is_turn else self._random.choices(names, weights)[0]
+            begun, was_done = time.monotonic(), False
             with suppress(psycopg.Error):  # the server is away by another one of them
-                if self._kinds[name][1]():
-                    self.done[name] += 1
-                elif name not in self.done:  # not possible just now: it comes again before chance decides
-                    first.insert(0, name)
+                was_done = self._kinds[name][1]()
+            if was_done:
+                self.done[name] += 1
+            elif name not in self.done and name not in first:  # not possible just now: it has a turn again
+                first.insert(0, name)
             log.info("%s, %.1f s", name, time.monotonic() - begun)
             self._stopping.wait(self._random.uniform(0.3, 1.7) * gap_seconds)
         self._stopping.wait(max(until - time.monotonic(), 0))
-        self.finish()
 
     def stop_now(self) -> None:
         """Do no more."""

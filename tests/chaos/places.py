@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,7 +19,7 @@ from sqlalchemy import create_engine
 from projection_guard import ProjectionGuard
 from projection_guard.testing import _supervisor as supervisor
 from tests.chaos import world
-from tests.chaos.cluster import Cluster, cluster, small_disk
+from tests.chaos.cluster import Cluster, cluster, gone_afterwards, small_disk
 from tests.faults.pooler import pooled
 from tests.faults.proxy import Proxy
 
@@ -141,8 +140,11 @@ def open_place(database: Database, seconds: float) -> Generator[Place]:
     """Make a place for so long a run, with all tables in it; afterwards nothing is left of it."""
     room_mib = 192 + int(seconds / 2)
     if database == "sqlite":
-        with small_disk(supervisor.Account(), room_mib) as disk:
+        with ExitStack() as stack:
+            disk = stack.enter_context(small_disk(supervisor.Account(), room_mib))
             folder = disk or Path(tempfile.mkdtemp(prefix="projection-guard-chaos-"))
+            if disk is None:
+                stack.enter_context(gone_afterwards(folder))
             url = f"sqlite:///{folder}/chaos.db"
             _prepare(url)
             yield Place(
@@ -154,8 +156,6 @@ def open_place(database: Database, seconds: float) -> Generator[Place]:
                 cluster=None,
                 disk=disk,
             )
-            if disk is None:
-                shutil.rmtree(folder)
         return
     with small_disk(supervisor.account(), room_mib) as disk, cluster(disk) as server:
         _prepare(server.url())

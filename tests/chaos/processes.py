@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from projection_guard.testing import _supervisor as supervisor
 
-__all__ = ["Program", "Programs", "faketime", "spawn", "wait_for"]
+__all__ = ["ROOT", "SHARED", "Program", "Programs", "faketime", "spawn", "wait_for"]
 
 ROOT: Final = Path(__file__).parents[2]
+SHARED: Final = Path("/dev/shm")  # where libfaketime has its own
 _FAKETIME: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -75,6 +76,7 @@ class Program:
 
     def start(self) -> None:
         """Begin its next life."""
+        self.bury()
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         library = faketime()
         if self.skew_seconds and library is not None:
@@ -109,6 +111,12 @@ class Program:
         self.is_hurt = self.is_hurt or number in (signal.SIGKILL, signal.SIGTERM)
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
+
+    def bury(self) -> None:
+        """Take away what libfaketime leaves of a process that was killed."""
+        if self.process is not None:
+            for name in ("faketime_shm", "sem.faketime_sem"):
+                (SHARED / f"{name}_{self.process.pid}").unlink(missing_ok=True)
 
     def end(self, *, within: float) -> bool:
         """Ask it to end and wait; kill it where that takes too long, and return False."""
@@ -157,9 +165,7 @@ class Programs:
             for program in self.all:
                 program.measure()
                 if not program.is_alive and program.process is not None:
-                    if not program.is_hurt:
-                        code = program.process.returncode
-                        self.ended_by_themselves.append(f"{program.name} ended by itself with {code}")
+                    self._note(program)
                     program.start()
                 elif program.stands_still and not program.is_stopped:
                     program.send(signal.SIGCONT)  # it stood still later than anybody waited for
@@ -170,21 +176,28 @@ class Programs:
         if self._watch.is_alive():
             self._watch.join()
 
+    def _note(self, program: Program) -> None:
+        """Take note of one that is gone, and that nobody has hurt."""
+        if program.process is not None and not program.is_alive and not program.is_hurt:
+            self.ended_by_themselves.append(f"{program.name} ended by itself with {program.process.returncode}")
+
     def end(self, *roles: str, within: float = 30.0) -> list[str]:
         """Ask those with these roles to end; return the names of those that had to be killed."""
         chosen = [program for program in self.all if program.role in roles or not roles]
         for program in chosen:
+            self._note(program)
             if program.is_alive:
                 program.send(signal.SIGCONT)
         return [program.name for program in chosen if program.is_alive and not program.end(within=within)]
 
     def kill(self) -> None:
         """Leave nothing behind, however this ends."""
-        self._stopping.set()
+        self.let_rest()  # else one of them is begun anew after this
         for program in self.all:
             if program.is_alive and program.process is not None:
                 program.process.kill()
                 program.process.wait()
+            program.bury()
 
     def unhandled(self) -> list[str]:
         """Return what stands in their logs of exceptions that nobody has handled."""
@@ -195,7 +208,7 @@ class Programs:
             found += [
                 f"{program.name}: {lines[min(number + 12, len(lines) - 1)] if number else line}"
                 for number, line in enumerate(lines)
-                if line.startswith(("Traceback (most recent call last)", "Exception ignored"))
+                if "Traceback (most recent call last)" in line or line.startswith("Exception ignored")
             ]
         return found
 

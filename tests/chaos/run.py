@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sqlite3
 import statistics
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from projection_guard.testing import _supervisor as supervisor
 from tests.chaos import world
-from tests.chaos.admins import Admin, Admins, resume_all, retry_all
+from tests.chaos.admins import Admin, Admins, answers, resume_all, retry_all
 from tests.chaos.faults import Faults
 from tests.chaos.oracle import Finding, Oracle, Seen
 from tests.chaos.places import Database, Place, open_place
@@ -97,7 +100,7 @@ class _Run:
             for each in range(number):
                 kind = "blocking" if role == "server" or each % 2 == 0 else "async"
                 orders.append({"role": role, "name": f"{role}{each}", "kind": kind, "url": place.url})
-                if each == number - 1 and role != "server":  # one of each comes through the proxy
+                if (role, each) in (("publisher", number - 1), ("worker", 0)):  # one of each comes through the proxy
                     orders[-1]["url"] = place.proxied
         common = {
             "folder": str(self._folder),
@@ -144,8 +147,8 @@ class _Run:
         acked = self._acked()
         try:
             self._seen, found = self._oracle.look(acked)
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] not in ("psycopg", "sqlite3"):
+        except (psycopg.OperationalError, sqlite3.OperationalError) as error:
+            if "no such" in str(error):  # SQLite's word for what is a mistake of ours
                 raise
             self._unlooked += 1
             return None
@@ -201,16 +204,28 @@ class _Run:
             recovered=self._recovered,
         )
         thread = threading.Thread(target=faults.run, args=(until, self._settings.gap_seconds), name="faults")
+        looks_before = self._oracle.looks
         with Admins(self._port, self._settings.seed) as admins:
             thread.start()
-            while thread.is_alive():
-                self._look()
-                thread.join(self._settings.look_every_seconds)
-                if self._settings.stop_at_first and self._verdict.findings:
-                    faults.stop_now()
+            try:
+                while thread.is_alive():
+                    self._look()
+                    thread.join(self._settings.look_every_seconds)
+                    if self._settings.stop_at_first and self._verdict.findings:
+                        faults.stop_now()
+            finally:
+                faults.stop_now()
+                thread.join()
         self._verdict.figures["faults"] = dict(sorted(faults.done.items()))
         self._verdict.figures["faults_left_out"] = faults.left_out
         self._admins = admins.told
+        if faults.error is not None:
+            self._verdict.findings.append(Finding("idle", f"the faults have ended with {faults.error!r}"))
+        if not self._settings.stop_at_first:
+            never = faults.never_done([name for name in self._settings.faults if name != "none"])
+            self._verdict.findings += [Finding("idle", f"{name}: was never done") for name in never]
+        if self._oracle.looks == looks_before:
+            self._verdict.findings.append(Finding("idle", "the oracle has seen nothing while there were faults"))
 
     def _recovered(self, answered_at: float) -> None:
         """Take the time from when the server answers again to the first effect after that."""
@@ -267,6 +282,9 @@ class _Run:
     def _is_drained(self, seen: Seen) -> bool:
         head = max((at for at in self._oracle.rows("SELECT max(sequence) FROM chaos_log")[0] if at), default=0)
         reached = all(seen.checkpoints.get(projection, 0) >= head for projection in world.FOLLOWED)
+        acked = self._acked()
+        told = [at for at, (stream, n) in self._oracle.log.items() if n <= acked.get(stream, 0)]
+        reached = reached and all(seen.checkpoints.get(name, 0) >= max(told, default=0) for name in world.PUSHED)
         return reached and not seen.open_failures and not seen.parked and seen.at_rest >= {*world.FOLLOWED}
 
     def _what_is_stuck(self, seen: Seen | None) -> str:
@@ -282,6 +300,16 @@ class _Run:
         self._report(found)
         self._verdict.figures["apart_called_again"] = again
         self._report(self._audit())
+        self._report([*self._idle()])
+
+    def _idle(self) -> Iterator[Finding]:
+        """Name what has done nothing: what was never tried is not proved."""
+        acked = self._acked()
+        for name in (program.name for program in self._programs.all if program.role == "publisher"):
+            if not any(stream.startswith(f"{name}-") for stream in acked):
+                yield Finding("idle", f"{name} has published nothing")
+        if not answers(self._admins)[0]:
+            yield Finding("idle", "nobody has answered an admin")
 
     def _audit(self) -> list[Finding]:
         """Every action that was answered is on record, and none that nobody has asked for."""
@@ -292,10 +320,7 @@ class _Run:
                 )
             )
         )
-        done, unknown = Counter[str](), Counter[str]()
-        for (action, status), number in self._admins.items():
-            done[action] += number * (status in ("200", "202"))
-            unknown[action] += number * (status == "unknown")
+        done, unknown = answers(self._admins)
         self._verdict.figures["admin_actions"], self._verdict.figures["admin_unknown"] = dict(done), unknown.total()
         return [
             Finding("audit", f"{action}: {done[action]} were answered, {on_record[action]} are on record")

@@ -14,6 +14,7 @@ from tenacity import stop_after_attempt, wait_fixed
 from projection_guard import RetryPolicy
 from tests.bed import Bed, Happened, happened, noted
 from tests.faults.processes import Victim
+from tests.faults.victim import DIED
 from tests.flow.acting import active_equals_open_rows, make_due, states_of, statuses
 
 LEASE = timedelta(seconds=1)
@@ -135,9 +136,8 @@ def test_an_event_that_kills_its_process_ends_up_exhausted_not_in_a_crash_loop(
             ends_at="A#1",
             how="exit",
             rounds=3,
-            forks=1,
         ) as victim:
-            died += [line for line in victim.lines() if line.isdigit()] == ["77"]
+            died += victim.process.wait(60) == DIED
         make_due(bed)
         expire(bed)
         open_failures = guard.failures("P").items

@@ -2,7 +2,7 @@
 
 It brings the events of stream A to projection "P", as deliveries or by a worker's rounds. When its handler reaches the
 event it was told to end at, it says so on stdout and then hangs until its stdin is written to ("hang"), or exits at
-once without any clean-up ("exit"); with `forks`, each try is made by a child of its own, again and again.
+once without any clean-up ("exit").
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -76,22 +75,5 @@ def act(order: dict[str, Any]) -> None:
     bed.close()
 
 
-def main() -> None:
-    """Act, in this process or in one child after the other."""
-    order = json.loads(sys.argv[1])
-    if not order.get("forks"):
-        act(order)
-        return
-    for _ in range(order["forks"]):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            act(order)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        say(os.waitstatus_to_exitcode(status))
-
-
 if __name__ == "__main__":
-    main()
+    act(json.loads(sys.argv[1]))

@@ -8,6 +8,8 @@ with Zygote() as zygote:
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,12 +44,14 @@ class Zygote:
         self._say(json.dumps(order))
         word, _, pid = self._process.line().partition(" ")
         assert word == "ready", f"the child says {word!r}"
-        self._say(str(break_it(int(pid)) or 0))
-        said: dict[str, str] = {}
-        while "ended" not in said:
-            word, _, rest = self._process.line().partition(" ")
-            assert word, "the process whose children die has died"
-            said[word] = rest
+        try:
+            at = break_it(int(pid)) or 0
+        except BaseException:  # a skip, too: the next order is for another child
+            os.kill(int(pid), signal.SIGKILL)
+            self._hear_out()
+            raise
+        self._say(str(at))
+        said = self._hear_out()
         assert said["ended"] in ("0", "-9"), f"the child ended with {said['ended']}"
         return End(
             is_killed=said["ended"] == "-9",
@@ -55,6 +59,14 @@ class Zygote:
             raised=said.get("raised", ""),
             writes=int(said.get("writes", "0")),
         )
+
+    def _hear_out(self) -> dict[str, str]:
+        said: dict[str, str] = {}
+        while "ended" not in said:
+            word, _, rest = self._process.line().partition(" ")
+            assert word, "the process whose children die has died"
+            said[word] = rest
+        return said
 
     def _say(self, line: str) -> None:
         stdin = self._process.process.stdin

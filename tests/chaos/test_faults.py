@@ -1,0 +1,67 @@
+"""What was to be done to a run has been done to it, or it says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import psycopg
+
+from tests.chaos.faults import Faults
+from tests.chaos.places import Place
+from tests.chaos.processes import Programs
+
+Kinds = Mapping[str, tuple[int, Callable[[], bool]]]
+NOWHERE = Place(database="sqlite", url="", proxied="", oracle="", proxy=None, cluster=None, disk=None)
+
+
+class Some(Faults):
+    """Faults of the test's own; none but "possible" ever comes by chance."""
+
+    def __init__(self, **kinds: Callable[[], bool]) -> None:
+        self.some: Kinds = {name: (int(name == "possible"), kind) for name, kind in kinds.items()}
+        super().__init__(NOWHERE, Programs([]), seed=1, only=(), recovered=lambda _: None)
+
+    def _available(self) -> Kinds:
+        return self.some
+
+
+def run(faults: Faults, *, times: int) -> list[str]:
+    """Let them go on for a while, in which so much is done at least; return what never was."""
+    faults.run(time.monotonic() + 0.5, gap_seconds=0.001)
+    assert faults.done.total() >= times
+    return faults.never_done([])
+
+
+def test_what_cannot_be_done_keeps_nothing_else_from_being_done() -> None:
+    """It is tried again and again, by turns with others."""
+    assert run(Some(possible=lambda: True, impossible=lambda: False), times=10) == ["impossible"]
+
+
+def test_what_met_a_server_that_was_away_comes_again() -> None:
+    """Each kind once before any comes by chance."""
+    met: list[str] = []
+
+    def meet() -> bool:
+        met.append("a server that is away")
+        if len(met) == 1:
+            raise psycopg.OperationalError
+        return True
+
+    assert run(Some(possible=lambda: True, meets=meet), times=1) == []
+
+
+def test_faults_that_have_ended_say_so() -> None:
+    """A run whose faults have died would be a calm one."""
+
+    def fail() -> bool:
+        raise RuntimeError("PostgreSQL did not start")
+
+    faults = Some(fails=fail)
+    assert run(faults, times=0) == ["fails"]
+    assert isinstance(faults.error, RuntimeError)
+
+
+def test_what_was_asked_for_by_a_name_that_there_is_not_was_never_done() -> None:
+    """A misspelt fault is not a run without findings."""
+    assert "kil" in Some(kill=lambda: True).never_done(["kil"])
