@@ -101,11 +101,11 @@ class AsyncTransaction:
         await self.commit()
 
     async def close(self) -> None:
-        """Give the connection back, also when this task is being cancelled."""
-        if self._is_pipelined and _has_nothing_to_undo(self._lent):
-            await _close(self.connection)  # it does not suspend, so nobody can cancel it
-        else:
-            await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
+        """Give the connection back, also when this task is being cancelled: even where there is nothing to undo.
+
+        psycopg lets others run in the middle of the pool's rollback where the loop has been busy.
+        """
+        await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
 
 
 async def _to_its_end(connecting: Coroutine[Any, Any, LentConnection]) -> LentConnection:
@@ -121,12 +121,6 @@ async def _to_its_end(connecting: Coroutine[Any, Any, LentConnection]) -> LentCo
 async def _close_unwanted(connecting: asyncio.Future[LentConnection]) -> None:
     with suppress(Exception):
         await greenlet_spawn((await connecting).close)
-
-
-def _has_nothing_to_undo(connection: Connection) -> bool:
-    if connection.closed or connection.invalidated or connection.in_transaction():
-        return False
-    return _is_idle(connection.connection.driver_connection)
 
 
 async def _exchanged(driver: Any, info: dict[Any, Any], statements: Sequence[Bound], *, begins: bool) -> list[Rows]:
