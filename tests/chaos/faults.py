@@ -58,7 +58,9 @@ class Faults:
             "stop after reading": (4, self._stop_after_reading),
             "terminate": (2, self._terminate),
         }
-        if faketime() is not None:
+        if self._place.is_sqlite:
+            self.left_out["clock"] = "SQLite has no clock but that of each process: all have to agree"
+        elif faketime() is not None:
             kinds["clock"] = (2, self._clock)
         else:
             self.left_out["clock"] = "no libfaketime on this machine"
