@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 
 from sqlalchemy import Connection
 
@@ -25,6 +26,8 @@ from .projection import Projection
 __all__ = ["Round", "keep_books", "prune", "roll_up", "store_judgements", "work_on"]
 
 _DRAINED_AT_ONCE = 100
+_LONGEST_DRAIN_SECONDS = 5.0
+"""How long a round drains one stream after the other: what is due to be retried meanwhile has waited that long."""
 _ROLLED_UP_AT_ONCE = 5_000
 _PRUNED_AT_ONCE = 5_000
 
@@ -85,8 +88,11 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
         lambda connection: gates.drainable(connection, projection.name, batch),
         what=f"{projection.name}: drain",
     )
+    began = monotonic()
     for gate in streams:
         if stops():
+            break
+        if drained and monotonic() - began > _LONGEST_DRAIN_SECONDS:
             break
         try:
             drained += await drain(context, projection, gate, limit=_DRAINED_AT_ONCE)
