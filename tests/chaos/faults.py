@@ -172,7 +172,9 @@ class Faults:
         if not wait_for(lambda: program.stands_still or not program.is_alive, within=1.5):
             program.is_stopped = False
             return False
-        self._go_on_later(program, LEASE_SECONDS, until=self._all_are_led)
+        self._go_on_later(
+            program, LEASE_SECONDS + 0.5, until=self._all_are_led
+        )  # it was prolonged right before, perhaps
         return True
 
     def _go_on_later(self, program: Program, seconds: float, until: Callable[[], bool] = lambda: True) -> None:

@@ -28,6 +28,7 @@ __all__ = ["IS_EVERY", "Sweep", "bed_of", "places", "ways"]
 IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 GUARDS: Final[tuple[Literal["blocking", "async"], ...]] = ("blocking", "async")
 _STRIDE = 19
+_FEW, _STRIDE_OF_FEW = {"first"}, 4
 _MOST = 400
 _PLACES = itertools.count(1)
 """A stream of its own for each."""
@@ -52,7 +53,8 @@ def places(name: str, *, strides: bool) -> Iterable[int]:
     """Return where to break it: everywhere, or every so often, beginning elsewhere for each kind."""
     if IS_EVERY or not strides:
         return range(1, _MOST)
-    return range(1 + 4 * list(KINDS).index(name) % _STRIDE, _MOST, _STRIDE)
+    stride = _STRIDE_OF_FEW if name in _FEW else _STRIDE
+    return range(1 + 4 * list(KINDS).index(name) % stride, _MOST, stride)
 
 
 @contextmanager
