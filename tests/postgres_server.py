@@ -17,12 +17,20 @@ from functools import cache
 
 import pytest
 
-from projection_guard.testing import PostgresNotFound, PostgresServer, find_postgres
+from projection_guard.testing import PostgresFound, PostgresNotFound, PostgresServer, find_postgres
 from projection_guard.testing import postgres_server as running_server
 
 WORKER_KEY = "projection_guard_postgres"
 SERVER = pytest.StashKey[PostgresServer]()
 found = cache(find_postgres)
+
+
+def found_binaries() -> PostgresFound:
+    """Return binaries for a cluster that may be killed: the wheel's, or this machine's."""
+    try:
+        return find_postgres({"PROJECTION_GUARD_TEST_POSTGRES_FROM": "wheel"})
+    except PostgresNotFound:
+        return find_postgres({"PROJECTION_GUARD_TEST_POSTGRES_FROM": "local"})
 
 
 def server_of(config: pytest.Config) -> PostgresServer:

