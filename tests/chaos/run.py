@@ -32,7 +32,9 @@ __all__ = ["Settings", "Verdict", "run"]
 
 log = logging.getLogger("chaos")
 STUCK_SECONDS: Final = 60.0
-_RESETTING: Final = "SELECT projection_name FROM projection_states WHERE state = 'resetting'"
+_FOR_A_PERSON: Final = (
+    "SELECT projection_name, state FROM projection_states WHERE state IN ('resetting', 'paused')"
+)
 _NUMBERED: Final = ("lost", "twice", "order")
 _MOST_FINDINGS: Final = 20
 
@@ -258,8 +260,9 @@ class _Run:
         resume_all(admin, until=time.monotonic() + STUCK_SECONDS)
         progress, moved_at = None, time.monotonic()
         while True:
-            for (projection,) in self._oracle.rows(_RESETTING):  # whoever did that has died; a person does it again
-                admin.steer(projection, "reset")
+            for projection, state in self._oracle.rows(_FOR_A_PERSON):
+                # Whoever did the reset has died: a person does it again. What is rebuilt while paused is paused after.
+                admin.steer(projection, "reset" if state == "resetting" else "resume")
             retry_all(admin, until=time.monotonic() + STUCK_SECONDS)
             seen = self._look()
             if seen is not None and self._is_drained(seen):
