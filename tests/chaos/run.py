@@ -32,9 +32,7 @@ __all__ = ["Settings", "Verdict", "run"]
 
 log = logging.getLogger("chaos")
 STUCK_SECONDS: Final = 60.0
-_FOR_A_PERSON: Final = (
-    "SELECT projection_name, state FROM projection_states WHERE state IN ('resetting', 'paused')"
-)
+_FOR_A_PERSON: Final = "SELECT projection_name, state FROM projection_states WHERE state IN ('resetting', 'paused')"
 _NUMBERED: Final = ("lost", "twice", "order")
 _MOST_FINDINGS: Final = 20
 
