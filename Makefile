@@ -8,11 +8,12 @@ PYTEST_ARGS ?= -n auto
 DEMO ?= examples/demo.py
 DEMO_ARGS ?=
 BENCH ?= benchmarks
+CHAOS_ARGS ?=
 
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types bench ci clean
+.PHONY: help demo test lint format types bench chaos ci clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -33,6 +34,9 @@ format: $(VENV)/.lint  ## let ruff put the files in order
 
 bench: $(VENV)/.test $(VENV)/.bench  ## costs as ratios, in one run
 	$(bin)/python -m $(BENCH)
+
+chaos: $(VENV)/.test  ## a minute of faults under an oracle; CHAOS_ARGS='--database sqlite --seconds 600 --seed 2'
+	$(bin)/python -m tests.chaos $(CHAOS_ARGS)
 
 ci:  ## everything that must be green
 	bash .ci/run

@@ -32,6 +32,7 @@ class Hands(Protocol):
 
 _at_work_for: ContextVar[Hands | None] = ContextVar("projection_guard_at_work_for", default=None)
 """Whose lane this is, also seen from the thread of its own that a handler is called on."""
+_FINEST_SECONDS: Final = 0.001
 _COARSEST_SECONDS: Final = 0.25
 _MOST_MOMENTS: Final = 10_000
 
@@ -55,8 +56,8 @@ class _Alarms:
         moment = time.monotonic() + max(seconds, 0.0)
         if self._moments and seconds <= 0 and self._moments[0] <= moment:
             return
-        if seconds > 0:
-            step = min(2.0 ** math.floor(math.log2(seconds / 8)), _COARSEST_SECONDS)
+        if seconds > _FINEST_SECONDS:
+            step = 2.0 ** math.floor(math.log2(min(seconds / 8, _COARSEST_SECONDS)))
             moment = math.ceil(moment / step) * step
         if moment not in self._moments and len(self._moments) < _MOST_MOMENTS:
             heapq.heappush(self._moments, moment)

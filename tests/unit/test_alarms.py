@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from projection_guard._lanes import _Alarms
 
 
-@given(st.lists(st.floats(min_value=0.001, max_value=3600), min_size=1, max_size=30))
+@given(st.lists(st.floats(min_value=0, max_value=1e9), min_size=1, max_size=30))
 def test_a_moment_is_never_early_and_at_most_an_eighth_or_a_quarter_of_a_second_late(delays: list[float]) -> None:
     """What is due is found due when the worker looks."""
     for delay in delays:
         alarms, before = _Alarms(), time.monotonic()
         alarms.add(delay)
         (rings_at,) = alarms._moments
-        assert before + delay <= rings_at <= time.monotonic() + delay + min(delay / 8, 0.25) + 1e-6
+        assert before + delay <= rings_at <= time.monotonic() + delay + min(delay / 8, 0.25) + 1e-5
 
 
 def test_a_thousand_that_are_due_within_a_moment_ring_a_few_times() -> None:
