@@ -35,7 +35,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._records import AuditEntry, BulkAction, Parked
+from ._records import AuditEntry, BulkAction, Parked, WorkerState
 from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._wording import OneLine
@@ -135,6 +135,7 @@ __all__ = [
     "UnknownReplay",
     "WaitTimeout",
     "Worker",
+    "WorkerState",
     "acting_for",
     "check_range",
 ]

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from ._io.protocol import drive
 from ._model import Failure, FailureFilter, FailureGroup, Page
-from ._records import AuditEntry, BulkAction, Parked, Strategy
+from ._on_workers import workers_of
+from ._records import AuditEntry, BulkAction, Parked, Strategy, WorkerState
 from ._service import Service
 
 __all__ = ["AsyncForOperators", "ForOperators"]
@@ -112,6 +113,10 @@ class ForOperators:
         """
         return drive(self._service.on_bulk.cancel(action_id, actor=actor))
 
+    def workers(self) -> tuple[WorkerState, ...]:
+        """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""
+        return drive(workers_of(self._service))
+
 
 class AsyncForOperators:
     """What operators look at and do, awaited."""
@@ -208,3 +213,7 @@ class AsyncForOperators:
         Raises `UnknownBulkAction`, `FailureBusy` where it has ended.
         """
         return await self._service.on_bulk.cancel(action_id, actor=actor)
+
+    async def workers(self) -> tuple[WorkerState, ...]:
+        """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""
+        return await workers_of(self._service)

@@ -25,7 +25,7 @@ class Hands(Protocol):
 
     def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None: ...
 
-    async def wait(self, seconds: float) -> None: ...
+    async def wait(self, seconds: float) -> bool: ...
 
     def ring_in(self, seconds: float) -> None: ...
 
@@ -96,14 +96,16 @@ class Threads:
             self.is_stopping = True
             self._changed.notify_all()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> bool:
+        """Return once something is due or it is to stop: True; or when the time is over: False."""
         end = time.monotonic() + seconds
         with self._changed:
             while not self.is_stopping and not self._alarms.drop_past():
                 left = self._alarms.next_within(end - time.monotonic())
                 if end <= time.monotonic():
-                    return
+                    return False
                 self._changed.wait(left)
+        return True
 
     def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
         def run() -> None:
@@ -145,16 +147,20 @@ class Tasks:
         self.is_stopping = True
         self._changed.set()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> bool:
+        """Return once something is due or it is to stop: True; or when the time is over: False."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while not self.is_stopping and not self._alarms.drop_past() and loop.time() < end:
+        while not self.is_stopping and not self._alarms.drop_past():
+            if loop.time() >= end:
+                return False
             self._changed.clear()
             try:
                 async with asyncio.timeout(self._alarms.next_within(end - loop.time())):
                     await self._changed.wait()
             except TimeoutError:
                 pass
+        return True
 
     def spawn(self, work: Callable[[], Coroutine[object, None, None]]) -> None:
         context = contextvars.copy_context()

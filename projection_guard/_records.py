@@ -9,9 +9,10 @@ from uuid import UUID
 
 from ._model import FailureFilter, Json
 
-__all__ = ["AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy"]
+__all__ = ["AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy", "WorkerKind", "WorkerState"]
 
 Strategy = Literal["retry", "skip", "manual_fix"]
+WorkerKind = Literal["service", "embedded"]
 BulkStatus = Literal["proposed", "pending", "running", "completed", "cancelled", "failed", "expired"]
 _FINISHED: Final = ("completed", "cancelled", "failed", "expired")
 
@@ -85,3 +86,24 @@ class BulkAction:
     def is_finished(self) -> bool:
         """True once nothing will come of it any more: completed, cancelled, failed or expired."""
         return self.status in _FINISHED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """A worker, by its last sign of life; they come every 10 s, and its row goes when it stops.
+
+    `kind`: "service" is one whose `run()` was called, "embedded" runs beside an application. `silent_seconds` is how
+    long ago `seen_at` is, by the database's clock; after a minute it was killed, hangs, or cannot reach the database.
+    `stopping_at`: it takes nothing up any more, and ends what it has in hand.
+    """
+
+    worker_id: str
+    kind: WorkerKind
+    host: str
+    process_id: int
+    library_version: str
+    projections: tuple[str, ...]
+    started_at: datetime
+    seen_at: datetime
+    stopping_at: datetime | None
+    silent_seconds: float

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +22,8 @@ from ._core.rounds import Round
 from ._io.protocol import drive
 from ._jobs import Job, jobs_due
 from ._lanes import Hands, Tasks, Threads, is_at_work_for
+from ._on_workers import SignsOfLife
+from ._records import WorkerKind
 from ._service import Service
 from ._wording import words_of
 from .errors import ConfigurationError
@@ -40,9 +43,10 @@ _RAREST_JUDGEMENT_SECONDS: Final = 10.0
 class _Shift:
     """The coordinator: looks what is due, hands each projection to a lane, keeps the books."""
 
-    def __init__(self, service: Service, hands: Hands, *, poll_seconds: float, batch: int) -> None:
+    def __init__(self, service: Service, hands: Hands, *, kind: WorkerKind, poll_seconds: float, batch: int) -> None:
         self._service = service
         self._hands = hands
+        self._life = SignsOfLife(service, kind)
         self._poll_seconds = poll_seconds
         self._batch = batch
         self._busy: set[str] = set()
@@ -75,9 +79,21 @@ class _Shift:
                 self._errors_in_a_row += 1
                 pause = min(self._poll_seconds * 2.0**self._errors_in_a_row, _LONGEST_PAUSE_AFTER_ERRORS_SECONDS)
                 log.warning("the worker could not look for work (%s); again in %.0f s", type(error).__name__, pause)
-            await self._hands.wait(pause)
+            await self._rest(pause)
+        await self._life.stopping()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait until something is due or the time is over, and give signs of life meanwhile."""
+        end = time.monotonic() + seconds
+        while not await self._hands.wait(min(end - time.monotonic(), self._life.next_in())):
+            if time.monotonic() >= end:
+                return
+            with suppress(Exception):  # looking comes next, and says what is wrong
+                await self._life.show()
 
     async def _look(self) -> None:
+        await self._service.open()
+        await self._life.show()
         await self._follow()
         await self._jobs()
         for name in await self._service.names_with_work():
@@ -152,6 +168,7 @@ class _Shift:
 
     async def leave(self) -> None:
         """Give up what is followed, so that others go on at once; where that cannot be done the leases end."""
+        await self._life.end()
         for name, follower in self._followers.items():
             try:
                 await follower.leave()
@@ -193,6 +210,7 @@ class Worker:
         self._service = service
         self._poll_seconds = poll_seconds
         self._batch = batch
+        self._kind: WorkerKind = "embedded"
         self._hands = Threads()
         self._thread: threading.Thread | None = None
 
@@ -205,6 +223,7 @@ class Worker:
 
         Interrupted (Ctrl-C), it settles the events in hand first; interrupted again, it leaves them to the next worker.
         """
+        self._kind = "service"
         thread = self.start()._thread
         assert thread is not None
         try:
@@ -223,7 +242,7 @@ class Worker:
         return self
 
     def _work(self, hands: Threads) -> None:
-        shift = _Shift(self._service, hands, poll_seconds=self._poll_seconds, batch=self._batch)
+        shift = _Shift(self._service, hands, kind=self._kind, poll_seconds=self._poll_seconds, batch=self._batch)
         try:
             drive(shift.run())
         finally:
@@ -275,6 +294,7 @@ class AsyncWorker:
         self._service = service
         self._poll_seconds = poll_seconds
         self._batch = batch
+        self._kind: WorkerKind = "embedded"
         self._hands: Tasks | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -285,12 +305,13 @@ class AsyncWorker:
 
     async def run(self) -> None:
         """Work until `stop()` is called or this is cancelled."""
+        self._kind = "service"
         task = self.start()._task
         assert task is not None
         await task
 
     async def _work(self, hands: Tasks) -> None:
-        shift = _Shift(self._service, hands, poll_seconds=self._poll_seconds, batch=self._batch)
+        shift = _Shift(self._service, hands, kind=self._kind, poll_seconds=self._poll_seconds, batch=self._batch)
         try:
             await shift.run()
             await asyncio.gather(*hands.lanes)

@@ -16,7 +16,7 @@ from .._health import Lag
 from .._model import Failure, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
-from .._store import attempts, counters, failures, gates, reading, states
+from .._store import attempts, counters, failures, gates, reading, states, workers
 from ..errors import KeysUnavailable
 from .context import Context, new_token, transact
 from .draining import drain
@@ -192,10 +192,11 @@ async def roll_up(context: Context, name: str, limit: int) -> int:
 
 
 async def prune(context: Context) -> Round:
-    """Forget applied events that are older than the window in which redelivery is recognised."""
-    pruned = await transact(
-        context,
-        lambda connection: counters.prune(connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE),
-        what="pruning",
-    )
+    """Forget applied events that are older than the window in which redelivery is recognised, and workers long gone."""
+
+    def forget(connection: Connection) -> int:
+        workers.forget(connection)
+        return counters.prune(connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE)
+
+    pruned = await transact(context, forget, what="pruning")
     return Round(pruned=pruned, has_more=pruned >= _PRUNED_AT_ONCE)

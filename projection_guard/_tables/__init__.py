@@ -11,6 +11,7 @@ from .following import ProjectionPartition, ProjectionSkippedRange, ProjectionSt
 from .history import ProjectionAttempt, ProjectionAuditEntry, ProjectionRequest
 from .jobs import ProjectionBulkAction, ProjectionReplay, SetAsideEvent
 from .streams import ParkedEvent, ProjectionAppliedEvent, ProjectionStream
+from .workers import ProjectionWorker
 
 __all__ = [
     "ParkedEvent",
@@ -27,6 +28,7 @@ __all__ = [
     "ProjectionSkippedRange",
     "ProjectionState",
     "ProjectionStream",
+    "ProjectionWorker",
     "SetAsideEvent",
     "metadata",
     "table_names",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from projection_guard.migrations._revisions import revisions
 from tests.migrations.conftest import ROOT, Host
 
 pytestmark = pytest.mark.slow
 
+NEWEST = revisions().newest
 MODELS = """\
 from sqlalchemy import Column, Integer, MetaData, String, Table
 metadata = MetaData()
@@ -79,13 +81,14 @@ def test_way_a_leaves_the_hosts_chain_alone(host: Host, config: str) -> None:
     settle(host, config=config)
     printed = host.python(
         FIRST
+        + f"NEWEST = {NEWEST!r}"
         + """
 before = versions()
 assert "are not in the database; run guard.migrate()" in complaint()
 guard.migrate()
 assert complaint() is None
 assert versions() == before and len(before) == 1
-assert versions("projection_guard_alembic_version") == ["projection_guard_0006"]
+assert versions("projection_guard_alembic_version") == [NEWEST]
 alembic("check")
 alembic("revision", "--autogenerate", "-m", "second")
 alembic("upgrade", "head")
@@ -103,11 +106,12 @@ def test_way_b_runs_our_revisions_in_the_hosts_chain(host: Host, config: str) ->
     settle(host, config=config)
     printed = host.python(
         FIRST
+        + f"NEWEST = {NEWEST!r}"
         + """
 change_configuration()
 assert complaint() is not None
 alembic("upgrade", "heads")
-assert len(versions()) == 2 and "projection_guard_0006" in versions()
+assert len(versions()) == 2 and NEWEST in versions()
 assert complaint() is None
 guard.migrate()
 assert "projection_guard_alembic_version" not in tables()
@@ -217,14 +221,14 @@ assert complaint() is not None
     )
 
 
-NEXT = '''\
+NEXT = f'''\
 """More."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "projection_guard_0007"
-down_revision = "projection_guard_0006"
+revision = "projection_guard_9999"
+down_revision = "{NEWEST}"
 branch_labels = None
 depends_on = None
 
@@ -246,7 +250,7 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
     later = tmp_path / "later"
     shutil.copytree(wheel, later)
     package = later / "projection_guard"
-    (package / "migrations" / "versions" / "projection_guard_0007_more.py").write_text(NEXT, encoding="utf-8")
+    (package / "migrations" / "versions" / "projection_guard_9999_more.py").write_text(NEXT, encoding="utf-8")
     tables = package / "_tables" / "following.py"
     source, count = re.subn(
         r"(    failed_probes: Mapped.*\n)",
@@ -270,7 +274,5 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
         + "    assert 'more' in [each['name'] for each in columns]\n"
         + "    assert inspect(connection).has_table('projection_more', schema=SCHEMA)\n"
     )
-    assert (
-        "at projection_guard_0006, older than projection_guard_0007, which this version needs; run guard.migr" in told
-    )
+    assert f"at {NEWEST}, older than projection_guard_9999, which this version needs; run guard.migrate()" in told
     host.python(given + run.format("check") + run.format("migrate"))
