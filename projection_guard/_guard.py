@@ -26,6 +26,7 @@ from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay,
 from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import Inner, OnUnavailable, Publisher
+from ._records import WorkerKind
 from ._registration import EventType, handler_of, type_of
 from ._schema import check_schema_name
 from ._service import Service
@@ -420,12 +421,13 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
         """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
         return drive(self._service.on_log.steer(replay_id, "cancel", actor=actor))
 
-    def worker(self, *, poll_seconds: float = 0.5, batch: int = 100) -> Worker:
+    def worker(self, *, kind: WorkerKind = "embedded", poll_seconds: float = 0.5, batch: int = 100) -> Worker:
         """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.
 
-        `poll_seconds` is how often it looks for work of others, `batch` the most retries and drains in one go.
+        `poll_seconds` is how often it looks for work of others, `batch` the most retries and drains in one go. A
+        "service" is one whose absence matters: `run()` makes it one, `start()` beside an application does not.
         """
-        worker = Worker(self._service, poll_seconds=poll_seconds, batch=batch)
+        worker = Worker(self._service, kind=kind, poll_seconds=poll_seconds, batch=batch)
         self._workers.add(worker)
         return worker
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -40,12 +41,27 @@ _RAREST_JUDGEMENT_SECONDS: Final = 10.0
 """A judgement counts what is exhausted or parked. Of very many it takes up to a twentieth of the worker's time."""
 
 
+@dataclass(slots=True)
+class Pulse:
+    """How a worker is, by the process's monotonic clock, which its coordinator sets: 0.0 where that did not happen yet.
+
+    `turned_at`: it last went round, whatever came of it. `looked_at`: it last looked for work and could.
+    """
+
+    turned_at: float = 0.0
+    looked_at: float = 0.0
+    errors_in_a_row: int = 0
+
+
 class _Shift:
     """The coordinator: looks what is due, hands each projection to a lane, keeps the books."""
 
-    def __init__(self, service: Service, hands: Hands, *, kind: WorkerKind, poll_seconds: float, batch: int) -> None:
+    def __init__(
+        self, service: Service, hands: Hands, pulse: Pulse, *, kind: WorkerKind, poll_seconds: float, batch: int
+    ) -> None:
         self._service = service
         self._hands = hands
+        self._pulse = pulse
         self._life = SignsOfLife(service, kind)
         self._poll_seconds = poll_seconds
         self._batch = batch
@@ -55,7 +71,6 @@ class _Shift:
         self._following: set[str] = set()
         self._follow_again: set[str] = set()
         self._jobs_in_hand: set[UUID] = set()
-        self._errors_in_a_row = 0
         self._prune_at = time.monotonic() + 5.0
         self._judge_at = 0.0
 
@@ -70,14 +85,16 @@ class _Shift:
         self._hands.ring_in(1.25 * NOTIFY_EVERY_SECONDS)
 
     async def _run(self) -> None:
+        pulse = self._pulse
         while not self._hands.is_stopping:
+            pulse.turned_at = time.monotonic()
             try:
                 await self._look()
-                self._errors_in_a_row = 0
+                pulse.looked_at, pulse.errors_in_a_row = time.monotonic(), 0
                 pause = self._poll_seconds
             except Exception as error:
-                self._errors_in_a_row += 1
-                pause = min(self._poll_seconds * 2.0**self._errors_in_a_row, _LONGEST_PAUSE_AFTER_ERRORS_SECONDS)
+                pulse.errors_in_a_row += 1
+                pause = min(self._poll_seconds * 2.0**pulse.errors_in_a_row, _LONGEST_PAUSE_AFTER_ERRORS_SECONDS)
                 log.warning("the worker could not look for work (%s); again in %.0f s", type(error).__name__, pause)
             await self._rest(pause)
         await self._life.stopping()
@@ -86,6 +103,7 @@ class _Shift:
         """Wait until something is due or the time is over, and give signs of life meanwhile."""
         end = time.monotonic() + seconds
         while not await self._hands.wait(min(end - time.monotonic(), self._life.next_in())):
+            self._pulse.turned_at = time.monotonic()
             if time.monotonic() >= end:
                 return
             with suppress(Exception):  # looking comes next, and says what is wrong
@@ -189,7 +207,9 @@ class _Shift:
             self._hands.ring_in(0.0)
 
 
-def _check(poll_seconds: float, batch: int) -> None:
+def _check(kind: WorkerKind, poll_seconds: float, batch: int) -> None:
+    if kind not in ("service", "embedded"):
+        raise ConfigurationError(f"worker(kind=...) takes 'service' or 'embedded', not {kind!r}")
     if not 0 < poll_seconds <= 3600:
         raise ConfigurationError(
             f"worker(poll_seconds=...) takes seconds above 0, at most an hour, not {poll_seconds!r}"
@@ -205,12 +225,15 @@ class Worker:
     `guard.worker().run_once()` does one round. Any number of workers on any number of machines share the work.
     """
 
-    def __init__(self, service: Service, *, poll_seconds: float = 0.5, batch: int = 100) -> None:
-        _check(poll_seconds, batch)
+    def __init__(
+        self, service: Service, *, kind: WorkerKind = "embedded", poll_seconds: float = 0.5, batch: int = 100
+    ) -> None:
+        _check(kind, poll_seconds, batch)
         self._service = service
         self._poll_seconds = poll_seconds
         self._batch = batch
-        self._kind: WorkerKind = "embedded"
+        self._kind: WorkerKind = kind
+        self.pulse = Pulse()
         self._hands = Threads()
         self._thread: threading.Thread | None = None
 
@@ -242,7 +265,9 @@ class Worker:
         return self
 
     def _work(self, hands: Threads) -> None:
-        shift = _Shift(self._service, hands, kind=self._kind, poll_seconds=self._poll_seconds, batch=self._batch)
+        shift = _Shift(
+            self._service, hands, self.pulse, kind=self._kind, poll_seconds=self._poll_seconds, batch=self._batch
+        )
         try:
             drive(shift.run())
         finally:
@@ -289,12 +314,15 @@ class AsyncWorker:
     `await guard.worker().run_once()` does one round. Cancelled, it leaves what is in hand to the next worker.
     """
 
-    def __init__(self, service: Service, *, poll_seconds: float = 0.5, batch: int = 100) -> None:
-        _check(poll_seconds, batch)
+    def __init__(
+        self, service: Service, *, kind: WorkerKind = "embedded", poll_seconds: float = 0.5, batch: int = 100
+    ) -> None:
+        _check(kind, poll_seconds, batch)
         self._service = service
         self._poll_seconds = poll_seconds
         self._batch = batch
-        self._kind: WorkerKind = "embedded"
+        self._kind: WorkerKind = kind
+        self.pulse = Pulse()
         self._hands: Tasks | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -311,7 +339,9 @@ class AsyncWorker:
         await task
 
     async def _work(self, hands: Tasks) -> None:
-        shift = _Shift(self._service, hands, kind=self._kind, poll_seconds=self._poll_seconds, batch=self._batch)
+        shift = _Shift(
+            self._service, hands, self.pulse, kind=self._kind, poll_seconds=self._poll_seconds, batch=self._batch
+        )
         try:
             await shift.run()
             await asyncio.gather(*hands.lanes)

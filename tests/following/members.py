@@ -67,8 +67,9 @@ def assert_exact(bed: Bed, log: FollowedLog) -> None:
 class Appenders:
     """Threads that append to a log until they are told to stop; some of what they do is rolled back."""
 
-    def __init__(self, bed: Bed, number: int) -> None:
+    def __init__(self, bed: Bed, number: int, *, pause_seconds: float = 0.01) -> None:
         self._bed = bed
+        self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._append, args=(chr(65 + index),)) for index in range(number)]
         self.committed: dict[str, int] = {}
@@ -86,7 +87,7 @@ class Appenders:
                 connection.execute(statement, {"event_id": f"{stream}#{n}", "stream": stream, "n": n})
                 connection.commit()
             self.committed[stream] = n
-            if self._stop.wait(0.01):
+            if self._stop.wait(self._pause_seconds):
                 return
 
     def __enter__(self) -> Self:
