@@ -64,13 +64,11 @@ def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(be
     with ExitStack() as stack, Appenders(bed, 1, pause_seconds=0.1) as appenders:
         for sent in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP):
             hit, other = (stack.enter_context(service(bed, **order)) for _ in range(2))
-            before = high(bed)
-            bed.wait_until(lambda before=before: high(bed) > before)
+            goes_on(bed)
             hit.process.send_signal(sent)
             if sent is signal.SIGTERM:
                 assert ended(hit) == 0
-            before = high(bed)
-            bed.wait_until(lambda before=before: high(bed) > before)  # past the lease, where that was not given up
+            goes_on(bed)  # past the lease, where that was not given up
             hit.process.send_signal(signal.SIGCONT)
             for each in (hit, other):
                 if each.process.poll() is None:
@@ -84,6 +82,12 @@ def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(be
     assert_exact(bed, log)
     assert bed.value("SELECT count(*) FROM projection_failures") > 0
     assert bed.value("SELECT count(*) FROM projection_failures WHERE resolved_at IS NULL") == 0
+
+
+def goes_on(bed: Bed) -> None:
+    """Wait until every partition has come further."""
+    before = high(bed)
+    bed.wait_until(lambda: high(bed) > before)
 
 
 def high(bed: Bed) -> int:
