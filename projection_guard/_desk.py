@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Engine
@@ -30,10 +30,11 @@ from ._store.steps import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 
-__all__ = ["Desk", "Ringing", "WorkerChoice", "service_of"]
+__all__ = ["Desk", "Ringing", "WorkerChoice", "engine_of", "hold_own_worker", "service_of"]
 
 WorkerChoice = Literal["auto", "external"]
 W = TypeVar("W", Worker, AsyncWorker)
+_LONGEST_STOP_SECONDS: Final = 10.0
 
 
 class Ringing(Protocol):
@@ -206,6 +207,22 @@ def service_of(guard: object) -> Service:
     if not isinstance(guard, Desk):
         raise ConfigurationError(f"This takes a ProjectionGuard or an AsyncProjectionGuard, not {type(guard).__name__}")
     return guard._service  # pyright: ignore[reportPrivateUsage]
+
+
+def engine_of(guard: Desk[W]) -> Engine:
+    """Return a guard's engine; an async one's in SQLAlchemy's blocking guise, for looking at its URL."""
+    return guard._sync_engine  # pyright: ignore[reportPrivateUsage]
+
+
+def hold_own_worker(guard: Desk[W]) -> None:
+    """Let a guard have no worker in this process, whatever it was told: `worker="external"` from now on.
+
+    One that a blocking guard has already is stopped; an async one's would be a task of a loop that is over.
+    """
+    guard._worker_choice = "external"  # pyright: ignore[reportPrivateUsage]
+    for worker in list(guard._workers):  # pyright: ignore[reportPrivateUsage]
+        if isinstance(worker, Worker) and worker.is_running:
+            worker.stop(_LONGEST_STOP_SECONDS)
 
 
 def _is_only_a_base(kind: type) -> bool:

@@ -60,6 +60,11 @@ class OnLog:
         self._resting: dict[str, Follower] = {}
 
     @property
+    def is_there(self) -> bool:
+        """True where the guard has a log."""
+        return self._log is not None
+
+    @property
     def log(self) -> EventLog:
         """The log that is followed. Raises `ConfigurationError` where the guard has none."""
         if self._log is None:
@@ -159,14 +164,19 @@ class OnLog:
 
     async def steer(self, replay_id: UUID | str, wanted: Literal["run", "pause", "cancel"], *, actor: str) -> Replay:
         """Let a replay go on, rest or end. One that nobody runs is ended here."""
-        admin.check_actor(actor)
-        _ = self.log  # whoever cancels a job that nobody runs ends it himself
-        seen = await self.replay_of(replay_id)
-        projection = self._service.named(seen.projection_name)
-        changed = await replaying.steer(self._service.context, seen.id, wanted, actor=actor)
+        log = self.log  # whoever cancels a job that nobody runs ends it himself
+        changed = await self.wish(replay_id, wanted, actor=actor)
         if wanted != "cancel":
             return changed
-        return await replaying.run(self._service.context, projection, self.log, seen.id, token=new_token())
+        projection = self._service.named(changed.projection_name)
+        return await replaying.run(self._service.context, projection, log, changed.id, token=new_token())
+
+    async def wish(self, replay_id: UUID | str, wanted: Literal["run", "pause", "cancel"], *, actor: str) -> Replay:
+        """Say what is wanted of a replay: whoever runs it does that, or takes it up for it. It takes no log."""
+        admin.check_actor(actor)
+        seen = await self.replay_of(replay_id)
+        self._service.named(seen.projection_name)
+        return await replaying.steer(self._service.context, seen.id, wanted, actor=actor)
 
     async def replays_due(self) -> dict[str, UUID]:
         """Name the replays that nobody runs at the moment, of the projections that are followed here."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
@@ -45,7 +46,7 @@ from .errors import (
     UnknownProjection,
 )
 
-__all__ = ["Service"]
+__all__ = ["Service", "summed_up"]
 
 T = TypeVar("T")
 _WORST_FIRST = (HealthStatus.OFFLINE, HealthStatus.CRITICAL, HealthStatus.DEGRADED, HealthStatus.HEALTHY)
@@ -66,6 +67,7 @@ class Service:
         self, context: Context, mapping: EventMapping, *, log: EventLog | None, bare_io: IO, started: Started
     ) -> None:
         self.context = context
+        self._log = log
         self.on_log = OnLog(self, log)
         self.on_failures = OnFailures(self)
         self.on_bulk = OnBulk(self)
@@ -76,6 +78,7 @@ class Service:
         self._started = started
         self._opened: set[str] = set()
         self._schema_checked = False
+        self._rolls_up = True
         self._kept_classes: set[type] = set()
 
     # -- registering and first contact
@@ -85,6 +88,15 @@ class Service:
         if projection.name in self.projections:
             raise RegistrationError(f"A projection named {projection.name!r} is registered already; names are unique")
         self.projections[projection.name] = projection
+
+    def beside(self, projections: Iterable[Projection]) -> Service:
+        """Return a service of projections that are on record here; looking at them writes nothing, also the first time."""
+        made = Service(self.context, self.mapping, log=self._log, bare_io=self._bare_io, started=_tell_nobody)
+        for projection in projections:
+            made.add(projection)
+        made._opened.update(made.projections)
+        made._schema_checked, made._rolls_up = True, False
+        return made
 
     def named(self, name: str) -> Projection:
         """Return a projection. Raises `UnknownProjection`."""
@@ -96,10 +108,10 @@ class Service:
 
     async def migrate(self) -> None:
         """Create the guard's tables, or bring them up to this version."""
-        await self._bare(lambda connection: _schema.migrate(connection, self.context.schema))
+        await self.on_schema(lambda connection: _schema.migrate(connection, self.context.schema))
         self._schema_checked = True
 
-    async def _bare(self, work: Callable[[Connection], T]) -> T:
+    async def on_schema(self, work: Callable[[Connection], T]) -> T:
         """Run work on the schema itself: nothing may be taken for granted of the tables."""
         transaction = await self._bare_io.begin()
         try:
@@ -114,7 +126,7 @@ class Service:
         """Look whether the tables are those of this version. Raises `SchemaError`, `StoreUnavailable`."""
 
         def look() -> Coroutine[object, None, None]:
-            return self._bare(lambda connection: _schema.check(connection, self.context.schema))
+            return self.on_schema(lambda connection: _schema.check(connection, self.context.schema))
 
         await redone(self._bare_io, look, what="the tables were not looked at")
 
@@ -208,20 +220,7 @@ class Service:
     async def status(self) -> SystemStatus:
         """Sum up all projections."""
         judged = await self.health()
-        moment = await self.read(reading.now)
-        counted = {status: sum(health.status is status for health in judged) for status in HealthStatus}
-        worst = next((status for status in _WORST_FIRST if counted[status]), HealthStatus.HEALTHY)
-        return SystemStatus(
-            overall_status=worst,
-            total_projections=len(judged),
-            healthy_projections=counted[HealthStatus.HEALTHY],
-            degraded_projections=counted[HealthStatus.DEGRADED],
-            critical_projections=counted[HealthStatus.CRITICAL],
-            offline_projections=counted[HealthStatus.OFFLINE],
-            total_active_failures=sum(health.active_failures for health in judged),
-            total_events_processed=sum(health.total_events_processed for health in judged),
-            timestamp=moment,
-        )
+        return summed_up(judged, await self.read(reading.now))
 
     async def checkpoint(self, name: str) -> Checkpoint:
         """Read how far a projection has come."""
@@ -267,6 +266,8 @@ class Service:
         return await transact(self.context, work, what="writing")
 
     async def _roll_up(self) -> None:
+        if not self._rolls_up:
+            return
         for name in await self.read(counters.names_to_roll_up):
             await rounds.roll_up(self.context, name, 100_000)
 
@@ -354,6 +355,26 @@ class Service:
         if errors:
             raise errors[0]
         return total
+
+
+def summed_up(judged: Sequence[Health], moment: datetime) -> SystemStatus:
+    """Sum up projections that were judged."""
+    counted = {status: sum(health.status is status for health in judged) for status in HealthStatus}
+    return SystemStatus(
+        overall_status=next((status for status in _WORST_FIRST if counted[status]), HealthStatus.HEALTHY),
+        total_projections=len(judged),
+        healthy_projections=counted[HealthStatus.HEALTHY],
+        degraded_projections=counted[HealthStatus.DEGRADED],
+        critical_projections=counted[HealthStatus.CRITICAL],
+        offline_projections=counted[HealthStatus.OFFLINE],
+        total_active_failures=sum(health.active_failures for health in judged),
+        total_events_processed=sum(health.total_events_processed for health in judged),
+        timestamp=moment,
+    )
+
+
+def _tell_nobody(*, has_work: bool) -> None:
+    del has_work
 
 
 def _all_or_interrupted(

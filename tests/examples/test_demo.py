@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from examples.documents import read_models as rm
-from examples.documents.history import changes, of_repository, recorded
-from examples.documents.store import EventStore
+from projection_guard.demo import read_models as rm
+from projection_guard.demo.history import changes, of_repository, recorded
+from projection_guard.demo.store import EventStore
 
 ROOT = Path(__file__).parents[2]
 

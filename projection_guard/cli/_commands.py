@@ -1,0 +1,31 @@
+"""All commands, in the order in which help lists them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ._command import Command
+from ._completing import completion
+from ._database import DATABASE_COMMANDS
+from ._demo import DEMO
+from ._doctor import DOCTOR
+from ._failures import FAILURES
+from ._looking import LOOKING
+from ._parser import parser_of
+from ._replaying import REPLAYING
+from ._resolving import RESOLVING
+from ._steering import STEERING
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    *LOOKING,
+    *FAILURES,
+    *RESOLVING,
+    *STEERING,
+    *REPLAYING,
+    DOCTOR,
+    *DATABASE_COMMANDS,
+    DEMO,
+    completion(lambda: parser_of(COMMANDS)),
+)

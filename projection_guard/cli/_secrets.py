@@ -1,0 +1,34 @@
+"""Passwords are never on screen: whatever is written for people goes through here."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["Hidden"]
+
+_STARS: Final = "***"
+_IN_URL: Final = re.compile(r"(?<=://)([^\s:/@'\"]*):[^\s'\"]*@")
+_IN_QUERY: Final = re.compile(r"(?i)\b(password|passwd|pwd|sslpassword)(\s*=\s*)('[^']*'|[^\s&'\"]+)")
+_SHORTEST_WORD: Final = 4
+"""A shorter one would be found in the middle of words; in a URL it is found by where it stands."""
+
+
+class Hidden:
+    """The passwords that are known, to be left out of every text."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+
+    def add(self, password: object) -> None:
+        """Leave this one out, too."""
+        if password is not None and len(str(password)) >= _SHORTEST_WORD:
+            self._words.add(str(password))
+
+    def out_of(self, text: str) -> str:
+        """Return a text without passwords."""
+        text = _IN_URL.sub(rf"\1:{_STARS}@", text)
+        text = _IN_QUERY.sub(rf"\1\2{_STARS}", text)
+        for word in sorted(self._words, key=len, reverse=True):
+            text = text.replace(word, _STARS)
+        return text
