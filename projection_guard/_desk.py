@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Engine
@@ -209,18 +209,19 @@ def service_of(guard: object) -> Service:
     return guard._service  # pyright: ignore[reportPrivateUsage]
 
 
-def engine_of(guard: Desk[W]) -> Engine:
+def engine_of(guard: Desk[Any]) -> Engine:
     """Return a guard's engine; an async one's in SQLAlchemy's blocking guise, for looking at its URL."""
     return guard._sync_engine  # pyright: ignore[reportPrivateUsage]
 
 
-def hold_own_worker(guard: Desk[W]) -> None:
+def hold_own_worker(guard: Desk[Any]) -> None:
     """Let a guard have no worker in this process, whatever it was told: `worker="external"` from now on.
 
     One that a blocking guard has already is stopped; an async one's would be a task of a loop that is over.
     """
     guard._worker_choice = "external"  # pyright: ignore[reportPrivateUsage]
-    for worker in list(guard._workers):  # pyright: ignore[reportPrivateUsage]
+    workers: list[object] = list(guard._workers)  # pyright: ignore[reportPrivateUsage]
+    for worker in workers:
         if isinstance(worker, Worker) and worker.is_running:
             worker.stop(_LONGEST_STOP_SECONDS)
 

@@ -90,7 +90,7 @@ class Service:
         self.projections[projection.name] = projection
 
     def beside(self, projections: Iterable[Projection]) -> Service:
-        """Return a service of projections that are on record here; looking at them writes nothing, also the first time."""
+        """Return a service of projections that are on record: looking at them writes nothing, also the first time."""
         made = Service(self.context, self.mapping, log=self._log, bare_io=self._bare_io, started=_tell_nobody)
         for projection in projections:
             made.add(projection)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
+from sqlalchemy import Connection, and_, func, literal, or_, select, union_all
 
 from .._dialect import moved, seconds_between, statement_start
 from .._tables import (
@@ -118,26 +118,28 @@ def idle(connection: Connection, *, for_seconds: float) -> list[Idle]:
     """Read the replays and bulk actions that nobody has been running for so long, though somebody should."""
     long_ago = moved(statement_start(), literal(-for_seconds))
 
-    def is_left(owner: ColumnElement[str | None], until: ColumnElement[datetime | None]) -> ColumnElement[bool]:
-        return or_(owner.is_(None), until <= long_ago)
-
     resting = and_(R.wanted == "pause", R.status == "paused")
     since = seconds_between(R.updated_at, statement_start()).label("since")
     replays = select(R.id, R.projection_name, R.kind, since).where(
-        R.finished_at.is_(None), is_left(R.lease_owner, R.lease_expires_at), ~resting, R.updated_at <= long_ago
+        R.finished_at.is_(None),
+        or_(R.lease_owner.is_(None), R.lease_expires_at <= long_ago),
+        ~resting,
+        R.updated_at <= long_ago,
     )
     bulk_since = seconds_between(B.updated_at, statement_start()).label("since")
     bulk = select(B.id, B.projections, B.strategy, bulk_since).where(
         B.confirmed_at.is_not(None),
         B.finished_at.is_(None),
-        is_left(B.lease_owner, B.lease_expires_at),
+        or_(B.lease_owner.is_(None), B.lease_expires_at <= long_ago),
         B.updated_at <= long_ago,
     )
     return [
         Idle(what=row.kind, id=row.id, projection=row.projection_name, for_seconds=float(row.since))
         for row in connection.execute(replays)
     ] + [
-        Idle(what=f"bulk {row.strategy}", id=row.id, projection=", ".join(row.projections), for_seconds=float(row.since))
+        Idle(
+            what=f"bulk {row.strategy}", id=row.id, projection=", ".join(row.projections), for_seconds=float(row.since)
+        )
         for row in connection.execute(bulk)
     ]
 

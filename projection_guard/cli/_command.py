@@ -1,8 +1,8 @@
 """What a command is, and how one that needs a guard gets it.
 
 A new one is a `Command` in a module of its own, and a line in `_commands`. Its `run` is made of a coroutine by
-`at_database` (the schema may be missing), `on_records` (looks, and what needs no handlers), or `with_handlers`; one that
-runs the guard in its own way, as a worker does, is a plain function of `Asked`, and finds it by `_finding.guard_of`.
+`at_database` (the schema may be missing), `on_records` (looks, and what needs no handlers), or `with_handlers`; one
+that runs the guard in its own way, as a worker does, is a plain function of `Asked`: `_finding.guard_of` finds it.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def _sql(asked: Asked) -> int:
 
 
 def _sql_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--dialect", choices=("postgresql", "sqlite"), default="postgresql", help="whose SQL (postgresql)")
+    parser.add_argument(
+        "--dialect", choices=("postgresql", "sqlite"), default="postgresql", help="whose SQL (postgresql)"
+    )
     parser.add_argument("--schema", dest="sql_schema", metavar="NAME", help="the schema to make the tables in")
 
 
@@ -64,7 +66,9 @@ DATABASE_COMMANDS: Final = (
         help="make the guard's tables, or bring them up to this version",
         run=at_database(_upgrade, makes_it=True),
     ),
-    Command(words="db check", help="look whether the guard's tables are those of this version", run=at_database(_check)),
+    Command(
+        words="db check", help="look whether the guard's tables are those of this version", run=at_database(_check)
+    ),
     Command(
         words="db adopt",
         help="record the revision of tables that were made by other means, where nothing differs",

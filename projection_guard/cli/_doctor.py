@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from .. import _desk
 from .._on_record import on_record
+from .._on_workers import workers_of
 from .._store import diagnosing, server
 from ..errors import SchemaError, StoreUnavailable
 from ..migrations._found import look
@@ -85,7 +86,9 @@ async def _connect(call: Call, diagnosis: _Diagnosis) -> None:
     diagnosis.found.append(Finding(check="connection", verdict="ok", detail=f"{url} answers"))
     await call.service.check_schema()
     newest = revisions().newest
-    said = f"the tables are at {revision}" if newest in revision else f"the tables are at {revision}, newer than {newest}"
+    said = (
+        f"the tables are at {revision}" if newest in revision else f"the tables are at {revision}, newer than {newest}"
+    )
     diagnosis.found.append(Finding(check="schema", verdict="ok", detail=said))
 
 
@@ -97,6 +100,7 @@ async def _facts(call: Call) -> Facts:
         left=await call.service.read(partial(diagnosing.left_leases, for_seconds=_LEFT_SECONDS)),
         idle=await call.service.read(partial(diagnosing.idle, for_seconds=_IDLE_SECONDS)),
         waiting=await call.service.read(partial(diagnosing.waiting, for_seconds=_DUE_SECONDS)),
+        workers=await workers_of(call.service.beside(())),
         registered=None if call.is_bare else call.service.projections,
     )
 

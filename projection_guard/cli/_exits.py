@@ -12,6 +12,7 @@ from .._http.problems import as_problem
 from .._model import HealthStatus
 from .._wording import type_name, words_of
 from ..errors import (
+    InvalidArgument,
     ProjectionGuardError,
     SchemaError,
     StoreUnavailable,
@@ -101,6 +102,8 @@ def _said(error: ProjectionGuardError) -> str:
 def _code_of(error: ProjectionGuardError) -> Exit:
     if isinstance(error, _UNKNOWN):
         return Exit.UNKNOWN
+    if isinstance(error, InvalidArgument):
+        return Exit.WRONG_USAGE
     if isinstance(error, SchemaError):
         return Exit.SCHEMA
     if isinstance(error, StoreUnavailable):

@@ -161,9 +161,7 @@ def _groups_options(parser: ArgumentParser) -> None:
 
 FAILURES: Final = (
     Command(words="failures list", help="failures, newest first", run=on_records(_list), options=_list_options),
-    Command(
-        words="failures show", help="one failure and its history", run=on_records(_show), options=_show_options
-    ),
+    Command(words="failures show", help="one failure and its history", run=on_records(_show), options=_show_options),
     Command(
         words="failures groups",
         help="failures that are alike, the biggest group first",

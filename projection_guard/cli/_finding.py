@@ -37,6 +37,8 @@ def guard_of(options: Namespace, hidden: Hidden, *, must_exist: bool) -> AnyGuar
     """Find the guard; it starts no worker of its own. Raises `Refused`, and what making a guard raises."""
     if options.app and options.database:
         raise WrongUsage("--app has a database of its own; give either --app or --database")
+    if options.schema and not is_bare(options):
+        raise WrongUsage("--schema goes with --database; an application has named its schema")
     if is_bare(options):
         guard: AnyGuard = _of_database(options, hidden)
     else:

@@ -9,11 +9,13 @@ from typing import Final, Literal
 
 from .._core.projection import Projection
 from .._model import Health
+from .._records import WorkerState
 from .._store.diagnosing import Idle, Known, Left, Waiting
 from .._store.server import Server
 from ._progress import lasting
 
 __all__ = [
+    "SILENT_SECONDS",
     "Facts",
     "Finding",
     "Verdict",
@@ -23,10 +25,11 @@ __all__ = [
 ]
 
 Verdict = Literal["ok", "warning", "problem"]
-_WORST_FIRST: Final[tuple[Verdict, ...]] = ("problem", "warning", "ok")
 _CLOCK_WARNING_SECONDS: Final = 2.0
 _CLOCK_PROBLEM_SECONDS: Final = 60.0
 _LONG_RESET_SECONDS: Final = 600.0
+SILENT_SECONDS: Final = 60.0
+"""A worker gives a sign of life every 10 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,10 @@ class Finding:
 
 def worst(found: Sequence[Finding]) -> Verdict:
     """Return the worst verdict."""
-    return next((verdict for verdict in _WORST_FIRST if any(each.verdict == verdict for each in found)), "ok")
+    told = {each.verdict for each in found}
+    if "problem" in told:
+        return "problem"
+    return "warning" if "warning" in told else "ok"
 
 
 # -- the database
@@ -120,19 +126,21 @@ def _journal(mode: str) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the guard's tables say. `registered` are the application's projections; None where there is only a database."""
+    """What the guard's tables say. `registered` are the application's projections; None without an application."""
 
     known: Mapping[str, Known]
     healths: Sequence[Health]
     left: Sequence[Left]
     idle: Sequence[Idle]
     waiting: Sequence[Waiting]
+    workers: Sequence[WorkerState]
     registered: Mapping[str, Projection] | None
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
     """Judge what is on record. What is well is told in one line."""
     found = [
+        *_workers(facts),
         *_leases(facts),
         *_jobs(facts),
         *_work(facts),
@@ -141,11 +149,17 @@ def findings(facts: Facts) -> Iterator[Finding]:
         *_registration(facts),
     ]
     yield from found
-    quiet = [name for name in _CHECKS if all(each.check != name for each in found)]
+    told = {each.check for each in found}
+    if facts.registered is None:  # nobody can say
+        told.add("registration")
+    if not facts.workers:
+        told.add("workers")
+    quiet = [name for name in _CHECKS if name not in told]
     yield from (Finding(check=name, verdict="ok", detail=_CHECKS[name]) for name in quiet)
 
 
 _CHECKS: Final = {
+    "workers": "workers give signs of life",
     "leases": "no lease is left behind",
     "jobs": "no replay and no bulk action waits for somebody who runs it",
     "work": "no retry and no parked event is overdue",
@@ -154,6 +168,25 @@ _CHECKS: Final = {
     "streams": "no stream is tainted",
     "registration": "the database and the application know the same projections",
 }
+
+
+def _workers(facts: Facts) -> Iterator[Finding]:
+    for worker in facts.workers:
+        if worker.silent_seconds >= SILENT_SECONDS:
+            yield Finding(
+                check="workers",
+                verdict="warning",
+                detail=f"the worker in process {worker.process_id} on {worker.host} has been silent for "
+                f"{lasting(worker.silent_seconds)}: it was killed, hangs, or cannot reach the database",
+                advice="others take over what it had in hand; its row goes by itself after a day",
+            )
+    if facts.known and all(worker.silent_seconds >= SILENT_SECONDS for worker in facts.workers):
+        yield Finding(
+            check="workers",
+            verdict="warning",
+            detail="no worker is at work: what fails is not tried again, what is parked stays so",
+            advice="run guard.worker().run() in a process of its own, or let the application start one (worker='auto')",
+        )
 
 
 def _leases(facts: Facts) -> Iterator[Finding]:
@@ -238,7 +271,7 @@ def _failures(health: Health) -> Iterator[Finding]:
         yield Finding(
             check="streams",
             verdict="warning",
-            detail=f"{health.tainted_streams} streams are tainted: an event was left out, or order may have been broken",
+            detail=f"{health.tainted_streams} streams are tainted: an event was left out, or order may be broken",
             advice=f"projection-guard streams {name} --state tainted; then replay {name} --stream ID",
             projection_name=name,
         )
@@ -251,7 +284,7 @@ def _registration(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             check="registration",
             verdict="warning",
-            detail="it is detached: the database knows it, the application does not register it, so nobody retries here",
+            detail="it is detached: the database knows it, and the application does not register it",
             advice="register it, or run the application that does; was it renamed, rebuild it under the new name",
             projection_name=name,
         )

@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from .._model import Health, Json, Page, SystemStatus
 from .._on_record import OnRecord, on_record
+from .._on_workers import workers_of
+from .._records import WorkerState
 from .._service import summed_up
 from .._store import reading
 from ..errors import StoreUnavailable
 from . import _rendering
 from ._command import Call, Command, on_records
 from ._exits import exit_of_status, refusal_of
+from ._findings import SILENT_SECONDS
 from ._parser import add_pages
 from ._progress import lasting
 from ._screen import Cell, Screen
@@ -50,12 +53,23 @@ async def _status(call: Call) -> int:
 
 async def _look(call: Call, found: OnRecord) -> int:
     judged = await found.service.health()
+    workers = await workers_of(found.service)
     summed = summed_up(judged, await found.service.read(reading.now))
     told: list[Json] = [{**_rendering.rendered(each), "detached": _is_detached(call, found, each)} for each in judged]
-    answer = {**_rendering.rendered(summed), "projections": told, "unrecorded": list(found.unrecorded)}
+    answer = {
+        **_rendering.rendered(summed),
+        "projections": told,
+        "unrecorded": list(found.unrecorded),
+        "workers": _rendering.rendered(workers),
+    }
     if call.screen.watches:
         call.screen.begin_again()
-    call.screen.answer(answer, lambda: _tell_status(call, found, judged, summed))
+
+    def people() -> None:
+        _tell_status(call, found, judged, summed)
+        _tell_workers(call.screen, workers)
+
+    call.screen.answer(answer, people)
     call.screen.out.flush()
     return exit_of_status(summed.overall_status)
 
@@ -87,6 +101,16 @@ def _tell_status(call: Call, found: OnRecord, judged: Sequence[Health], summed: 
         call.screen.say(f"{summed.overall_status.value}: {len(judged)} projections, {failures} unresolved failures")
     for name in found.unrecorded:
         call.screen.say(f"{name} is registered, and the database has no record of it yet")
+
+
+def _tell_workers(screen: Screen, workers: Sequence[WorkerState]) -> None:
+    for each in workers:
+        does = "is stopping" if each.stopping_at is not None else "is at work"
+        if each.silent_seconds >= SILENT_SECONDS:
+            does = f"has been silent for {lasting(each.silent_seconds)}"
+        screen.say(f"worker {each.host}:{each.process_id} ({each.kind}) {does}")
+    if not workers:
+        screen.say("no worker is at work")
 
 
 def _lag(call: Call, found: OnRecord, health: Health) -> str:

@@ -1,4 +1,4 @@
-"""From the commands to a parser; its refusals are one sentence, in JSON too, and options stand before or after a word."""
+"""From the commands to a parser. Its refusals are one sentence; what every command takes may stand before it, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from .._model import FailureFilter
 from ._command import Command
@@ -27,6 +27,7 @@ __all__ = [
     "moment",
     "parsed",
     "parser_of",
+    "usage_of",
 ]
 
 _ABOUT: Final = """\
@@ -51,6 +52,12 @@ _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+class _Words(Protocol):
+    """Words of which one has to be said; argparse's own class for them is private."""
+
+    def add_parser(self, name: str, **options: Any) -> ArgumentParser: ...
+
+
 class _Parser(ArgumentParser):
     """A parser that raises `WrongUsage` and does not end the program."""
 
@@ -70,17 +77,19 @@ def parser_of(commands: Sequence[Command]) -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"projection-guard {version('projection-guard')}")
     tops = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    groups: dict[str, argparse._SubParsersAction[ArgumentParser]] = {}
+    groups: dict[str, _Words] = {}
     for command in commands:
         group, _, name = command.words.rpartition(" ")
         if group and group not in groups:
-            made = tops.add_parser(group, help=_GROUPS[group], description=_sentence(_GROUPS[group]), allow_abbrev=False)
+            made = tops.add_parser(
+                group, help=_GROUPS[group], description=_sentence(_GROUPS[group]), allow_abbrev=False
+            )
             groups[group] = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
         _add(groups[group] if group else tops, name, command)
     return parser
 
 
-def _add(where: argparse._SubParsersAction[ArgumentParser], name: str, command: Command) -> None:
+def _add(where: _Words, name: str, command: Command) -> None:
     parser = where.add_parser(
         name,
         help=command.help,
@@ -138,9 +147,15 @@ def add_filters(parser: ArgumentParser, *, with_resolved: bool) -> None:
     group.add_argument("--stream", metavar="ID", help="those of one stream")
     states = ("scheduled", "exhausted", "parked", *(("resolved",) if with_resolved else ()))
     group.add_argument("--state", choices=states, help="without it: all that are unresolved")
-    group.add_argument("--from", dest="failed_from", type=moment, metavar="TIME", help="failed then or later: see --until")
     group.add_argument(
-        "--until", dest="failed_until", type=moment, metavar="TIME", help="failed before: 2026-01-31T12:00Z, or 2h (ago)"
+        "--from", dest="failed_from", type=moment, metavar="TIME", help="failed then or later: see --until"
+    )
+    group.add_argument(
+        "--until",
+        dest="failed_until",
+        type=moment,
+        metavar="TIME",
+        help="failed before: 2026-01-31T12:00Z, or 2h (ago)",
     )
 
 
@@ -196,3 +211,11 @@ def actor_of(options: Namespace) -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user may have no name
         raise WrongUsage("Your user has no name on this system; say --actor NAME") from None
+
+
+def usage_of(command: Command) -> str:
+    """Return how a command is called, without what all of them take; `docs/cli.md` has the same lines."""
+    parser = ArgumentParser(prog=f"projection-guard {command.words}", add_help=False)
+    command.options(parser)
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=10_000)
+    return parser.format_usage().removeprefix("usage: ").strip()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from .._model import (
@@ -27,9 +27,9 @@ from .._model import (
     StreamState,
     SystemStatus,
 )
-from .._records import AuditEntry, BulkAction, Parked
+from .._records import AuditEntry, BulkAction, Parked, WorkerState
 
-__all__ = ["failure_detail", "page", "parked", "rendered", "resolved"]
+__all__ = ["failure_detail", "page", "parked", "rendered", "resolved", "state_of"]
 
 _NAMES: Final[Mapping[type, Mapping[str, str]]] = {
     Health: {"status": "health_status"},
@@ -56,6 +56,7 @@ _SHOWN: Final = (
     SkippedRange,
     StreamState,
     SystemStatus,
+    WorkerState,
 )
 
 
@@ -70,9 +71,9 @@ def rendered(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (tuple, list)):
-        return [rendered(each) for each in value]
+        return [rendered(each) for each in cast("list[object]", value)]
     if isinstance(value, Mapping):
-        return {str(key): rendered(each) for key, each in value.items()}
+        return {str(key): rendered(each) for key, each in cast("Mapping[str, object]", value).items()}
     return value
 
 

@@ -53,8 +53,8 @@ async def _rebuild(call: Call) -> int:
 def _consequences(call: Call, name: str, asked: Asked) -> str:
     if asked.into is not None:
         return (
-            f"{name} will be built anew as {asked.into!r}, beside the live read model, from the log's beginning; at the "
-            "end the tables are compared and exchanged."
+            f"{name} will be built anew as {asked.into!r}, beside the live read model, from the log's beginning; in "
+            "the end the tables are compared and exchanged."
         )
     clears = call.service.named(name).on_reset is not None
     cleared = "its read model is cleared by on_reset" if clears else "it has no on_reset: its read model is not cleared"
@@ -123,7 +123,15 @@ async def _list(call: Call) -> int:
 
     def people() -> None:
         rows: list[Sequence[Cell]] = [
-            (str(job.id), job.projection_name, job.kind, job.status, f"{job.progress:.0%}", job.events_replayed, job.actor)
+            (
+                str(job.id),
+                job.projection_name,
+                job.kind,
+                job.status,
+                f"{job.progress:.0%}",
+                job.events_replayed,
+                job.actor,
+            )
             for job in page.items
         ]
         names = ("id", "projection", "kind", "status", "progress", "events", "by")
@@ -200,7 +208,9 @@ def _replay_options(parser: ArgumentParser) -> None:
 
 def _rebuild_options(parser: ArgumentParser) -> None:
     _name(parser)
-    parser.add_argument("--into", metavar="NAME", help="build it beside the live one, under this name, and exchange them")
+    parser.add_argument(
+        "--into", metavar="NAME", help="build it beside the live one, under this name, and exchange them"
+    )
     help_text = "with --into: give up when more events than that fail (0)"
     parser.add_argument("--max-failures", type=int, default=0, metavar="N", help=help_text)
     _job_options(parser)
@@ -234,7 +244,9 @@ REPLAYING: Final = (
         run=with_handlers(_rebuild),
         options=_rebuild_options,
     ),
-    Command(words="replays list", help="replays and rebuilds, newest first", run=on_records(_list), options=_list_options),
+    Command(
+        words="replays list", help="replays and rebuilds, newest first", run=on_records(_list), options=_list_options
+    ),
     Command(words="replays show", help="how far one has come", run=on_records(_show), options=_id),
     Command(
         words="replays run", help="go on with one here, to its end", run=with_handlers(_run), options=_id_and_actor

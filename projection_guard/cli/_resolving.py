@@ -35,7 +35,9 @@ class _Verb:
 
 
 _RETRY: Final = _Verb(strategy="retry", asks="Try {} again, now?", ended="was applied")
-_SKIP: Final = _Verb(strategy="skip", asks="Skip {}? Their effects are left out, their streams are tainted.", ended="was skipped")
+_SKIP: Final = _Verb(
+    strategy="skip", asks="Skip {}? Their effects are left out, their streams are tainted.", ended="was skipped"
+)
 _FIX: Final = _Verb(strategy="manual_fix", asks="Take {} for mended by hand?", ended="is taken for mended by hand")
 
 
@@ -214,7 +216,9 @@ RESOLVING: Final = (
         help="say that the effects of events were made by hand (manual fix)",
         run=on_records(_resolving(_FIX)),
     ),
-    Command(words="bulk list", help="actions on many failures, newest first", run=on_records(_bulk_list), options=add_pages),
+    Command(
+        words="bulk list", help="actions on many failures, newest first", run=on_records(_bulk_list), options=add_pages
+    ),
     Command(words="bulk show", help="how far one has come", run=on_records(_bulk_show), options=_id),
     Command(words="bulk cancel", help="end one where it is", run=on_records(_bulk_cancel), options=_id_and_actor),
 )

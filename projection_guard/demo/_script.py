@@ -1,4 +1,4 @@
-"""See projections fail, park, heal and drain: `make demo`, `projection-guard demo`, or `python examples/demo.py --help`.
+"""See projections fail, park, heal and drain: `make demo`, or `projection-guard demo --help`.
 
 A document service is fed with the history of a git repository. Meanwhile a read model is away for a while, one event
 is poison, and a handler has a bug that is fixed halfway. At the end every read model has to equal one computed straight

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, delete, insert, select, update
@@ -122,7 +122,7 @@ def differences(engine: Engine, feed: Feed, log: Iterable[DocumentChanged]) -> l
     by_path: dict[str, tuple[int, int, str, int]] = {}
     by_author: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     by_folder: dict[str, int] = defaultdict(int)
-    ids = set()
+    ids: set[str] = set()
     for event in log:
         versions, lines, _, trail = by_path.get(event.stream_id, (0, 0, "", 0))
         lines += event.added - event.removed
@@ -143,8 +143,6 @@ def differences(engine: Engine, feed: Feed, log: Iterable[DocumentChanged]) -> l
     ]
 
 
-def _differing(name: str, expected: dict[str, object] | object, found: dict[str, object] | object) -> list[str]:
-    assert isinstance(expected, dict)
-    assert isinstance(found, dict)
+def _differing(name: str, expected: Mapping[str, object], found: Mapping[str, object]) -> list[str]:
     keys = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     return [f"{name}: {key!r} is {found.get(key)!r}, the log says {expected.get(key)!r}" for key in keys]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
@@ -71,7 +72,7 @@ class EventStore:
             return [_event(row["sequence"], dict(row)) for row in rows]
 
 
-def _event(sequence: int, row: dict[str, object]) -> DocumentChanged:
+def _event(sequence: int, row: Mapping[str, object]) -> DocumentChanged:
     return DocumentChanged(
         event_id=str(row["event_id"]),
         stream_id=str(row["stream_id"]),

@@ -1,0 +1,1 @@
+"""The command line, as people and monitors use it: real processes, their output and their exit codes."""

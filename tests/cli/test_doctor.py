@@ -1,0 +1,156 @@
+"""The doctor: what is wrong is found on a real database, and what is made of it is decided without one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from projection_guard._store.server import Server
+from projection_guard.cli._findings import Finding, of_server, worst
+from tests.cli import shop
+from tests.cli.conftest import Place
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+def server(**changed: Any) -> Server:
+    """Return what a database that is well says of itself."""
+    facts: dict[str, Any] = {
+        "product": "PostgreSQL",
+        "version": "17.1",
+        "now": NOW,
+        "role": "guard_app",
+        "is_read_only": False,
+        "lacks": {},
+        "is_pooled": False,
+        "journal_mode": None,
+    }
+    return Server(**{**facts, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "check", "verdict", "said"),
+    [
+        ({}, "clock", "ok", "agree"),
+        ({"now": NOW + timedelta(seconds=5)}, "clock", "warning", "4 s ahead of this one"),
+        ({"now": NOW - timedelta(minutes=5)}, "clock", "problem", "5 min behind this one"),
+        ({}, "rights", "ok", "all tables can be read and written of guard_app"),
+        ({"is_read_only": True}, "rights", "problem", "takes no writes"),
+        (
+            {"lacks": {"a": ("UPDATE", "DELETE"), "b": ("INSERT",)}},
+            "rights",
+            "warning",
+            "lacks UPDATE, DELETE on a, and more on 1",
+        ),
+        ({}, "pooler", "ok", "straight to the server"),
+        ({"is_pooled": True}, "pooler", "ok", "through a pooler"),
+        ({"journal_mode": "wal"}, "journal", "ok", "wal"),
+        ({"journal_mode": "delete"}, "journal", "warning", "delete: readers and the writer wait"),
+    ],
+)
+def test_a_database_is_judged(changed: dict[str, Any], check: str, verdict: str, said: str) -> None:
+    """Each fact by itself; whatever is not well comes with what to do."""
+    found = {each.check: each for each in of_server(server(**changed), NOW, NOW + timedelta(seconds=1))}
+    assert found[check].verdict == verdict
+    assert said in found[check].detail
+    assert (found[check].advice is None) is (verdict == "ok")
+
+
+def test_the_worst_finding_decides() -> None:
+    """A problem over a warning over nothing."""
+    ok, warning, problem = (Finding(check="x", verdict=each, detail="") for each in ("ok", "warning", "problem"))
+    assert worst([]) == worst([ok]) == "ok"
+    assert worst([ok, warning]) == "warning"
+    assert worst([warning, problem, ok]) == "problem"
+
+
+def ill(place: Place) -> None:
+    """Let much be wrong, an hour ago."""
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    place.shell.breaks("A", "B=KeyError")
+    place.publish(shop.event("A", 1), shop.event("B", 1), shop.event("C", 1), shop.event("D", 1))
+    place.append(shop.event("X", 1))
+    place.follow()
+    place.insert(
+        "projection_replays",
+        id=uuid4(),
+        projection_name="Totals",
+        kind="range",
+        status="pending",
+        phase="again",
+        begins_after=0,
+        ends_at=1,
+        position=0,
+        actor="eve",
+        created_at=long_ago,
+        updated_at=long_ago,
+    )
+    with place.application() as guard:
+        (failure,) = [each for each in guard.failures("Orders").items if each.stream_id == "A"]
+    from sqlalchemy import update
+
+    from projection_guard._tables import ProjectionFailure, ProjectionState, ProjectionStream
+
+    with place.engine.begin() as connection:
+        connection.execute(
+            update(ProjectionFailure)
+            .where(ProjectionFailure.id == failure.id)
+            .values(next_retry_at=long_ago, lease_owner="dead", lease_expires_at=long_ago)
+        )
+        connection.execute(
+            update(ProjectionState)
+            .where(ProjectionState.projection_name == "Mails")
+            .values(state="resetting", actor="eve", changed_at=long_ago)
+        )
+        connection.execute(
+            update(ProjectionStream)
+            .where(ProjectionStream.projection_name == "Orders", ProjectionStream.stream_id == "C")
+            .values(tainted=True, lease_owner="dead", lease_expires_at=long_ago)
+        )
+    place.insert(
+        "projection_workers",
+        worker_id="w",
+        kind="service",
+        host="elsewhere",
+        process_id=7,
+        library_version="1",
+        projections=["Orders"],
+        started_at=long_ago,
+        seen_at=long_ago,
+    )
+
+
+def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(place: Place) -> None:
+    """A problem makes it end with 1; warnings alone do not."""
+    place.publish(shop.event("A", 1))
+    well = place.shell.app("doctor", "--json").json
+    assert {each["verdict"] for each in well["findings"] if each["check"] != "workers"} == {"ok"}
+    ill(place)
+    told = place.shell.app("doctor", "--json", app="lone", code=1).json
+    assert told["verdict"] == "problem"
+    found = {(each["check"], each["projection_name"], each["verdict"]) for each in told["findings"]}
+    assert {
+        ("connection", None, "ok"),
+        ("schema", None, "ok"),
+        ("clock", None, "ok"),
+        ("workers", None, "warning"),
+        ("leases", "Orders", "warning"),
+        ("jobs", "Totals", "problem"),
+        ("work", "Orders", "problem"),
+        ("states", "Mails", "problem"),
+        ("failures", "Orders", "warning"),
+        ("streams", "Orders", "warning"),
+        ("registration", "Totals", "warning"),
+        ("registration", "Newcomer", "warning"),
+    } <= found
+    assert all(each["advice"] for each in told["findings"] if each["verdict"] != "ok")
+    lines = place.shell.app("doctor", app="lone", code=1).out
+    assert "Totals: it is detached: the database knows it" in lines
+    assert "Mails: it has been resetting for" in lines
+    assert "-> where that process died, reset it again: projection-guard reset Mails" in lines
+    assert "retry lease ran out" in lines
+    bare = place.shell.bare("doctor", "--json", code=1).json
+    assert [e["verdict"] for e in bare["findings"] if e["check"] == "registration"] == []
