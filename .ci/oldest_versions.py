@@ -11,7 +11,13 @@ from pathlib import Path
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 problems = []
 extras = project["optional-dependencies"]
-for requirement in [*project["dependencies"], *extras["aiosqlite"], *extras["fastapi"], *extras["flask"]]:
+for requirement in [
+    *project["dependencies"],
+    *extras["aiosqlite"],
+    *extras["cli"],
+    *extras["fastapi"],
+    *extras["flask"],
+]:
     found = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", requirement)
     if not found:
         problems.append(f"{requirement}: has no plain lower bound")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 from sqlalchemy import Connection, text
 
@@ -59,3 +64,21 @@ for adapter in ("fastapi", "flask"):
         said = "it was installed"
     assert f"pip install 'projection-guard[{adapter}]'" in said, said
 print("an adapter without its library says which extra brings it")
+
+
+def command(*words: str, code: int = 0) -> str:
+    """Run the command line as it was installed."""
+    script = Path(sys.executable).with_name("projection-guard")
+    done = subprocess.run([script, *words], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, bool(done.stderr)) == (code, code != 0), done
+    return done.stdout
+
+
+guard.close()
+database = ("--database", "sqlite:///command.db")
+assert command("--version") == f"projection-guard {version('projection-guard')}\n"
+assert command("db", "upgrade", *database).startswith("The guard's tables are at projection_guard_")
+assert json.loads(command("status", "--json", *database))["total_projections"] == 0
+assert "Smoke" in command("status", "--database", "sqlite:///smoke.db")
+assert command("completion", "bash", code=1) == ""
+print("the command line works without rich and shtab")

@@ -18,7 +18,10 @@ from .migrations._revisions import VERSION_TABLE, Revisions, revisions, upgrade
 
 __all__ = ["check", "check_schema_name", "migrate"]
 
-_MIGRATE: Final = "run guard.migrate(), or alembic upgrade heads where your own Alembic environment holds our revisions"
+_MIGRATE: Final = (
+    "run guard.migrate() or projection-guard db upgrade, or alembic upgrade heads where your own Alembic environment "
+    "holds our revisions"
+)
 _HOSTS: Final = "run alembic upgrade heads in your own Alembic environment, which holds our revisions"
 _TRAP: Final = (
     " (your alembic_version names none of our revisions: if it should, path_separator = os has cut "

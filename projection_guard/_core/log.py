@@ -123,6 +123,13 @@ class EventLog:
         self._io = io
         self._mapping = mapping
 
+    async def close(self) -> None:
+        """Close the source, where that can be done: for a process that has no more use for it."""
+        close: object = getattr(self._source, "close", None)
+        closed = close() if callable(close) else None
+        if inspect.isawaitable(closed):
+            await closed
+
     async def stretch(
         self,
         projection: Projection,

@@ -12,6 +12,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from .. import _desk
 from .._async_guard import AsyncProjectionGuard
 from .._io.protocol import drive
@@ -148,11 +150,27 @@ def _run(asked: Asked, do: Do, *, must_exist: bool, looks: bool) -> int:
         )
 
     if isinstance(guard, AsyncProjectionGuard):
-        return asyncio.run(_closing(guard, run))
-    with guard:
-        return drive(run(in_thread))
+        return asyncio.run(_closing(guard, service, run))
+    try:
+        with guard:
+            return drive(run(in_thread))
+    finally:
+        drive(_close_source(service))
+        _desk.engine_of(guard).dispose()
 
 
-async def _closing(guard: AsyncProjectionGuard, run: Callable[[Beside], Coroutine[object, None, int]]) -> int:
-    async with guard:
-        return await run(as_task)
+async def _closing(
+    guard: AsyncProjectionGuard, service: Service, run: Callable[[Beside], Coroutine[object, None, int]]
+) -> int:
+    """Close what the application would close when it ends, too: here it is the command that ends."""
+    try:
+        async with guard:
+            return await run(as_task)
+    finally:
+        await _close_source(service)
+        await AsyncEngine(_desk.engine_of(guard)).dispose()
+
+
+async def _close_source(service: Service) -> None:
+    if service.on_log.is_there:
+        await service.on_log.log.close()

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from ..errors import StoreUnavailable
 from ._command import Call
+from ._exits import Exit, Refused
 from ._progress import Progress
 
 __all__ = ["Seen", "watched"]
@@ -54,6 +55,6 @@ async def watched(
     finally:
         if not under_way.is_done:
             is_told_to_stop.append(True)
-            call.screen.remark(f"Interrupted. {interrupted}")
+            call.screen.refuse(Refused(kind="interrupted", detail=f"Interrupted. {interrupted}", code=Exit.INTERRUPTED))
             await under_way.ended()
     return under_way.result

@@ -18,6 +18,12 @@ COMMAND = Path(sys.executable).with_name("projection-guard")
 """The script itself, for what only a process of its own shows: signals, pipes, terminals."""
 
 
+_HEARS_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A suite that was started in the background may ignore Ctrl-C, and what it starts inherits that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A command that has ended."""
@@ -120,7 +126,7 @@ class Shell:
     def begin(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start the script itself."""
         return subprocess.Popen(
-            [str(COMMAND), *words],
+            [sys.executable, "-I", "-c", _HEARS_CTRL_C, str(COMMAND), *words],
             cwd=self.folder,
             env=self.env,
             text=True,

@@ -6,6 +6,7 @@ line; while a file SHOP_SHUT is there, handlers of `Totals` wait.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -52,10 +53,16 @@ def _orders(sold: Mapping[str, Any], connection: Connection) -> None:
     connection.execute(text("INSERT INTO orders (event_id) VALUES (:id)"), {"id": sold["event_id"]})
 
 
-def _totals(sold: Mapping[str, Any], connection: Connection) -> None:
+def _is_shut() -> bool:
     shut = os.environ.get("SHOP_SHUT", "")
-    while shut and Path(shut).exists():
-        Path(f"{shut}.reached").touch()
+    if not shut or not Path(shut).exists():
+        return False
+    Path(f"{shut}.reached").touch()
+    return True
+
+
+def _totals(sold: Mapping[str, Any], connection: Connection) -> None:
+    while _is_shut():
         time.sleep(0.02)
     connection.execute(text("INSERT INTO totals (event_id) VALUES (:id)"), {"id": sold["event_id"]})
 
@@ -80,6 +87,8 @@ def _register(made: AnyGuard, name: str, body: Callable[..., None], clear: Calla
         return
 
     async def handler(sold: Any, connection: Any) -> None:
+        while _is_shut():
+            await asyncio.sleep(0.02)
         await connection.run_sync(lambda sync: body(sold, sync))
 
     async def on_reset(connection: Any) -> None:

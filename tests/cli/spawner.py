@@ -51,12 +51,14 @@ def _tell(line: str) -> None:
 
 def _run() -> None:
     revisions()
+    _tell("ready")
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
             _child(order)
-        _, _status = os.waitpid(pid, 0)
+        _, status = os.waitpid(pid, 0)
+        _tell(str(os.waitstatus_to_exitcode(status)))
 
 
 if __name__ == "__main__":

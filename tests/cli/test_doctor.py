@@ -7,8 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 
 from projection_guard._store.server import Server
+from projection_guard._tables import ProjectionFailure, ProjectionState, ProjectionStream
 from projection_guard.cli._findings import Finding, of_server, worst
 from tests.cli import shop
 from tests.cli.conftest import Place
@@ -70,8 +72,8 @@ def test_the_worst_finding_decides() -> None:
 def ill(place: Place) -> None:
     """Let much be wrong, an hour ago."""
     long_ago = datetime.now(UTC) - timedelta(hours=1)
-    place.shell.breaks("A", "B=KeyError")
-    place.publish(shop.event("A", 1), shop.event("B", 1), shop.event("C", 1), shop.event("D", 1))
+    place.shell.breaks("E", "B=KeyError")
+    place.publish(*(shop.event(stream, 1) for stream in "EBC"))
     place.append(shop.event("X", 1))
     place.follow()
     place.insert(
@@ -89,11 +91,7 @@ def ill(place: Place) -> None:
         updated_at=long_ago,
     )
     with place.application() as guard:
-        (failure,) = [each for each in guard.failures("Orders").items if each.stream_id == "A"]
-    from sqlalchemy import update
-
-    from projection_guard._tables import ProjectionFailure, ProjectionState, ProjectionStream
-
+        (failure,) = [each for each in guard.failures("Orders").items if each.stream_id == "E"]
     with place.engine.begin() as connection:
         connection.execute(
             update(ProjectionFailure)

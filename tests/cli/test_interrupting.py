@@ -44,7 +44,7 @@ def test_ctrl_c_leaves_a_replay_where_it_is_and_says_how_to_go_on(place: Place) 
         process.kill()
         process.wait()
     assert (process.returncode, out) == (130, ""), rest
-    assert said.startswith("Interrupted. range ")
+    assert said.startswith("projection-guard: Interrupted. range ")
     assert "Traceback" not in rest
     job = said.split("replays run ")[1].split()[0]
     seen = shell.bare("replays", "show", job, "--json").json

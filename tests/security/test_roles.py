@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 import projection_guard.flask
 from projection_guard import FailureFilter, ProjectionGuard
+from projection_guard.cli import main
 from projection_guard.testing import PostgresServer
 from tests.bed import Bed, GuardOnBed, happened, own
 from tests.flow.acting import Planned, clears, one_failure
@@ -306,3 +307,21 @@ def test_a_reader_sees_all_but_events_and_tracebacks_and_changes_nothing(app_bed
         f"INSERT INTO {_AUDIT} (at, actor, action, projection_name) VALUES (now(), 'x', 'x', 'x')",
     ):
         assert "permission denied" in _refused_to(roles, "guard_reader", statement)
+
+
+def test_a_reader_is_enough_for_a_monitor(app_bed: Bed, roles: Roles, capsys: pytest.CaptureFixture[str]) -> None:
+    """`status`, `health` and `doctor` write nothing; the doctor says what the role cannot do. Lists take more."""
+    guard, planned = app_bed.guard(schema="guard", retry=LATER), Planned("P", "A#1")
+    app_bed.joined(guard, "P", planned.joined)
+    guard.publish(happened("A", 1))
+    there = ("--database", roles.of("guard_reader"), "--schema", "guard")
+    assert main(["status", *there]) == 10
+    assert main(["health", "P", *there]) == 10
+    assert main(["streams", "P", *there]) == 0
+    capsys.readouterr()
+    assert main(["doctor", *there]) == 0
+    assert "the role guard_reader lacks" in capsys.readouterr().out
+    assert main(["failures", "list", *there]) == 1
+    said = capsys.readouterr().err
+    assert "permission denied" in said
+    assert PASSWORD not in said
