@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from ._exits import Refused, WrongUsage
 from ._screen import Screen
 
-__all__ = ["confirm", "confirm_by_name"]
+__all__ = ["check_answerable", "confirm", "confirm_by_name"]
+
+
+def check_answerable(screen: Screen, *, yes: bool) -> None:
+    """Raise `WrongUsage` where nobody can be asked, before anything is prepared for it."""
+    if screen.is_json and not yes:
+        raise WrongUsage("With --json nobody is asked; say --yes where it is meant")
 
 
 def confirm(screen: Screen, question: str, *, yes: bool) -> None:
@@ -36,8 +42,7 @@ def _nothing_done() -> Refused:
 
 
 def _answer(screen: Screen, question: str) -> str:
-    if screen.is_json:
-        raise WrongUsage("With --json nobody is asked; say --yes where it is meant")
+    check_answerable(screen, yes=False)
     screen.err.write(screen.hidden.out_of(question))
     screen.err.flush()
     with _ctrl_c_interrupts():

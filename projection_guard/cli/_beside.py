@@ -81,6 +81,8 @@ class _Task(Generic[T]):
 
     async def ended(self) -> None:
         await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()  # looked at: asyncio need not complain that nobody did
 
 
 def in_thread(work: Coroutine[object, None, T]) -> UnderWay[T]:

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from io import TextIOWrapper
 
 from .._wording import without_values
 from ._command import Asked
@@ -23,8 +23,8 @@ __all__ = ["main"]
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit code. Nothing is raised but `SystemExit`, after help was asked for."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not end the command
     logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
     given = list(sys.argv[1:] if words is None else words)
     screen = Screen(is_json="--json" in given, hidden=Hidden(), out=sys.stdout, err=sys.stderr)

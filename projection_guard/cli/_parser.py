@@ -27,7 +27,6 @@ __all__ = [
     "moment",
     "parsed",
     "parser_of",
-    "usage_of",
 ]
 
 _ABOUT: Final = """\
@@ -211,11 +210,3 @@ def actor_of(options: Namespace) -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user may have no name
         raise WrongUsage("Your user has no name on this system; say --actor NAME") from None
-
-
-def usage_of(command: Command) -> str:
-    """Return how a command is called, without what all of them take; `docs/cli.md` has the same lines."""
-    parser = ArgumentParser(prog=f"projection-guard {command.words}", add_help=False)
-    command.options(parser)
-    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=10_000)
-    return parser.format_usage().removeprefix("usage: ").strip()

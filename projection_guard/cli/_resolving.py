@@ -12,7 +12,7 @@ from .._model import FailureFilter, OutcomeStatus
 from .._records import BulkAction, Strategy
 from .._service import Service
 from . import _rendering
-from ._asking import confirm
+from ._asking import check_answerable, confirm
 from ._command import Call, Command, Do, needs_handlers, on_records
 from ._exits import Exit, WrongUsage
 from ._looking import more
@@ -85,6 +85,7 @@ async def _one(call: Call, verb: _Verb) -> int:
 
 async def _many(call: Call, verb: _Verb, where: FailureFilter) -> int:
     actor = actor_of(call.options)
+    check_answerable(call.screen, yes=call.options.yes)
     if where.projection_name is not None:
         call.known(where.projection_name)
     on_bulk = call.records.on_bulk

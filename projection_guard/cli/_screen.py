@@ -135,7 +135,7 @@ class Screen:
 
     def begin_again(self) -> None:
         """Wipe a terminal before the next look, so that each stands in the same place."""
-        if self.out.isatty() and not self.is_json:
+        if self.out.isatty() and not self.is_json and os.environ.get("TERM") != "dumb":
             self.out.write("\x1b[H\x1b[2J")
 
     def refuse(self, refused: Refused) -> None:

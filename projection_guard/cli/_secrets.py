@@ -30,5 +30,5 @@ class Hidden:
         text = _IN_URL.sub(rf"\1:{_STARS}@", text)
         text = _IN_QUERY.sub(rf"\1\2{_STARS}", text)
         for word in sorted(self._words, key=len, reverse=True):
-            text = text.replace(word, _STARS)
+            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", _STARS, text)
         return text

@@ -87,7 +87,7 @@ def _register(made: AnyGuard, name: str, body: Callable[..., None], clear: Calla
         return
 
     async def handler(sold: Any, connection: Any) -> None:
-        while _is_shut():
+        while _is_shut():  # noqa: ASYNC110  # a file is what another process can tell it by
             await asyncio.sleep(0.02)
         await connection.run_sync(lambda sync: body(sold, sync))
 

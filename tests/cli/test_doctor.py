@@ -150,5 +150,6 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(place: Place) -> Non
     assert "Mails: it has been resetting for" in lines
     assert "-> where that process died, reset it again: projection-guard reset Mails" in lines
     assert "retry lease ran out" in lines
+    assert "worker elsewhere:7 (service) has been silent for" in place.shell.app("status", code=None).out
     bare = place.shell.bare("doctor", "--json", code=1).json
     assert [e["verdict"] for e in bare["findings"] if e["check"] == "registration"] == []

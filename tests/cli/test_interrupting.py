@@ -88,7 +88,7 @@ def in_a_terminal(place: Place, *words: str, **env: str) -> str:
     """Run the script where its output is a terminal; return what was written there."""
     controlling, terminal = pty.openpty()
     process = subprocess.Popen(
-        [str(COMMAND), *words, "--database", place.shell.url],
+        [str(COMMAND), *words],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -116,7 +116,13 @@ def test_colours_are_for_terminals_that_want_them(place: Place) -> None:
     """NO_COLOR is respected; elsewhere `Shell.run` looks at every output."""
     place.shell.breaks("A")
     place.publish(shop.event("A", 1))
-    assert "\x1b[33mdegraded\x1b[0m" in in_a_terminal(place, "status")
-    plain = in_a_terminal(place, "status", NO_COLOR="1")
+    there = ("--database", place.shell.url)
+    assert "\x1b[33mdegraded\x1b[0m" in in_a_terminal(place, "status", *there)
+    plain = in_a_terminal(place, "status", *there, NO_COLOR="1")
     assert "degraded" in plain
     assert "\x1b[3" not in plain
+    place.append(shop.event("X", 1))
+    place.follow()
+    shown = in_a_terminal(place, "replay", "Totals", "--from", "1", "--app", "tests.cli.shop:follower")
+    assert "range of Totals" in shown
+    assert "completed" in shown

@@ -25,6 +25,7 @@ def test_status_tells_all_projections_in_a_table_and_in_json(seen: Place) -> Non
     assert (orders["active_failures"], orders["exhausted_failures"], orders["parked_events"]) == (2, 1, 1)
     assert (told["overall_status"], told["total_projections"], told["total_active_failures"]) == ("degraded", 3, 2)
     assert (told["unrecorded"], told["workers"]) == ([], [])
+    assert told.keys() == answers.SystemStatus.model_fields.keys() | {"projections", "unrecorded", "workers"}
     lines = seen.shell.app("status", code=10).out.splitlines()
     assert lines[0].split() == ["PROJECTION", "STATUS", "STATE", "FAILURES", "EXHAUSTED", "PARKED", "LAG", "PROCESSED"]
     (orders_line,) = [line for line in lines if line.startswith("Orders")]

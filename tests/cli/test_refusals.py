@@ -155,6 +155,7 @@ def test_sql_and_completion_need_no_guard(lonely: Shell) -> None:
         ("?user=u&password=a%20b&x=1", "?user=u&password=***&x=1"),
         ("password='a b' x", "password=*** x"),
         ("the word hunter2secret alone", "the word *** alone"),
+        ("hunter2secret2 and hunter2secrets", "hunter2secret2 and hunter2secrets"),
         ("a mail to ada@example.com: nothing", "a mail to ada@example.com: nothing"),
         ("https://example.com/a:b@c stays", "https://example.com/a:b@c stays"),
     ],
