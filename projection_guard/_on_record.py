@@ -40,7 +40,7 @@ class OnRecord:
 async def on_record(service: Service) -> OnRecord:
     """Look which projections the database knows. Raises `SchemaError`, `StoreUnavailable`."""
     await service.check_schema()
-    known = {each.name: each for each in await service.read(diagnosing.known)}
+    known = {each.name: each for each in await service.beside(()).read(diagnosing.known)}
     registered = service.projections
     found = [_as_on_record(each, registered.get(name)) for name, each in known.items()]
     return OnRecord(

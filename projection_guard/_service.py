@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from . import _schema
 from ._core import admin, beginning, rounds
-from ._core.context import Context, new_token, redone, transact
+from ._core.context import Context, look, new_token, redone, transact
 from ._core.delivering import deliver
 from ._core.immediate import retry_now
 from ._core.log import EventLog
@@ -78,7 +78,7 @@ class Service:
         self._started = started
         self._opened: set[str] = set()
         self._schema_checked = False
-        self._rolls_up = True
+        self._only_looks = False
         self._kept_classes: set[type] = set()
 
     # -- registering and first contact
@@ -95,7 +95,7 @@ class Service:
         for projection in projections:
             made.add(projection)
         made._opened.update(made.projections)
-        made._schema_checked, made._rolls_up = True, False
+        made._schema_checked = made._only_looks = True
         return made
 
     def named(self, name: str) -> Projection:
@@ -259,6 +259,8 @@ class Service:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Look something up."""
+        if self._only_looks:
+            return await look(self.context, work, what="reading")
         return await transact(self.context, work, what="reading")
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -266,7 +268,7 @@ class Service:
         return await transact(self.context, work, what="writing")
 
     async def _roll_up(self) -> None:
-        if not self._rolls_up:
+        if self._only_looks:
             return
         for name in await self.read(counters.names_to_roll_up):
             await rounds.roll_up(self.context, name, 100_000)

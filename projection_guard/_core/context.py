@@ -13,7 +13,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from .._dialect import Trouble, trouble
+from .._dialect import Bound, Trouble, trouble
 from .._encryption import EncryptedCodec, EventCodec, Place, decode_at, encode_at
 from .._health import HealthPolicy
 from .._io.protocol import IO
@@ -30,6 +30,7 @@ __all__ = [
     "Tries",
     "encoded",
     "is_store_error",
+    "look",
     "new_token",
     "or_give_back",
     "recall",
@@ -190,7 +191,14 @@ async def transact(
     It is done again after a deadlock, and after a lost connection, whose commit may have succeeded: `work` takes its
     lock first and then looks what is on record.
     """
-    return await redone(context.io, lambda: _transact_once(context, work, seconds), what=what)
+    preamble = context.hot.preamble(limit_seconds=seconds)
+    return await redone(context.io, lambda: _transact_once(context, work, preamble), what=what)
+
+
+async def look(context: Context, work: Callable[[Connection], T], *, what: str) -> T:
+    """Look something up in a transaction of its own, with no right to write; raises `StoreUnavailable`."""
+    preamble = context.hot.looking(limit_seconds=BOOKKEEPING_SECONDS)
+    return await redone(context.io, lambda: _transact_once(context, work, preamble), what=what)
 
 
 async def redone(io: IO, once: Callable[[], Coroutine[object, None, T]], *, what: str) -> T:
@@ -231,10 +239,10 @@ async def or_give_back(
         raise
 
 
-async def _transact_once(context: Context, work: Callable[[Connection], T], seconds: float) -> T:
+async def _transact_once(context: Context, work: Callable[[Connection], T], preamble: Sequence[Bound]) -> T:
     transaction = await context.io.begin()
     try:
-        await transaction.together(context.hot.preamble(limit_seconds=seconds))
+        await transaction.together(preamble)
         result = await transaction.run(work)
         await transaction.commit()
     finally:

@@ -205,6 +205,7 @@ class HotStatements:
         self._settle = compiled(*_SETTLE_SQLITE) if sqlite else compiled(_SETTLE_POSTGRESQL)
         lock = f"LOCK TABLE {used['p']}projection_applied_events IN ROW EXCLUSIVE MODE"
         self._preamble = () if sqlite else compiled(_LIMITS_AND_SETTINGS, lock)
+        self._looking = () if sqlite else compiled(_LIMITS_AND_SETTINGS)
         self._restore = () if sqlite else compiled(_RESTORE)
         self._savepoint = Bound("SAVEPOINT projection_guard")
 
@@ -238,6 +239,11 @@ class HotStatements:
         """Limit what a transaction may take, and announce it to the barrier before its first look at anything."""
         parameters = _limits(limit_seconds)
         return [statement.bind(parameters) for statement in self._preamble]
+
+    def looking(self, *, limit_seconds: float) -> list[Bound]:
+        """Limit what a transaction may take that only looks: no barrier waits for it, it takes no right to write."""
+        parameters = _limits(limit_seconds)
+        return [statement.bind(parameters) for statement in self._looking]
 
 
 def _ticket_parameters(ticket: Ticket) -> dict[str, object]:

@@ -69,7 +69,7 @@ async def _examine(call: Call, diagnosis: _Diagnosis) -> None:
         diagnosis.found.append(Finding(check="schema", verdict="problem", detail=str(error), advice=advice))
         return
     before = datetime.now(UTC)
-    told = await call.service.read(partial(server.asked, schema=call.service.context.schema))
+    told = await call.service.beside(()).read(partial(server.asked, schema=call.service.context.schema))
     diagnosis.found += of_server(told, before, datetime.now(UTC))
     diagnosis.found += findings(await _facts(call))
 
@@ -97,9 +97,9 @@ async def _facts(call: Call) -> Facts:
     return Facts(
         known=found.known,
         healths=await found.service.health(),
-        left=await call.service.read(partial(diagnosing.left_leases, for_seconds=_LEFT_SECONDS)),
-        idle=await call.service.read(partial(diagnosing.idle, for_seconds=_IDLE_SECONDS)),
-        waiting=await call.service.read(partial(diagnosing.waiting, for_seconds=_DUE_SECONDS)),
+        left=await call.service.beside(()).read(partial(diagnosing.left_leases, for_seconds=_LEFT_SECONDS)),
+        idle=await call.service.beside(()).read(partial(diagnosing.idle, for_seconds=_IDLE_SECONDS)),
+        waiting=await call.service.beside(()).read(partial(diagnosing.waiting, for_seconds=_DUE_SECONDS)),
         workers=await workers_of(call.service.beside(())),
         registered=None if call.is_bare else call.service.projections,
     )

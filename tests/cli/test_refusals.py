@@ -144,7 +144,7 @@ def test_sql_and_completion_need_no_guard(lonely: Shell) -> None:
     for shell in ("bash", "zsh", "tcsh"):
         script = lonely.run("completion", shell).out
         assert "failures" in script
-        assert lonely.run("completion", shell, "--json").json["script"] == script.rstrip("\n")
+        assert lonely.run("completion", shell, "--json").json["script"].rstrip("\n") == script.rstrip("\n")
 
 
 @pytest.mark.parametrize(
