@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,9 +13,11 @@ from sqlalchemy import update
 
 from projection_guard._store.server import Server
 from projection_guard._tables import ProjectionFailure, ProjectionState, ProjectionStream
+from projection_guard.cli import main
 from projection_guard.cli._findings import Finding, of_server, worst
 from tests.cli import shop
 from tests.cli.conftest import Place
+from tests.faults.pooler import pooled
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -153,3 +157,13 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(place: Place) -> Non
     assert "worker elsewhere:7 (service) has been silent for" in place.shell.app("status", code=None).out
     bare = place.shell.bare("doctor", "--json", code=1).json
     assert [e["verdict"] for e in bare["findings"] if e["check"] == "registration"] == []
+
+
+@pytest.mark.postgres
+def test_a_pooler_gives_itself_away(postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor works through PgBouncer in transaction mode, and says that it is there."""
+    for is_pooled in (False, True):
+        with pooled(postgres_url, connections=1) if is_pooled else nullcontext(postgres_url) as url:
+            assert main(["doctor", "--database", url, "--json"]) == 0
+        found = {each["check"]: each["detail"] for each in json.loads(capsys.readouterr().out)["findings"]}
+        assert ("through a pooler" in found["pooler"]) is is_pooled
