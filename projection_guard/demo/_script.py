@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from tenacity import stop_after_attempt, wait_exponential
 
-from projection_guard import Breaker, Failure, HealthStatus, Notice, ProjectionGuard, RetryPolicy
+from projection_guard import Breaker, Failure, HealthStatus, Notice, NoticeKind, ProjectionGuard, RetryPolicy
 from projection_guard.demo import read_models as rm
 from projection_guard.demo.faults import Faults
 from projection_guard.demo.history import Change, changes
@@ -188,15 +188,18 @@ def demonstrate(wanted: argparse.Namespace, *, is_quiet: bool = False) -> Demons
     engine = create_engine(url)
     rm.metadata.create_all(engine)
     store, feed, faults = EventStore(engine), rm.Feed(folder / "feed.db"), Faults()
+    seen: set[HealthStatus] = set()
     with Screen(source, is_quiet=is_quiet) as screen:
 
         def watch(notice: Notice) -> None:
             screen.tell(notice)
+            if notice.kind is NoticeKind.STATUS_CHANGED and notice.after is not None:
+                seen.add(HealthStatus(notice.after))  # one that was passed through between two looks
 
         with ProjectionGuard(engine, retry=QUICK, observers=[watch]) as guard:
             guard.migrate()
             register(guard, faults, feed)
-            demo = Demo(guard=guard, store=store, faults=faults, screen=screen)
+            demo = Demo(guard=guard, store=store, faults=faults, screen=screen, seen=seen)
             started = time.monotonic()
             run(demo, history, 0.0 if wanted.fast else 0.03)
             failures = guard.failures(include_resolved=True, limit=1000).items
