@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from ._async_guard import AsyncProjectionGuard
-from ._desk import service_of
+from ._desk import engine_of, service_of
 from ._guard import ProjectionGuard
 from ._io.protocol import drive
 from ._probes import Condition, HealthFile, HealthPort, Page, condition, notify_systemd
@@ -64,7 +66,7 @@ class WorkerServiceSettings:
 def run_worker_service(
     guard: ProjectionGuard | AsyncProjectionGuard, settings: WorkerServiceSettings | None = None
 ) -> int:
-    """Work until SIGTERM or SIGINT, then end what is in hand, close the guard, and return the exit code.
+    """Work until SIGTERM or SIGINT, then end what is in hand, close guard, source and engine; return the exit code.
 
     0: everything in hand was settled. 128 and the signal's number: the grace period was over, or a second signal came,
     at which the process ends at once; what was in hand is taken over by others when its lease ends, as after a kill.
@@ -186,7 +188,10 @@ def _run_blocking(guard: ProjectionGuard, settings: WorkerServiceSettings) -> in
             time.sleep(_TICK_SECONDS)
         watched.stopping()
         is_settled = worker.stop(settings.grace_seconds)
-        guard.close(0.0)
+        if is_settled:
+            guard.close(0.0)
+            drive(_close_source(service_of(guard)))
+            engine_of(guard).dispose()
         return _exit_code(signals, is_settled=is_settled)
 
 
@@ -202,7 +207,10 @@ async def _run_async(guard: AsyncProjectionGuard, settings: WorkerServiceSetting
             await asyncio.sleep(_TICK_SECONDS)
         watched.stopping()
         is_settled = await worker.stop(settings.grace_seconds)
-        await guard.close(0.0)
+        if is_settled:
+            await guard.close(0.0)
+            await _close_source(service_of(guard))
+            await AsyncEngine(engine_of(guard)).dispose()
         return _exit_code(signals, is_settled=is_settled)
 
 
@@ -211,6 +219,11 @@ async def _check_schema(service: Service) -> None:
         await service.check_schema()
     except StoreUnavailable as error:
         log.warning("worker service: %s; it waits for that", error)
+
+
+async def _close_source(service: Service) -> None:
+    if service.on_log.is_there:
+        await service.on_log.log.close()
 
 
 def _exit_code(signals: _Signals, *, is_settled: bool) -> int:

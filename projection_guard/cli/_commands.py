@@ -15,6 +15,7 @@ from ._parser import parser_of
 from ._replaying import REPLAYING
 from ._resolving import RESOLVING
 from ._steering import STEERING
+from ._working import WORKER
 
 __all__ = ["COMMANDS"]
 
@@ -24,6 +25,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *RESOLVING,
     *STEERING,
     *REPLAYING,
+    WORKER,
     DOCTOR,
     *DATABASE_COMMANDS,
     DEMO,

@@ -18,7 +18,7 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import AsyncProjectionGuard, AsyncSqlEventSource, ProjectionGuard, RetryPolicy, SqlEventSource
 
-__all__ = ["Inner", "NotAGuard", "event", "follower", "guard", "lone"]
+__all__ = ["Inner", "NotAGuard", "empty", "event", "follower", "guard", "lone"]
 
 RETRY = RetryPolicy(wait=wait_fixed(3600), stop=stop_after_attempt(6), permanent=(KeyError,), breaker=None)
 AnyGuard = ProjectionGuard | AsyncProjectionGuard
@@ -114,6 +114,11 @@ def follower(kind: str | None = None) -> AnyGuard:
     made = _made(kind, source=source)
     _register(made, "Totals", _totals, _clear("totals"), tables=["totals"])
     return made
+
+
+def empty(kind: str | None = None) -> AnyGuard:
+    """Return a guard for which nobody has registered anything."""
+    return _made(kind or os.environ["SHOP_KIND"])
 
 
 def lone(kind: str | None = None) -> AnyGuard:
