@@ -42,7 +42,7 @@ def entrypoint() -> list[str]:
 
 
 def test_the_unit_calls_the_command_and_gives_it_time(tmp_path: Path) -> None:
-    """systemd waits longer than the grace period, and its watchdog longer than one look may take."""
+    """The service manager waits longer than the grace period, and its watchdog longer than one look may take."""
     text = UNIT.read_text(encoding="utf-8")
     settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     program, *words = shlex.split(settings["ExecStart"])
