@@ -20,6 +20,7 @@ from ..migrations._revisions import revisions
 from ._command import Call, Command, at_database
 from ._exits import Exit, refusal_of
 from ._findings import Facts, Finding, Verdict, findings, of_server, worst
+from ._screen import counted
 
 __all__ = ["DOCTOR"]
 
@@ -115,8 +116,7 @@ def _tell(call: Call, found: Sequence[Finding]) -> None:
 
 
 def _counted(found: Sequence[Finding], verdict: Verdict) -> str:
-    number = sum(each.verdict == verdict for each in found)
-    return f"{number} {verdict}{'' if number == 1 else 's'}"
+    return counted(sum(each.verdict == verdict for each in found), verdict)
 
 
 DOCTOR: Final = Command(

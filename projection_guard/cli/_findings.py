@@ -13,6 +13,7 @@ from .._records import WorkerState
 from .._store.diagnosing import Idle, Known, Left, Waiting
 from .._store.server import Server
 from ._progress import lasting
+from ._screen import counted
 
 __all__ = [
     "SILENT_SECONDS",
@@ -191,11 +192,10 @@ def _workers(facts: Facts) -> Iterator[Finding]:
 
 def _leases(facts: Facts) -> Iterator[Finding]:
     for left in facts.left:
-        plural = "lease" if left.number == 1 else "leases"
         yield Finding(
             check="leases",
             verdict="warning",
-            detail=f"{left.number} {left.what} {plural} ran out {lasting(left.for_seconds)} ago and are still held: "
+            detail=f"{counted(left.number, f'{left.what} lease')} ran out {lasting(left.for_seconds)} ago, still held: "
             "their process died",
             advice="start a worker: it takes them over",
             projection_name=left.projection,
@@ -219,8 +219,8 @@ def _work(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             check="work",
             verdict="problem",
-            detail=f"{waits.number} retries or streams with parked events have been due for up to "
-            f"{lasting(waits.for_seconds)}, and nobody does them",
+            detail=f"{waits.number} due for up to {lasting(waits.for_seconds)}, and nobody does them: retries, or "
+            "streams with parked events",
             advice="start a worker where the projection is registered",
             projection_name=waits.projection,
         )
@@ -263,7 +263,7 @@ def _failures(health: Health) -> Iterator[Finding]:
         yield Finding(
             check="failures",
             verdict="warning",
-            detail=f"{health.exhausted_failures} failures are exhausted: no retry is planned",
+            detail=f"{counted(health.exhausted_failures, 'failure')} exhausted: no retry is planned",
             advice=f"projection-guard failures groups --projection {name}; then failures retry, skip or resolve",
             projection_name=name,
         )
@@ -271,7 +271,7 @@ def _failures(health: Health) -> Iterator[Finding]:
         yield Finding(
             check="streams",
             verdict="warning",
-            detail=f"{health.tainted_streams} streams are tainted: an event was left out, or order may be broken",
+            detail=f"{counted(health.tainted_streams, 'stream')} tainted: an event was skipped, or order may be broken",
             advice=f"projection-guard streams {name} --state tainted; then replay {name} --stream ID",
             projection_name=name,
         )

@@ -19,7 +19,7 @@ from ._exits import exit_of_status, refusal_of
 from ._findings import SILENT_SECONDS
 from ._parser import add_pages
 from ._progress import lasting
-from ._screen import Cell, Screen
+from ._screen import Cell, Screen, counted
 
 __all__ = ["LOOKING", "more"]
 
@@ -97,8 +97,8 @@ def _tell_status(call: Call, found: OnRecord, judged: Sequence[Health], summed: 
     ]
     call.screen.table(names, rows, none="No projection is on record in this database.")
     if judged:
-        failures = summed.total_active_failures
-        call.screen.say(f"{summed.overall_status.value}: {len(judged)} projections, {failures} unresolved failures")
+        failures = counted(summed.total_active_failures, "unresolved failure")
+        call.screen.say(f"{summed.overall_status.value}: {counted(len(judged), 'projection')}, {failures}")
     for name in found.unrecorded:
         call.screen.say(f"{name} is registered, and the database has no record of it yet")
 

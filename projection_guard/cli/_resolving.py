@@ -17,7 +17,7 @@ from ._command import Call, Command, Do, needs_handlers, on_records
 from ._exits import Exit, WrongUsage
 from ._looking import more
 from ._parser import actor_of, add_actor, add_filters, add_note, add_pages, add_yes, filter_of
-from ._screen import Cell, Screen
+from ._screen import Cell, Screen, counted
 from ._watching import Seen, watched
 
 __all__ = ["RESOLVING"]
@@ -93,9 +93,8 @@ async def _many(call: Call, verb: _Verb, where: FailureFilter) -> int:
     if not proposed.count:
         call.screen.answer(_rendering.rendered(proposed), lambda: call.screen.say("There are no such failures."))
         return Exit.FINE
-    number = "1 failure" if proposed.count == 1 else f"{proposed.count} failures"
-    counted = f"{number} in {', '.join(proposed.projections)}"
-    confirm(call.screen, verb.asks.format(counted), yes=call.options.yes)
+    meant = f"{counted(proposed.count, 'failure')} in {', '.join(proposed.projections)}"
+    confirm(call.screen, verb.asks.format(meant), yes=call.options.yes)
     confirmed = await on_bulk.confirm(proposed.id, actor=actor)
     runs = await _who_runs(call, confirmed)
     if runs is None:

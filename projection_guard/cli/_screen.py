@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 from ._exits import Refused
 from ._secrets import Hidden
 
-__all__ = ["Cell", "Screen", "printable", "rich_console"]
+__all__ = ["Cell", "Screen", "counted", "printable", "rich_console"]
 
 _STYLES: Final = {
     "healthy": "green",
@@ -35,6 +35,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many: 1 failure, 2 failures."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _said(cell: Cell) -> str:

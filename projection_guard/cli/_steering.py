@@ -10,6 +10,7 @@ from ._asking import confirm_by_name
 from ._command import Call, Command, on_records, with_handlers
 from ._exits import Exit
 from ._parser import actor_of, add_actor, add_yes
+from ._screen import counted
 
 __all__ = ["STEERING"]
 
@@ -41,7 +42,10 @@ async def _consequences(call: Call, name: str) -> str:
     waits = ""
     if name in call.found.known:
         (health,) = await call.records.health([name])
-        waits = f" {health.active_failures} failures and {health.parked_events} parked events end with it;"
+        waits = (
+            f" {counted(health.active_failures, 'failure')} and {counted(health.parked_events, 'parked event')} "
+            "end with it;"
+        )
     return f"{name} will be set back to the beginning: {cleared};{waits} {then}."
 
 

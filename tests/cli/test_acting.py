@@ -114,7 +114,7 @@ def test_a_reset_asks_for_the_projections_name(place: Place) -> None:
     failed(place, "A")
     place.publish(shop.event("D", 1))
     refused = shell.app("reset", "Orders", answers="y\n", code=1)
-    assert "on_reset clears its read model; 1 failures and 1 parked events end with it" in refused.err
+    assert "on_reset clears its read model; 1 failure and 1 parked event end with it" in refused.err
     assert place.value("SELECT count(*) FROM orders") == 1
     assert shell.app("reset", "Orders", answers="Orders\n").out == "Orders was reset.\n"
     assert place.value("SELECT count(*) FROM orders") == 0
