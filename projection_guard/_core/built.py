@@ -59,7 +59,8 @@ class BuiltEvent:
         held = base.context.follow.hold_here(
             connection, base.projection.name, token=base.token, lease_seconds=base.context.lease_seconds
         )
-        if REPLAY not in held.cursors or held.state not in base.states or held.is_held_up:
+        is_held_up = held.is_held_up and not self.beside.is_copy
+        if REPLAY not in held.cursors or held.state not in base.states or is_held_up:
             return Finished(outcome=base.answer(OutcomeStatus.DEFERRED))
         if held.cursors[REPLAY] >= base.incoming.sequence:
             return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE))

@@ -9,6 +9,7 @@ stopped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Final, Literal
 from uuid import UUID
@@ -99,7 +100,7 @@ class _Run:
             await pass_barrier(self._context, self._projection)
         try:
             while not stops():
-                stands = await self._go_on()
+                stands = await self._go_on(job)
                 if stands is None or stands.wanted == "pause":
                     return
                 if stands.wanted == "cancel":
@@ -167,14 +168,17 @@ class _Run:
             await self._follower.leave()
             self._follower = None
 
-    async def _go_on(self) -> Stands | None:
+    async def _go_on(self, job: Replay) -> Stands | None:
         """Prolong the lease, say that it runs (or rests), and return what is wanted and the phase."""
+        awaited = verifying.STILL if job.kind == "verify" else ()
 
         def write(connection: Connection) -> Stands | None:
             stands = replays.go_on(
                 connection, self._job, token=self._token, status="running", lease_seconds=self._context.lease_seconds
             )
             if stands is not None and stands.wanted == "pause":
+                if stands.phase in awaited:  # the live one would wait for whoever has paused it
+                    return replace(stands, wanted="run")
                 replays.go_on(connection, self._job, token=self._token, status="paused", lease_seconds=0.0)
             return stands
 

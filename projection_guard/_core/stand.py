@@ -107,8 +107,9 @@ class Stand:
         return replace(held, cursors={number: at for number, at in held.cursors.items() if number not in lacking})
 
     def may_walk(self, held: Held) -> bool:
-        """Return whether the projection is in the state for this, and not held by the breaker."""
-        return held.state in self.course.states and not held.is_held_up
+        """Return whether the projection is in the state for this, and not held by the breaker: no concern of a copy."""
+        is_free = not held.is_held_up or (self.course.beside is not None and self.course.beside.is_copy)
+        return held.state in self.course.states and is_free
 
     def may_go_on(self, held: Held) -> bool:
         """Take note of what is held; False where it is gone, or the projection stands still."""

@@ -29,8 +29,8 @@ __all__ = ["MENDING", "STILL", "came_to_its_end", "check", "compare", "next_mend
 
 MENDING: Final = ("mend", "mend_rest")
 _MENDED_IN: Final = {"build": "mend", "rest": "mend_rest"}
-STILL: Final = ("rest", "mend_rest")
-"""The phases in which the live projection stands still, and something is applied to the copy."""
+STILL: Final = ("still", "rest", "mend_rest", "compare")
+"""The phases in which the live projection stands still: they are neither throttled nor paused."""
 
 _FAR_BEHIND: Final = 1000
 """So many sequences are not caught up with while the live projection stands still, if that can be helped."""

@@ -116,6 +116,25 @@ def test_while_the_two_are_compared_nothing_is_applied(bed: Bed, model: Model) -
     assert model.totals() == {"A": 2, "B": 1}
 
 
+def test_while_the_live_one_stands_still_a_pause_comes_too_late(sqlite_bed: Bed) -> None:
+    """Before that it rests, and the live one goes on; held by the breaker, that is no concern of the copy."""
+    bed, model = sqlite_bed, Model(sqlite_bed, FollowedLog(sqlite_bed))
+    guard = model.guard()
+    model.log.append("A", "B")
+    guard.catch_up("P")
+    job = guard.start_verify("P", actor="alice")
+    run_for(bed, guard, job, steps=1)
+    guard.pause_replay(job.id, actor="bob")
+    assert run_for(bed, guard, job).status == "paused"
+    assert guard.health("P").state == "active"
+    bed.change("UPDATE projection_states SET held_since = :now, probe_at = :now", now="2100-01-01 00:00:00.000000")
+    guard.resume_replay(job.id, actor="bob")
+    while run_for(bed, guard, job, steps=1).phase != "still":
+        assert guard.replay_of(job.id).status == "running"
+    guard.pause_replay(job.id, actor="bob")
+    assert found(run_for(bed, guard, job)) == {}
+
+
 def test_cancelled_it_drops_the_copy(bed: Bed, model: Model) -> None:
     """In whichever part it is; the live one goes on."""
     guard = model.guard()
