@@ -92,11 +92,12 @@ class _Run:
         self._phase = ""
         self._waits: str | None = None
         self._mends_to: int | None = None
+        self._rounds = 0
 
     async def to_the_end(self, stops: Callable[[], bool]) -> None:
         """Walk through the job's phases, in slices between which he looks what is wanted."""
         job = await _seen(self._context, self._job)
-        if job.status == "pending":
+        if job.status == "pending" and job.kind != "verify":  # that lets nothing stand still yet
             await pass_barrier(self._context, self._projection)
         try:
             while not stops():
@@ -148,9 +149,13 @@ class _Run:
     async def _set_out(self, job: Replay, phase: str) -> bool:
         """Take a follower for a phase; False where there is nothing to do in it, and the next one has begun."""
         await self._leave()
+        if phase == "build" and self._phase != phase:
+            self._rounds += 1
         self._phase, self._mends_to = phase, None
         if phase in verifying.MENDING:
-            self._mends_to = await verifying.next_mending(self._context, self._projection, job, phase)
+            self._mends_to = await verifying.next_mending(
+                self._context, self._projection, job, phase, rounds=self._rounds
+            )
             if self._mends_to is None:
                 return False
         self._follower = Follower(self._context, self._projection, self._log, self._course(job, phase))

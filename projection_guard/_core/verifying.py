@@ -35,6 +35,10 @@ STILL: Final = ("still", "rest", "mend_rest", "compare")
 _FAR_BEHIND: Final = 1000
 """So many sequences are not caught up with while the live projection stands still, if that can be helped."""
 
+_ROUNDS: Final = 3
+_MOST_ROUNDS: Final = 20
+"""After these the rest is caught up with while it stands still: it may follow faster than this builds, without end."""
+
 _WALK: Final = 500
 _READ_AT_ONCE: Final = 20
 _IN_VAIN: Final = 50
@@ -99,10 +103,11 @@ async def say_how_far(context: Context, projection: Projection, job: Replay) -> 
     await transact(context, look, what=_what(projection, job))
 
 
-async def next_mending(context: Context, projection: Projection, job: Replay, phase: str) -> int | None:
+async def next_mending(context: Context, projection: Projection, job: Replay, phase: str, *, rounds: int) -> int | None:
     """Go back to the first event that has healed since it was left out, and return how far to walk from there.
 
-    None where there is none, and the next phase has begun. Where somebody died in a walk, it is taken up where he was.
+    `rounds`: how often the copy was built on. None where there is none, and the next phase has begun. Where somebody
+    died in a walk, it is taken up where he was.
     """
 
     def look(connection: Connection) -> int | None:
@@ -113,7 +118,7 @@ async def next_mending(context: Context, projection: Projection, job: Replay, ph
         first = left_out.first_healed(connection, job.id, projection.name)
         if first is None:
             partitions.begin_replay(connection, projection.name, seen.ends_at)
-            _begin_next(connection, projection, seen, is_live=state.state in ("active", "paused"))
+            _begin_next(connection, projection, seen, is_live=state.state in ("active", "paused"), rounds=rounds)
             return None
         row = partitions.replay_row(connection, projection.name)
         if row is None or not first - _WALK <= row.cursor < first:
@@ -159,17 +164,20 @@ def _differs(table: Drift) -> bool:
     return bool(table.missing or table.unexpected or table.different)
 
 
-def _begin_next(connection: Connection, projection: Projection, seen: Replay, *, is_live: bool) -> None:
+def _begin_next(connection: Connection, projection: Projection, seen: Replay, *, is_live: bool, rounds: int) -> None:
     """Compare; before that, build on where the live one is far ahead by now, or let it stand still."""
-    built = seen.ends_at - seen.begins_after
     ahead = _low(connection, projection) - seen.ends_at
     if seen.phase == "mend_rest":
         replays.next_phase(connection, seen.id, "compare")
-    elif _FAR_BEHIND < ahead < built // 2:  # else it follows faster than this builds, and it would never end
+    elif ahead > _FAR_BEHIND and _is_worth_a_round(rounds, ahead, built=seen.ends_at - seen.begins_after):
         replays.next_phase(connection, seen.id, "build", ends_at=seen.ends_at + ahead)
     elif is_live:
         standing.stand_still(connection, projection.name)
         replays.next_phase(connection, seen.id, "still")
+
+
+def _is_worth_a_round(rounds: int, ahead: int, *, built: int) -> bool:
+    return rounds <= _ROUNDS or (rounds <= _MOST_ROUNDS and ahead < built // 2)
 
 
 def _low(connection: Connection, projection: Projection) -> int:
