@@ -96,8 +96,9 @@ def test_the_live_one_goes_on_meanwhile_and_is_compared_where_it_is_then(bed: Be
     assert model.entries() == 151
 
 
-def test_while_the_two_are_compared_nothing_is_applied(bed: Bed, model: Model) -> None:
+def test_while_the_two_are_compared_nothing_is_applied(async_bed: Bed) -> None:
     """A follower waits for that moment, and goes on after it; so does one who is paused stay paused, by whom he was."""
+    bed, model = async_bed, Model(async_bed, FollowedLog(async_bed))
     guard, live = model.guard(), model.guard()
     model.log.append("A", "B")
     guard.catch_up("P")
@@ -135,8 +136,9 @@ def test_while_the_live_one_stands_still_a_pause_comes_too_late(sqlite_bed: Bed)
     assert found(run_for(bed, guard, job)) == {}
 
 
-def test_cancelled_it_drops_the_copy(bed: Bed, model: Model) -> None:
+def test_cancelled_it_drops_the_copy(blocking_bed: Bed) -> None:
     """In whichever part it is; the live one goes on."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
     guard = model.guard()
     model.log.append_many(20, streams=2)
     guard.catch_up("P")

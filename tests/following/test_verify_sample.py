@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from sqlalchemy import Connection, text
 
 from projection_guard import Replay
@@ -14,20 +13,15 @@ from tests.following.logs import FollowedLog
 from tests.following.verified import copies, found, left_out, row_counts
 
 
-@pytest.fixture
-def model(bed: Bed) -> Model:
-    """A read model that follows a log."""
-    return Model(bed, FollowedLog(bed))
-
-
 def drawn(job: Replay) -> list[str]:
     """Return the streams that a verification was for."""
     comparing: Any = job.comparing
     return list(comparing["streams"])
 
 
-def test_only_these_streams_are_applied_and_only_their_rows_compared(bed: Bed, model: Model) -> None:
+def test_only_these_streams_are_applied_and_only_their_rows_compared(async_bed: Bed) -> None:
     """Missing and different ones; with the column that names their streams also those that are too many."""
+    bed, model = async_bed, Model(async_bed, FollowedLog(async_bed))
     guard = model.guard()
     model.failing = {"C#2"}
     model.log.append(*"ABCABCD")

@@ -99,8 +99,9 @@ def test_what_heals_in_the_last_moment_is_mended_while_the_live_one_stands_still
     assert (found(done), left_out(done), done.events_replayed) == ({}, {}, 3)
 
 
-def test_what_a_person_has_skipped_is_left_out_too(bed: Bed, model: Model) -> None:
+def test_what_a_person_has_skipped_is_left_out_too(blocking_bed: Bed) -> None:
     """Also when that was so long ago that only the failure and the stream's taint know of it."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
     guard = model.guard()
     model.failing = {"A#2"}
     model.log.append("A", "A", "A", "B")
@@ -132,8 +133,9 @@ def test_one_that_is_skipped_while_the_copy_waits_for_it_is_passed_by(blocking_b
     assert (found(done), left_out(done), done.events_replayed) == ({}, {"skipped": ["A#2"]}, 3)
 
 
-def test_what_was_mended_by_hand_is_applied_where_that_can_be(bed: Bed, model: Model) -> None:
+def test_what_was_mended_by_hand_is_applied_where_that_can_be(async_bed: Bed) -> None:
     """If it cannot, it is left out by itself, and what a person has done is a difference."""
+    bed, model = async_bed, Model(async_bed, FollowedLog(async_bed))
     guard = model.guard()
     model.failing = {"A#2"}
     model.log.append("A", "A", "A")
@@ -150,8 +152,9 @@ def test_what_was_mended_by_hand_is_applied_where_that_can_be(bed: Bed, model: M
     assert (found(job), left_out(job)) == ({}, {})
 
 
-def test_an_event_that_fails_in_the_copy_alone_is_told(bed: Bed, model: Model) -> None:
+def test_an_event_that_fails_in_the_copy_alone_is_told(blocking_bed: Bed) -> None:
     """It ends the job, unless so many may: then the rest of its stream is not compared, and the two differ."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
     guard = model.guard()
     model.log.append("A", "B", "A", "B", "A")
     guard.catch_up("P")
