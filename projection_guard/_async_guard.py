@@ -17,6 +17,7 @@ from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import AsyncForOperators
+from ._for_verifying import AsyncForVerifying
 from ._health import HealthPolicy
 from ._io.asynchronous import AsyncIO
 from ._io.engines import async_engine_for, async_view
@@ -51,7 +52,7 @@ class AsyncGuarded(Generic[H]):
         return await self._service.apply(self.name, event)
 
 
-class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
+class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for asyncio.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")

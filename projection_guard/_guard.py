@@ -17,6 +17,7 @@ from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import ForOperators
+from ._for_verifying import ForVerifying
 from ._health import HealthPolicy
 from ._io.blocking import BlockingIO
 from ._io.engines import engine_for, view
@@ -52,7 +53,7 @@ class Guarded(Generic[H]):
         return drive(self._service.apply(self.name, event))
 
 
-class ProjectionGuard(ForOperators, Desk[Worker]):
+class ProjectionGuard(ForOperators, ForVerifying, Desk[Worker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for blocking code.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")

@@ -283,12 +283,13 @@ class Replay:
     `status`: pending, running, paused, completed, failed or cancelled. `progress` is 0 to 1, by sequences;
     `seconds_left` an estimate. `compared` tells for each table that was built beside how it differed from the live
     one when it took its place, with a sample of the rows, by their keys. `events_skipped` were passed over: they wait
-    behind something unresolved, or were left as they are. `max_failures`: how many events may fail beside.
+    behind something unresolved, or were left as they are. `max_failures`: how many events may fail beside. `comparing`
+    tells what a verification compares, and `compared` what it has found.
     """
 
     id: UUID
     projection_name: str
-    kind: Literal["range", "open", "stream", "rebuild", "beside"]
+    kind: Literal["range", "open", "stream", "rebuild", "beside", "verify"]
     status: Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
     wanted: Literal["run", "pause", "cancel"]
     from_sequence: int | None
@@ -308,6 +309,7 @@ class Replay:
     error: str | None
     built_into: str | None
     max_failures: int
+    comparing: Json
     compared: Json
     created_at: datetime
     started_at: datetime | None
@@ -321,6 +323,14 @@ class Replay:
     def is_finished(self) -> bool:
         """True once it is completed, failed or cancelled."""
         return self.finished_at is not None
+
+    @property
+    def drifted(self) -> bool | None:
+        """Whether a verification has found the live read model to differ; None as long as it has not, or for others."""
+        if not isinstance(self.compared, dict):
+            return None
+        drifted = self.compared.get("drifted")
+        return drifted if isinstance(drifted, bool) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

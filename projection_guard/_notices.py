@@ -33,6 +33,8 @@ class NoticeKind(StrEnum):
     RESET = "reset"
     REPLAYED = "replayed"
     REPLAY_STOPPED = "replay_stopped"
+    VERIFIED = "verified"
+    """A read model was compared with the log; `after` says what it was found to be: alike, or drifted."""
     FENCED = "fenced"
     """A follower came too late with what it had in hand: its partitions had been taken over, or begun anew."""
 
@@ -79,6 +81,8 @@ _WORSE: Final = ("healthy", "degraded", "critical", "offline")
 
 
 def _level(notice: Notice) -> int:
+    if notice.kind is NoticeKind.VERIFIED:
+        return logging.WARNING if notice.after == "drifted" else logging.INFO
     if notice.kind is NoticeKind.STATUS_CHANGED and notice.before in _WORSE and notice.after in _WORSE:
         is_better = _WORSE.index(notice.after) < _WORSE.index(notice.before)
         return logging.INFO if is_better else logging.WARNING

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ._core import admin, beginning, replaying
+from ._core import admin, beginning, begun, replaying
 from ._core.asked import Asked
 from ._core.context import Context, new_token, transact
 from ._core.following import Followed, Follower
@@ -130,13 +130,13 @@ class OnLog:
         """Begin a replay and run it to its end."""
         projection = await self._replayable(name, asked)
         token = new_token()
-        begun = await replaying.begin(self._service.context, projection, self.log, asked, token=token)
-        return await replaying.run(self._service.context, projection, self.log, begun.id, token=token)
+        job = await begun.begin(self._service.context, projection, self.log, asked, token=token)
+        return await replaying.run(self._service.context, projection, self.log, job.id, token=token)
 
     async def start_replay(self, name: str, asked: Asked) -> Replay:
         """Begin a replay, to be run by a worker."""
         projection = await self._replayable(name, asked)
-        return await replaying.begin(self._service.context, projection, self.log, asked, token=None)
+        return await begun.begin(self._service.context, projection, self.log, asked, token=None)
 
     async def _replayable(self, name: str, asked: Asked) -> Projection:
         admin.check_actor(asked.actor)

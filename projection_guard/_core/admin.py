@@ -225,7 +225,8 @@ def why_busy(connection: Connection, projection: Projection, state: str) -> str:
     job = replays.unfinished(connection, projection.name)
     if job is None:
         return f"Projection {projection.name!r} is {state}; wait until that has ended"
-    doing = "being rebuilt" if job.kind in ("beside", "rebuild") else "replaying"
+    words = {"beside": "being rebuilt", "rebuild": "being rebuilt", "verify": "being verified"}
+    doing = words.get(job.kind, "replaying")
     return (
         f"Projection {projection.name!r} is {doing} already: {job.kind} {job.id}, begun by {job.actor} at "
         f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC; wait for it, or cancel it"

@@ -18,7 +18,8 @@ from .context import transact
 from .keeping import FailedCall, failed_call_of_log
 from .log import Incoming, Stretch
 from .lone import lease_renewal, taint_overrun
-from .stand import LONGEST_STRETCH_SECONDS, Sorted, Stand
+from .sorting import Sorted
+from .stand import LONGEST_STRETCH_SECONDS, Stand
 
 __all__ = ["Unsettled", "apply_apart"]
 

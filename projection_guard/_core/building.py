@@ -21,9 +21,9 @@ from .context import Context, transact
 from .describing import describe
 from .projection import Projection
 
-__all__ = ["be_ready", "check", "exchange", "make", "say_how_far", "stand_still"]
+__all__ = ["LONGEST_SECONDS", "be_ready", "check", "exchange", "is_in", "make", "refused", "say_how_far", "stand_still"]
 
-_LONGEST_EXCHANGE_SECONDS: Final = 3600.0
+LONGEST_SECONDS: Final = 3600.0
 
 
 def check(projection: Projection, max_failures: int) -> None:
@@ -31,7 +31,7 @@ def check(projection: Projection, max_failures: int) -> None:
     if not projection.joins:
         raise InvalidArgument(
             f"Projection {projection.name!r} writes elsewhere; only what is written through the guard's connection can "
-            "be built beside the live read model. Leave into= out"
+            "be built beside the live read model, or verified. For a rebuild, leave into= out"
         )
     if not projection.tables:
         raise InvalidArgument(
@@ -50,15 +50,17 @@ async def make(context: Context, projection: Projection, job: Replay) -> None:
     into = _into(job)
 
     def write(connection: Connection) -> None:
-        if _is_in(connection, job, "make"):
+        if is_in(connection, job, "make"):
             shadows.make(connection, into, projection.tables)
+            if job.kind == "verify":  # nothing of the live tables is touched, not even what they count by
+                shadows.count_apart(connection, into, projection.tables)
             partitions.begin_replay(connection, projection.name, job.begins_after)
             replays.next_phase(connection, job.id, "build")
 
     try:
-        await transact(context, write, what=f"{projection.name}: rebuild {job.id}")
+        await transact(context, write, what=f"{projection.name}: {job.kind} {job.id}")
     except (ConfigurationError, StoreUnavailable) as error:
-        raise _refused(projection, "the tables beside it could not be made", error) from error
+        raise refused(projection, "the tables beside it could not be made", error) from error
 
 
 async def stand_still(context: Context, projection: Projection, job: Replay) -> None:
@@ -66,7 +68,7 @@ async def stand_still(context: Context, projection: Projection, job: Replay) -> 
 
     def stop(connection: Connection) -> None:
         state = states.hold_row(connection, projection.name)
-        if _is_in(connection, job, "build") and state.state in ("active", "paused"):
+        if is_in(connection, job, "build") and state.state in ("active", "paused"):
             states.begin_job(connection, projection.name, "rebuilding", actor=job.actor, reason=f"beside {job.id}")
             replays.next_phase(connection, job.id, "still")
 
@@ -77,7 +79,7 @@ async def say_how_far(context: Context, projection: Projection, job: Replay) -> 
     """Say how far there is to go: to where the live one has come, of which nothing is in flight then."""
 
     def look(connection: Connection) -> None:
-        if _is_in(connection, job, "still"):
+        if is_in(connection, job, "still"):
             furthest = max(row.cursor for row in partitions.rows(connection, projection.name))
             replays.next_phase(connection, job.id, "rest", ends_at=max(furthest, job.ends_at))
 
@@ -98,7 +100,7 @@ async def exchange(context: Context, projection: Projection, job: Replay) -> boo
 
     def write(connection: Connection) -> list[Notice] | None:
         states.hold_row(connection, name)
-        if not _is_in(connection, job, "exchange"):
+        if not is_in(connection, job, "exchange"):
             return None
         compared: Json = [shadows.compare(connection, into, table).as_json() for table in projection.tables]
         shadows.exchange(connection, into, projection.tables)
@@ -113,9 +115,9 @@ async def exchange(context: Context, projection: Projection, job: Replay) -> boo
 
     what = f"{name}: the read model that was built beside was not exchanged for the live one"
     try:
-        notices = await transact(context, write, what=what, seconds=_LONGEST_EXCHANGE_SECONDS)
+        notices = await transact(context, write, what=what, seconds=LONGEST_SECONDS)
     except StoreUnavailable as error:
-        raise _refused(projection, "it could not take the live one's place", error) from error
+        raise refused(projection, "it could not take the live one's place", error) from error
     context.tell(notices or [])
     return notices is not None
 
@@ -134,7 +136,7 @@ def _count(connection: Connection, context: Context, projection: Projection, set
     return [Notice(kind=NoticeKind.STATUS_CHANGED, projection=projection.name, before=before, after=after)]
 
 
-def _refused(projection: Projection, what: str, error: Exception) -> Exception:
+def refused(projection: Projection, what: str, error: Exception) -> Exception:
     """Say that the database does not want this; one that is away is only waited for."""
     cause = error if error.__cause__ is None else error.__cause__  # StoreUnavailable by itself looks like an outage
     if isinstance(error, StoreUnavailable) and trouble(cause) is not Trouble.OTHER:
@@ -142,7 +144,8 @@ def _refused(projection: Projection, what: str, error: Exception) -> Exception:
     return RebuildRefused(f"{projection.name}: {what}: {describe(cause).message}")
 
 
-def _is_in(connection: Connection, job: Replay, phase: str) -> bool:
+def is_in(connection: Connection, job: Replay, phase: str) -> bool:
+    """Return whether a job is in a phase; who looks holds the projection's state, or does what may be done twice."""
     seen = replays.one(connection, job.id)
     return seen is not None and not seen.is_finished and seen.phase == phase
 

@@ -12,17 +12,19 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from .._model import Order, OutcomeStatus, Replay, ResolutionMethod
+from .._model import OutcomeStatus, Replay, ResolutionMethod
 from .._notices import Notice
 from .._policy import decide
-from .._store import failures, gates, parked, replays, set_aside, shadows, states
+from .._store import failures, gates, left_out, parked, replays, set_aside, shadows, states
 from .._store.partitions import REPLAY
 from ..errors import RebuildRefused
 from .attempting import Done
+from .course import Beside
 from .healing import Finished
 from .keeping import FailedCall, write_brought
 from .lone import LoneEvent
 from .projection import Projection
+from .sorting import set_aside_more, sort_beside
 
 __all__ = ["BuiltEvent", "Settled", "settle"]
 
@@ -32,8 +34,7 @@ class BuiltEvent:
     """An `attempting.Job`. One failure more than the job allows is a `RebuildRefused`, and nothing is written of it."""
 
     base: LoneEvent
-    job: UUID
-    into: str
+    beside: Beside
 
     @property
     def what(self) -> str:
@@ -46,10 +47,11 @@ class BuiltEvent:
         stopped = self._stopped(connection)
         if stopped is not None:
             return stopped
-        if self._waits(connection):
-            set_aside.park(connection, self.job, [base.ticket])
-            return self._passed(connection, OutcomeStatus.PARKED)
-        shadows.lend(connection, self.into, base.projection.tables)
+        todo = sort_beside(connection, base.projection, self.beside, [base.incoming])
+        if not todo.calls:
+            set_aside_more(connection, base.projection, self.beside, todo, base.incoming.sequence)
+            return self._passed(connection, OutcomeStatus.PARKED if todo.parks else OutcomeStatus.IGNORED)
+        shadows.lend(connection, self.beside.into, base.projection.tables)
         return None
 
     def _stopped(self, connection: Connection) -> Done | None:
@@ -57,15 +59,12 @@ class BuiltEvent:
         held = base.context.follow.hold_here(
             connection, base.projection.name, token=base.token, lease_seconds=base.context.lease_seconds
         )
-        if REPLAY not in held.cursors or held.state not in base.states or held.is_held_up:
+        is_held_up = held.is_held_up and not self.beside.is_copy
+        if REPLAY not in held.cursors or held.state not in base.states or is_held_up:
             return Finished(outcome=base.answer(OutcomeStatus.DEFERRED))
         if held.cursors[REPLAY] >= base.incoming.sequence:
             return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE))
         return None
-
-    def _waits(self, connection: Connection) -> bool:
-        gate = self.base.ticket.gate
-        return self.base.projection.order is Order.STREAM and bool(set_aside.failed_among(connection, self.job, [gate]))
 
     def _passed(self, connection: Connection, status: OutcomeStatus, attempts: int = 0) -> Done:
         self.base.advance(connection, status, is_again=True)
@@ -73,18 +72,26 @@ class BuiltEvent:
 
     def succeeded(self, connection: Connection) -> Done:
         """Give the names back, and move past it."""
-        shadows.give_back(connection, self.into, self.base.projection.tables)
+        self._give_names_back(connection)
         return self._passed(connection, OutcomeStatus.APPLIED, 1)
+
+    def _give_names_back(self, connection: Connection) -> None:
+        shadows.give_back(connection, self.beside.into, self.base.projection.tables)
+        if self.beside.mends:
+            left_out.take_back(connection, self.beside.job, [self.base.incoming.sequence])
 
     def failed(self, connection: Connection, call: FailedCall) -> Done:
         """Set it aside and move past it, if one more may fail. Raises `RebuildRefused`."""
-        base = self.base
-        shadows.give_back(connection, self.into, base.projection.tables)
-        job = replays.one(connection, self.job)
+        base, ticket = self.base, self.base.ticket
+        self._give_names_back(connection)
+        if self.beside.is_copy and left_out.is_by_hand(connection, base.projection.name, ticket.event.event_id):
+            left_out.pass_by(connection, self.beside.job, [ticket], left_out.BY_HAND)
+            return self._passed(connection, OutcomeStatus.IGNORED, 1)
+        job = replays.one(connection, self.beside.job)
         if job is None or job.events_failed >= job.max_failures:
             raise self._refused(call.error, job) from call.error
         verdict = decide(base.projection.retry, call.error, retry_count=0, attempts=1)
-        set_aside.keep(connection, self.job, base.ticket, call.described, verdict)
+        set_aside.keep(connection, self.beside.job, ticket, call.described, verdict)
         return self._passed(connection, OutcomeStatus.FAILED, 1)
 
     def _refused(self, error: Exception, job: Replay | None) -> RebuildRefused:

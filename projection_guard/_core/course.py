@@ -28,11 +28,18 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """Where the tables stand that are built beside those of the read model, and by which job."""
+    """Where the tables stand that are built beside those of the read model, and by which job.
+
+    `is_copy`: they are to be like the live ones, so that what was not applied there is left out. `mends`: of what was
+    left out, it applies what has been applied there since. `streams`: only these.
+    """
 
     job: UUID
     into: str
     tables: tuple[str, ...]
+    is_copy: bool = False
+    mends: bool = False
+    streams: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,13 @@ class Course:
     def partition(self) -> int | None:
         """The row that it stands on; None for the projection's partitions."""
         return None if self.again is None and self.beside is None else REPLAY
+
+    @property
+    def streams(self) -> frozenset[str] | None:
+        """The streams that it is out for; None for all."""
+        if self.again is not None and self.again.stream_id is not None:
+            return frozenset({self.again.stream_id})
+        return None if self.beside is None else self.beside.streams
 
     @property
     def is_counted(self) -> bool:

@@ -31,7 +31,8 @@ from .keeping import failed_call_of_log
 from .log import EventLog, Incoming, Stretch
 from .projection import Projection
 from .sharing import Plan, check_layout, share
-from .stand import Counts, Sorted, Stand
+from .sorting import Sorted
+from .stand import Counts, Stand
 
 __all__ = ["Followed", "Follower"]
 
@@ -248,9 +249,8 @@ class Follower:
         limit = max(self._projection.batch or 0, _READ)
         if course.events_per_second is not None:
             limit = max(1, min(limit, int(course.events_per_second / 4)))
-        stream = None if course.again is None else course.again.stream_id
         return await self._log.stretch(
-            self._projection, cursors or self._stand.cursors, limit=limit, until=until, stream_id=stream
+            self._projection, cursors or self._stand.cursors, limit=limit, until=until, streams=course.streams
         )
 
     async def _keep_pace(self, applied: int, began: float, stops: Callable[[], bool]) -> None:

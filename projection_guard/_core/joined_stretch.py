@@ -14,7 +14,8 @@ from .._store.claims import Settings, read_settings, restore_settings
 from .._store.steps import Held, read_held
 from .context import Tries, is_store_error, unavailable
 from .log import Stretch
-from .stand import LONGEST_STRETCH_SECONDS, Sorted, Stand
+from .sorting import Sorted
+from .stand import LONGEST_STRETCH_SECONDS, Stand
 
 __all__ = ["apply_joined"]
 

@@ -137,11 +137,11 @@ class EventLog:
         *,
         limit: int,
         until: int | None = None,
-        stream_id: str | None = None,
+        streams: frozenset[str] | None = None,
     ) -> Stretch:
         """Read the next part of the log for these partitions, each from its cursor on.
 
-        A replay stands on one row for all of them; `stream_id` leaves out all other streams.
+        A replay stands on one row for all of them; `streams` leaves out all others.
         """
         after = min(cursors.values())
         if until is not None and until <= after:
@@ -152,7 +152,7 @@ class EventLog:
         is_replay = REPLAY in cursors
         for recorded in batch.events:
             incoming = self.incoming(projection, recorded)
-            if incoming is None or (stream_id is not None and incoming.record.stream_id != stream_id):
+            if incoming is None or (streams is not None and incoming.record.stream_id not in streams):
                 continue
             if is_replay:
                 incoming.partition = REPLAY

@@ -1,4 +1,4 @@
-"""Replays and rebuilds: durable jobs. While one lasts, its projection's follower, retries and drain stand still.
+"""Replays, rebuilds, verifications: durable jobs. While a replay or rebuild lasts, its projection stands still.
 
 A replay applies again what is at or below the checkpoint, on a row of its own beside the partitions, and never moves
 the checkpoint; from the checkpoint on it follows. A rebuild is a reset followed from the beginning. Whoever runs a job
@@ -8,21 +8,22 @@ stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Final, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from .._model import EventRecord, Replay
 from .._notices import Notice, NoticeKind
-from .._store import audits, gates, partitions, replays, set_aside, shadows, states
-from .._store.replays import NewReplay, Stands
-from ..errors import FailureBusy, InvalidArgument, RebuildRefused, UnknownReplay
-from . import building
-from .admin import pass_barrier, why_busy
-from .asked import Asked
+from .._store import audits, gates, partitions, replays, set_aside, shadows, standing, states
+from .._store.drift import Comparing
+from .._store.replays import Stands
+from ..errors import FailureBusy, RebuildRefused, UnknownReplay
+from . import building, verifying
+from .admin import pass_barrier
 from .clearing import clear, forget
 from .context import Context, new_token, transact
 from .course import HELD_BY_A_FAILURE, Again, Beside, Course
@@ -30,100 +31,12 @@ from .following import Follower
 from .log import EventLog
 from .projection import Projection
 
-__all__ = ["begin", "run", "steer"]
+__all__ = ["run", "steer"]
 
 _SLICE_SECONDS: Final = 0.5
 _STILL_RUN_BY_OTHERS_SECONDS: Final = 0.1
-
-
-async def begin(context: Context, projection: Projection, log: EventLog, asked: Asked, *, token: str | None) -> Replay:
-    """Write a job down and let the projection stand still for it. Raises `InvalidArgument`, `FailureBusy`."""
-    head = await log.head()
-    asked.check(head)
-    if asked.into is not None:
-        building.check(projection, asked.max_failures)
-    name, job = projection.name, uuid4()
-
-    def write(connection: Connection) -> Replay:
-        known = replays.one(connection, job)
-        if known is not None:  # only the reply was lost
-            return known
-        state = states.hold_row(connection, name)
-        if state.state not in ("active", "paused") or replays.unfinished(connection, name) is not None:
-            raise FailureBusy(why_busy(connection, projection, state.state))
-        cursors = [row.cursor for row in partitions.rows(connection, name)]
-        new = _new(job, projection, asked, cursors, head=head, first_open=replays.first_open(connection, name))
-        kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
-        is_beside = new.kind == "beside"  # the live read model goes on while another one is built
-        if not is_beside:
-            states.begin_job(connection, name, kind, actor=asked.actor, reason=f"{new.kind} {job}")
-        replays.begin(connection, new, token=token, lease_seconds=context.lease_seconds)
-        if new.phase == "again":
-            partitions.begin_replay(connection, name, new.begins_after)
-        audits.write(
-            connection,
-            action_id=job.hex,
-            actor=asked.actor,
-            action="rebuild" if asked.is_rebuild else "replay",
-            projection=name,
-            note=asked.note,
-            details={
-                "job": str(job),
-                "kind": new.kind,
-                "from": new.begins_after,
-                "to": new.ends_at,
-                "before": state.state,
-                "after": state.state if is_beside else kind,
-            },
-        )
-        begun = replays.one(connection, job)
-        assert begun is not None
-        return begun
-
-    begun = await transact(context, write, what=f"{name}: the replay was not begun")
-    context.wake(0.0)
-    return begun
-
-
-def _new(
-    job: UUID, projection: Projection, asked: Asked, cursors: Sequence[int], *, head: int, first_open: int | None
-) -> NewReplay:
-    to = head if asked.to_sequence is None else asked.to_sequence
-    low, high = min(cursors, default=0), max(cursors, default=0)
-    if asked.into is not None:
-        kind, phase, after, end = "beside", "make", 0, to
-    elif asked.is_rebuild:
-        kind, phase, after, end = "rebuild", "clear", 0, to
-    elif asked.stream_id is not None:
-        kind, phase, after, end = "stream", "clear", 0, low
-    elif asked.from_sequence is not None:
-        if asked.from_sequence > low:
-            raise InvalidArgument(
-                f"Projection {projection.name!r} has come to sequence {low}, and a replay from {asked.from_sequence} "
-                "has nothing to apply again; leave from_sequence= out to go on from the checkpoint"
-            )
-        kind, phase, after, end = "range", "again", max(asked.from_sequence - 1, 0), min(to, low)
-    else:
-        is_open = first_open is not None and first_open <= high
-        kind, phase = "open", "again" if is_open else "follow"
-        after, end = (min(first_open - 1, low) if is_open and first_open is not None else low), max(to, low)
-    return NewReplay(
-        id=job,
-        projection_name=projection.name,
-        kind=kind,
-        from_sequence=asked.from_sequence,
-        to_sequence=asked.to_sequence,
-        stream_id=asked.stream_id,
-        skip_failed=asked.skip_failed,
-        events_per_second=asked.events_per_second,
-        phase=phase,
-        begins_after=after,
-        ends_at=end,
-        actor=asked.actor,
-        note=asked.note,
-        built_into=asked.into,
-        max_failures=asked.max_failures,
-    )
+_WITHOUT_EVENTS: Final = ("clear", "make", "still", "exchange", "compare")
+_ON_ONE_ROW: Final = ("again", "build", "rest", *verifying.MENDING)
 
 
 async def run(
@@ -178,19 +91,21 @@ class _Run:
         self._follower: Follower | None = None
         self._phase = ""
         self._waits: str | None = None
+        self._mends_to: int | None = None
+        self._rounds = 0
 
     async def to_the_end(self, stops: Callable[[], bool]) -> None:
         """Walk through the job's phases, in slices between which he looks what is wanted."""
         job = await _seen(self._context, self._job)
-        if job.status == "pending":
+        if job.status == "pending" and job.kind != "verify":  # that lets nothing stand still yet
             await pass_barrier(self._context, self._projection)
         try:
             while not stops():
-                stands = await self._go_on()
+                stands = await self._go_on(job)
                 if stands is None or stands.wanted == "pause":
                     return
                 if stands.wanted == "cancel":
-                    if job.kind != "beside":  # whoever ran it before may be in a call that has outlasted his lease
+                    if job.built_into is None:  # whoever ran it before may be in a call that has outlasted his lease
                         await pass_barrier(self._context, self._projection)
                     await self._finish("cancelled")
                     return
@@ -203,23 +118,11 @@ class _Run:
 
     async def _walk(self, job: Replay, phase: str) -> bool:
         """Do a part of the job; True where it has ended."""
-        if phase == "clear":
-            await self._clear(job)
+        if phase in _WITHOUT_EVENTS:
+            return await self._without_events(job, phase)
+        if (self._follower is None or phase != self._phase) and not await self._set_out(job, phase):
             return False
-        if phase == "make":
-            await building.make(self._context, self._projection, job)
-            return False
-        if phase == "still":
-            await building.say_how_far(self._context, self._projection, job)
-            return False
-        if phase == "exchange":
-            if await building.exchange(self._context, self._projection, job):
-                self._tell_end("completed")
-            return True
-        if self._follower is None or phase != self._phase:
-            await self._leave()
-            self._phase = phase
-            self._follower = Follower(self._context, self._projection, self._log, self._course(job, phase))
+        assert self._follower is not None
         if await self._slice(self._follower, job, phase):
             return await self._phase_ended(job, phase)
         if self._waits == HELD_BY_A_FAILURE:  # its retries stand still as long as this lasts: the follower goes on
@@ -227,19 +130,60 @@ class _Run:
             return True
         return False
 
+    async def _without_events(self, job: Replay, phase: str) -> bool:
+        context, projection = self._context, self._projection
+        if phase == "clear":
+            await self._clear(job)
+        elif phase == "make":
+            await building.make(context, projection, job)
+        elif phase == "still":
+            await (verifying if job.kind == "verify" else building).say_how_far(context, projection, job)
+        elif phase == "compare":
+            return await self._compare(job)
+        else:
+            if await building.exchange(context, projection, job):
+                self._tell_end("completed")
+            return True
+        return False
+
+    async def _set_out(self, job: Replay, phase: str) -> bool:
+        """Take a follower for a phase; False where there is nothing to do in it, and the next one has begun."""
+        await self._leave()
+        if phase == "build" and self._phase != phase:
+            self._rounds += 1
+        self._phase, self._mends_to = phase, None
+        if phase in verifying.MENDING:
+            self._mends_to = await verifying.next_mending(
+                self._context, self._projection, job, phase, rounds=self._rounds
+            )
+            if self._mends_to is None:
+                return False
+        self._follower = Follower(self._context, self._projection, self._log, self._course(job, phase))
+        return True
+
+    async def _compare(self, job: Replay) -> bool:
+        """Compare a copy with the live read model, as that is where the two stand now."""
+        is_other = await verifying.compare(self._context, self._projection, await _seen(self._context, job.id))
+        if is_other is not None:
+            self._tell_end("drifted" if is_other else "alike")
+        return True
+
     async def _leave(self) -> None:
         if self._follower is not None:
             await self._follower.leave()
             self._follower = None
 
-    async def _go_on(self) -> Stands | None:
+    async def _go_on(self, job: Replay) -> Stands | None:
         """Prolong the lease, say that it runs (or rests), and return what is wanted and the phase."""
+        awaited = verifying.STILL if job.kind == "verify" else ()
 
         def write(connection: Connection) -> Stands | None:
             stands = replays.go_on(
                 connection, self._job, token=self._token, status="running", lease_seconds=self._context.lease_seconds
             )
             if stands is not None and stands.wanted == "pause":
+                if stands.phase in awaited:  # the live one would wait for whoever has paused it
+                    return replace(stands, wanted="run")
                 replays.go_on(connection, self._job, token=self._token, status="paused", lease_seconds=0.0)
             return stands
 
@@ -256,16 +200,25 @@ class _Run:
             )
         beside = None
         if job.built_into is not None:
-            beside = Beside(job=job.id, into=job.built_into, tables=self._projection.tables)
+            streams = None if job.comparing is None else Comparing.of(job.comparing).streams
+            beside = Beside(
+                job=job.id,
+                into=job.built_into,
+                tables=self._projection.tables,
+                is_copy=job.kind == "verify",
+                mends=phase in verifying.MENDING,
+                streams=None if streams is None else frozenset(streams),
+            )
         states = {"rebuilding"} if job.kind in ("rebuild", "beside") else {"replaying"}
-        if phase == "build":  # the live one is no concern of it; also where a person has paused that
+        if phase in ("build", "mend"):  # the live one is no concern of it; also where a person has paused that
             states = {"active", "paused"}
+        is_awaited = job.kind == "verify" and phase in verifying.STILL
         return Course(
             states=frozenset(states),
             again=again,
             beside=beside,
             job=job.id,
-            events_per_second=job.events_per_second,
+            events_per_second=None if is_awaited else job.events_per_second,
         )
 
     async def _slice(self, follower: Follower, job: Replay, phase: str) -> bool:
@@ -274,7 +227,9 @@ class _Run:
         until = await self._until(job, phase)
         turn = await follower.follow(stops=lambda: monotonic() > end, until=until)
         self._waits = turn.waits
-        is_whole = phase in ("again", "build", "rest") or turn.partitions == self._projection.partitions
+        is_whole = (
+            phase in ("again", "build", "rest", *verifying.MENDING) or turn.partitions == self._projection.partitions
+        )
         if is_whole and turn.position is not None and turn.position >= until:
             return True
         if turn.waits is not None or not turn.partitions:
@@ -282,7 +237,9 @@ class _Run:
         return False
 
     async def _until(self, job: Replay, phase: str) -> int:
-        if job.kind == "beside":
+        if phase in verifying.MENDING and self._mends_to is not None:
+            return self._mends_to
+        if job.built_into is not None:
             return (await _seen(self._context, job.id)).ends_at
         if job.kind == "stream":
             return await self._end_of_stream(job)
@@ -308,6 +265,12 @@ class _Run:
 
     async def _phase_ended(self, job: Replay, phase: str) -> bool:
         """Begin the next phase, or end the job; True where it has ended."""
+        if phase in verifying.MENDING:
+            await self._leave()
+            return False
+        if job.kind == "verify":
+            await verifying.came_to_its_end(self._context, self._projection, job, phase)
+            return False
         if job.kind == "beside":
             if phase == "build":
                 await building.stand_still(self._context, self._projection, job)
@@ -360,7 +323,9 @@ class _Run:
                 shadows.drop(connection, seen.built_into, self._projection.tables)
                 set_aside.clear(connection, job)
             replays.end(connection, job, status, error)
-            if state.state in ("replaying", "rebuilding"):
+            if seen.kind == "verify" and state.state == "replaying":
+                standing.go_on(connection, name)
+            elif state.state in ("replaying", "rebuilding"):
                 states.end_job(connection, name, actor=seen.actor, reason=None)
             if status == "completed" and seen.stream_id is not None:
                 gates.untaint(connection, name, seen.stream_id)
@@ -370,7 +335,8 @@ class _Run:
             self._tell_end(status)
 
     def _tell_end(self, status: str) -> None:
-        kind = {"completed": NoticeKind.REPLAYED}.get(status, NoticeKind.REPLAY_STOPPED)
+        ends = {"completed": NoticeKind.REPLAYED, "alike": NoticeKind.VERIFIED, "drifted": NoticeKind.VERIFIED}
+        kind = ends.get(status, NoticeKind.REPLAY_STOPPED)
         self._context.tell([Notice(kind=kind, projection=self._projection.name, after=status)])
         self._context.wake(0.0)
 

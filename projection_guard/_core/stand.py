@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -19,7 +18,7 @@ from .._dialect import Bound
 from .._io.protocol import Ran
 from .._model import EventRecord, Order, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
-from .._store import gates, partitions, set_aside, shadows
+from .._store import gates, partitions, shadows
 from .._store.claims import Ticket
 from .._store.steps import Held, Step
 from .attempting import Job
@@ -30,8 +29,9 @@ from .log import Incoming, Stretch, count_up_to
 from .lone import LoneEvent, park_behind, taint_overtaken
 from .projection import Projection
 from .replayed import ReplayedEvent
+from .sorting import Sorted, set_aside_more, sort_beside
 
-__all__ = ["Counts", "Sorted", "Stand"]
+__all__ = ["Counts", "Stand"]
 
 LONGEST_STRETCH_SECONDS: Final = 0.2
 """A stretch is committed by then at the latest (after the event in hand): others wait for its locks, readers for it."""
@@ -50,19 +50,6 @@ class Counts:
         self.applied += outcome.status is OutcomeStatus.APPLIED
         self.failed += outcome.status is OutcomeStatus.FAILED
         self.parked += outcome.status is OutcomeStatus.PARKED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sorted:
-    """The events of a stretch by what is to become of them, each list in the log's order."""
-
-    calls: tuple[Incoming, ...] = ()
-    parks: tuple[Incoming, ...] = ()
-    alone: tuple[Incoming, ...] = ()
-
-    def parked_up_to(self, position: int) -> int:
-        """Count what is parked up to a position."""
-        return count_up_to(self.parks, position)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,8 +107,9 @@ class Stand:
         return replace(held, cursors={number: at for number, at in held.cursors.items() if number not in lacking})
 
     def may_walk(self, held: Held) -> bool:
-        """Return whether the projection is in the state for this, and not held by the breaker."""
-        return held.state in self.course.states and not held.is_held_up
+        """Return whether the projection is in the state for this, and not held by the breaker: no concern of a copy."""
+        is_free = not held.is_held_up or (self.course.beside is not None and self.course.beside.is_copy)
+        return held.state in self.course.states and is_free
 
     def may_go_on(self, held: Held) -> bool:
         """Take note of what is held; False where it is gone, or the projection stands still."""
@@ -149,7 +137,7 @@ class Stand:
             event for event in stretch.events if held.cursors.get(event.partition, event.sequence) < event.sequence
         ]
         if self.course.beside is not None:
-            return self._sort_beside(connection, events, self.course.beside.job)
+            return sort_beside(connection, self.projection, self.course.beside, events)
         if self.course.again is not None:
             return self._sort_again(connection, held, events, self.course.again)
         if events and events[0].sequence <= held.rescan_until:
@@ -176,17 +164,6 @@ class Stand:
             return Sorted(alone=alone)
         return Sorted(calls=tuple(event for event in events if event not in alone), alone=alone)
 
-    def _sort_beside(self, connection: Connection, events: Sequence[Incoming], job: UUID) -> Sorted:
-        """Let wait what comes after something that failed there; the live projection's gates do not matter."""
-        if self.projection.order is not Order.STREAM:
-            return Sorted(calls=tuple(events))
-        gates_of = {event.sequence: self.ticket(event).gate for event in events}
-        failed = set_aside.failed_among(connection, job, sorted(set(gates_of.values())))
-        return Sorted(
-            calls=tuple(event for event in events if gates_of[event.sequence] not in failed),
-            parks=tuple(event for event in events if gates_of[event.sequence] in failed),
-        )
-
     def _blocked(self, connection: Connection, tickets: dict[int, Ticket]) -> list[str]:
         wanted = sorted({ticket.gate for ticket in tickets.values()})
         return sorted(gates.blocked_among(connection, self.projection.name, wanted)) if wanted else []
@@ -211,7 +188,7 @@ class Stand:
         finally:
             if self.projection.batch is not None and ran.done:
                 ran.done = len(todo.calls)  # it is called once for all of them
-            if ran.done:
+            if ran.done and self.course.beside is None:
                 self.context.timings.add(self.projection.name, (perf_counter() - started) * 1000, ran.done)
 
     # -- moving on
@@ -285,10 +262,10 @@ class Stand:
             done = [event.record.event_id for event in todo.calls if event.sequence <= position]
             gates.redone(connection, name, done)
             return []
-        waiting = [self.ticket(event) for event in todo.parks if event.sequence <= position]
         if self.course.beside is not None:
-            set_aside.park(connection, self.course.beside.job, waiting)
+            set_aside_more(connection, self.projection, self.course.beside, todo, position)
             return []
+        waiting = [self.ticket(event) for event in todo.parks if event.sequence <= position]
         for hole in stretch.skipped:
             if hole.last <= position:
                 partitions.record_skipped(
@@ -339,7 +316,7 @@ class Stand:
         again, beside = self.course.again, self.course.beside
         if again is not None:
             return ReplayedEvent(base=base, only_open=again.only_open, skip_failed=again.skip_failed)
-        return base if beside is None else BuiltEvent(base=base, job=beside.job, into=beside.into)
+        return base if beside is None else BuiltEvent(base=base, beside=beside)
 
 
 def _behind(tickets: dict[int, Ticket], gate: str) -> Ticket:

@@ -240,11 +240,11 @@ class SkippedPage(_Page):
 
 
 class Replay(_Answer):
-    """A replay or rebuild, as far as it has come."""
+    """A replay, rebuild or verification, as far as it has come."""
 
     id: UUID
     projection_name: str
-    kind: Literal["range", "open", "stream", "rebuild", "beside"]
+    kind: Literal["range", "open", "stream", "rebuild", "beside", "verify"]
     status: Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
     wanted: Literal["run", "pause", "cancel"]
     from_sequence: int | None
@@ -265,7 +265,9 @@ class Replay(_Answer):
     note: str | None
     error: str | None
     built_into: str | None
+    comparing: Any = Field(description="What a verification compares")
     compared: Any
+    drifted: bool | None = Field(description="What a verification has found; null until then, and for other jobs")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -199,6 +199,24 @@ class RebuildBody(_Asked):
     note: _Note | None = None
 
 
+class VerifyBody(_Asked):
+    """How to compare the read model with the log: whole, or some streams of it."""
+
+    sample_streams: int | None = Field(None, ge=1, le=1000, strict=True, description="Draw so many streams")
+    streams: list[_Text] | None = Field(None, min_length=1, max_length=1000, description="Or exactly these")
+    stream_column: _Text | None = Field(
+        None, description="With streams: the column that names a row's stream, so that rows that are too many are seen"
+    )
+    ignore: list[_Text] = Field(default_factory=list, max_length=100, description="Columns that are not compared")
+    max_differences: int = Field(10, ge=0, le=1000, strict=True, description="Name the keys of so many rows of a kind")
+    max_failures: int = Field(0, ge=0, le=10_000, strict=True, description="So many events may fail in the copy")
+    into: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")] | None = Field(
+        None, description="Make the copy under this name; it is dropped at the end"
+    )
+    events_per_second: _Rate | None = Field(None, description="No faster than this")
+    note: _Note | None = None
+
+
 class PauseBody(_Asked):
     """Why."""
 

@@ -1,11 +1,11 @@
-"""The admin routes of projections: their state, replays and rebuilds, what is parked, who did what."""
+"""The admin routes of projections: their state, replays, rebuilds, verifications, what is parked, who did what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Final, Literal
 
-from .._core.asked import Asked
+from .._core.asked import Asked, Verifying
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint, identity
@@ -87,6 +87,28 @@ async def _begin_rebuild(call: Call) -> Answer:
             max_failures=asked.max_failures,
             events_per_second=asked.events_per_second,
             note=asked.note,
+        ),
+    )
+
+
+async def _begin_verify(call: Call) -> Answer:
+    asked = call.body
+    assert isinstance(asked, asking.VerifyBody)
+    return await _begun(
+        call,
+        Asked(
+            actor=call.by,
+            into=asked.into,
+            max_failures=asked.max_failures,
+            events_per_second=asked.events_per_second,
+            note=asked.note,
+            verifying=Verifying(
+                sample_streams=asked.sample_streams,
+                streams=asked.streams,
+                stream_column=asked.stream_column,
+                ignore=asked.ignore,
+                max_differences=asked.max_differences,
+            ),
         ),
     )
 
@@ -236,6 +258,21 @@ PROJECTIONS: Final[tuple[Endpoint, ...]] = (
         is_limited=True,
         problems=(404, 409),
         example={"into": "next", "max_failures": 10},
+    ),
+    Endpoint(
+        name="begin_verify",
+        method="POST",
+        path=f"{_ADMIN}/{{name}}/verify",
+        summary="Compare the read model with the log, without touching it",
+        description="Answers with a job, as a replay does; its `drifted` says whether they differ, `compared` where.",
+        needs=Need.OPERATOR,
+        do=_begin_verify,
+        answer=answers.Replay,
+        status=202,
+        body=asking.VerifyBody,
+        is_limited=True,
+        problems=(404, 409),
+        example={"sample_streams": 100, "stream_column": "document_id"},
     ),
     Endpoint(
         name="reset",

@@ -256,7 +256,9 @@ def renew(connection: Connection, projection: str, token: str, lease_seconds: fl
 
 def in_hand(connection: Connection, projection: str) -> int:
     """Count the partitions in which somebody has a range in hand right now; not what is built beside the live ones."""
-    beside = select(R.id).where(R.projection_name == projection, R.finished_at.is_(None), R.kind == "beside")
+    beside = select(R.id).where(
+        R.projection_name == projection, R.finished_at.is_(None), R.kind.in_(("beside", "verify"))
+    )
     statement = (
         select(func.count())
         .select_from(W)

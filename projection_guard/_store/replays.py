@@ -21,6 +21,7 @@ __all__ = [
     "anything_before",
     "begin",
     "claim",
+    "count_left_out",
     "due",
     "end",
     "first_open",
@@ -56,6 +57,7 @@ class NewReplay:
     note: str | None
     built_into: str | None = None
     max_failures: int = 0
+    comparing: Json = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,12 @@ def end(connection: Connection, job: UUID, status: str, error: str | None, compa
         ),
         {"job": job},
     )
+
+
+def count_left_out(connection: Connection, job: UUID, skipped: int) -> None:
+    """Say how many events were passed over in the end, without those mended later; it has come to where it was to."""
+    values = {"events_skipped": skipped, "position": R.ends_at}
+    connection.execute(update(R).where(R.id == _JOB).values(values), {"job": job})
 
 
 def first_open(connection: Connection, projection: str) -> int | None:

@@ -5,15 +5,15 @@ The sample stays on record with the job, so it holds nothing else of the applica
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-__all__ = ["Changed", "Sample", "take"]
+__all__ = ["MOST_ROWS", "Changed", "Sample", "changed", "differs", "key_of", "only_in", "same", "take"]
 
-_MOST_ROWS: Final = 10
+MOST_ROWS: Final = 10
 _LONGEST_VALUE: Final = 200
 
 Key = tuple[str | None, ...]
@@ -43,37 +43,52 @@ class Sample:
 
 def take(connection: Connection, table: str, before: str, after: str, columns: Sequence[str]) -> Sample:
     """Return at most ten rows of each kind. `before` and `after` are quoted; `columns` are those to compare."""
-    key = tuple(inspect(connection).get_pk_constraint(table)["constrained_columns"])
+    key = key_of(connection, table)
     if not key:
         return Sample(key=(), none_because="the table has no primary key")
     return Sample(
         key=key,
-        only_before=_only_in(connection, before, after, key),
-        only_after=_only_in(connection, after, before, key),
-        changed=_changed(connection, before, after, key, columns),
+        only_before=only_in(connection, before, after, key, MOST_ROWS),
+        only_after=only_in(connection, after, before, key, MOST_ROWS),
+        changed=changed(connection, before, after, key, columns, MOST_ROWS),
     )
 
 
-def _only_in(connection: Connection, first: str, second: str, key: Sequence[str]) -> tuple[Key, ...]:
+def key_of(connection: Connection, table: str) -> tuple[str, ...]:
+    """Return the columns of the primary key; none where there is none."""
+    return tuple(inspect(connection).get_pk_constraint(table)["constrained_columns"])
+
+
+def only_in(
+    connection: Connection,
+    first: str,
+    second: str,
+    key: Sequence[str],
+    most: int,
+    parameters: Mapping[str, object] | None = None,
+) -> tuple[Key, ...]:
+    """Return the keys of the first rows that only one of two tables has; `first` and `second` are quoted."""
     found = connection.execute(
         text(
             f"SELECT {_list(connection, key)} FROM {first} f "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {second} s WHERE {_same(connection, key)}) "
-            f"ORDER BY {_list(connection, key)} LIMIT {_MOST_ROWS}"
-        )
+            f"WHERE NOT EXISTS (SELECT 1 FROM {second} s WHERE {same(connection, key)}) "
+            f"ORDER BY {_list(connection, key)} LIMIT {most}"
+        ),
+        parameters or {},
     )
     return tuple(_told(row) for row in found)
 
 
-def _changed(
-    connection: Connection, before: str, after: str, key: Sequence[str], columns: Sequence[str]
+def changed(
+    connection: Connection, before: str, after: str, key: Sequence[str], columns: Sequence[str], most: int
 ) -> tuple[Changed, ...]:
-    differs = [_differs(connection, column) for column in columns]
+    """Return the keys of the first rows that both have, and the columns in which they differ."""
+    others = [differs(connection, column) for column in columns]
     found = connection.execute(
         text(
-            f"SELECT {_list(connection, key)}, {', '.join(differs)} FROM {before} f "
-            f"JOIN {after} s ON {_same(connection, key)} WHERE {' OR '.join(differs)} "
-            f"ORDER BY {_list(connection, key)} LIMIT {_MOST_ROWS}"
+            f"SELECT {_list(connection, key)}, {', '.join(others)} FROM {before} f "
+            f"JOIN {after} s ON {same(connection, key)} WHERE {' OR '.join(others)} "
+            f"ORDER BY {_list(connection, key)} LIMIT {most}"
         )
     )
     return tuple(
@@ -93,13 +108,13 @@ def _list(connection: Connection, key: Sequence[str]) -> str:
     return ", ".join(f"f.{_quoted(connection, column)}" for column in key)
 
 
-def _same(connection: Connection, key: Sequence[str]) -> str:
+def same(connection: Connection, key: Sequence[str]) -> str:
     """Say that two rows have the same key; on SQLite a part of it may be NULL."""
     equals = "IS" if connection.dialect.name == "sqlite" else "="
     return " AND ".join(f"s.{name} {equals} f.{name}" for name in (_quoted(connection, column) for column in key))
 
 
-def _differs(connection: Connection, column: str) -> str:
+def differs(connection: Connection, column: str) -> str:
     """Say that two rows differ in a column, as strictly as the digests do: as text, whatever its collation."""
     name = _quoted(connection, column)
     if connection.dialect.name == "sqlite":

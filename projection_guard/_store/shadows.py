@@ -20,7 +20,20 @@ from ..errors import ConfigurationError
 from . import samples
 from .samples import Sample
 
-__all__ = ["Compared", "compare", "drop", "exchange", "give_back", "lend", "make"]
+__all__ = [
+    "Compared",
+    "compare",
+    "count_apart",
+    "drop",
+    "exchange",
+    "give_back",
+    "handed_out",
+    "lend",
+    "make",
+    "quoted",
+    "shadow",
+    "stored_columns",
+]
 
 _LIVE: Final = "projection_guard_live_"
 
@@ -54,26 +67,59 @@ def make(connection: Connection, into: str, tables: Sequence[str]) -> None:
             raise ConfigurationError(f"There is no table {table!r} to rebuild beside; tables= names the read model's")
     if _is_sqlite(connection):
         for table in tables:
-            shadow = _on_sqlite(into, table)
-            if shadow in there:
-                raise ConfigurationError(f"A table {shadow!r} is there already; drop it, or choose another into=")
-            _copy_on_sqlite(connection, table, shadow)
+            name = _on_sqlite(into, table)
+            if name in there:
+                raise ConfigurationError(f"A table {name!r} is there already; drop it, or choose another into=")
+            _copy_on_sqlite(connection, table, name)
         return
     if into in inspect(connection).get_schema_names():
         raise ConfigurationError(f"A schema {into!r} is there already; drop it, or choose another into=")
-    connection.execute(text(f"CREATE SCHEMA {_quoted(connection, into)}"))
+    connection.execute(text(f"CREATE SCHEMA {quoted(connection, into)}"))
     for table in tables:
-        shadow, like = _shadow(connection, into, table), _quoted(connection, table)
-        connection.execute(text(f"CREATE TABLE {shadow} (LIKE {like} INCLUDING ALL)"))
+        made, like = shadow(connection, into, table), quoted(connection, table)
+        connection.execute(text(f"CREATE TABLE {made} (LIKE {like} INCLUDING ALL)"))
+
+
+def count_apart(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Let serial columns of the shadows count by themselves: PostgreSQL has given them the live tables' sequences."""
+    if _is_sqlite(connection):
+        return
+    for table in tables:
+        columns: list[Any] = list(inspect(connection).get_columns(table))
+        for number, column in enumerate(columns):
+            if _is_serial(column):
+                sequence = f"{quoted(connection, into)}.{quoted(connection, f'{table[:40]}_{number}_counts')}"
+                literal = sequence.replace("'", "''").replace(":", "\\:")
+                made, name = shadow(connection, into, table), quoted(connection, column["name"])
+                connection.execute(text(f"CREATE SEQUENCE {sequence}"))
+                connection.execute(text(f"ALTER TABLE {made} ALTER COLUMN {name} SET DEFAULT nextval('{literal}')"))
+
+
+def handed_out(connection: Connection, table: str) -> tuple[str, ...]:
+    """Name the columns whose numbers the database hands out: serial, identity, AUTOINCREMENT.
+
+    A rollback uses them up on PostgreSQL, and rows that are written in another order get others: they say nothing.
+    """
+    columns: list[Any] = list(inspect(connection).get_columns(table))
+    if _is_sqlite(connection):
+        key = inspect(connection).get_pk_constraint(table)["constrained_columns"]
+        made_by = text("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = :t")
+        words = str(connection.execute(made_by, {"t": table}).scalar_one())
+        return tuple(key) if len(key) == 1 and "AUTOINCREMENT" in words.upper() else ()
+    return tuple(column["name"] for column in columns if column.get("identity") or _is_serial(column))
+
+
+def _is_serial(column: Any) -> bool:
+    return str(column["default"] or "").startswith("nextval(")
 
 
 def drop(connection: Connection, into: str, tables: Sequence[str]) -> None:
     """Take the shadows away."""
     if not _is_sqlite(connection):
-        connection.execute(text(f"DROP SCHEMA IF EXISTS {_quoted(connection, into)} CASCADE"))
+        connection.execute(text(f"DROP SCHEMA IF EXISTS {quoted(connection, into)} CASCADE"))
         return
     for table in tables:
-        connection.execute(text(f"DROP TABLE IF EXISTS {_shadow(connection, into, table)}"))
+        connection.execute(text(f"DROP TABLE IF EXISTS {shadow(connection, into, table)}"))
 
 
 def lend(connection: Connection, into: str, tables: Sequence[str]) -> None:
@@ -84,7 +130,7 @@ def lend(connection: Connection, into: str, tables: Sequence[str]) -> None:
             _rename(connection, _on_sqlite(into, table), table)
         return
     path = text("SELECT set_config('search_path', :into || ', ' || current_setting('search_path'), true)")
-    connection.execute(path, {"into": _quoted(connection, into)})
+    connection.execute(path, {"into": quoted(connection, into)})
 
 
 def give_back(connection: Connection, into: str, tables: Sequence[str]) -> None:
@@ -97,7 +143,7 @@ def give_back(connection: Connection, into: str, tables: Sequence[str]) -> None:
 
 def compare(connection: Connection, into: str, table: str) -> Compared:
     """Compare a table and its shadow, row by row."""
-    before, after = _quoted(connection, table), _shadow(connection, into, table)
+    before, after = quoted(connection, table), shadow(connection, into, table)
     rows_before, digest_before = _digest(connection, before)
     rows_after, digest_after = _digest(connection, after)
     is_alike = (rows_before, digest_before) == (rows_after, digest_after)
@@ -109,7 +155,7 @@ def compare(connection: Connection, into: str, table: str) -> Compared:
         only_after=0 if is_alike else _only_in(connection, after, before),
         digest_before=digest_before,
         digest_after=digest_after,
-        sample=None if is_alike else samples.take(connection, table, before, after, _stored_columns(connection, table)),
+        sample=None if is_alike else samples.take(connection, table, before, after, stored_columns(connection, table)),
     )
 
 
@@ -120,14 +166,14 @@ def exchange(connection: Connection, into: str, tables: Sequence[str]) -> None:
     rows can be inserted.
     """
     for table in reversed(tables):
-        connection.execute(text(f"DELETE FROM {_quoted(connection, table)}"))
+        connection.execute(text(f"DELETE FROM {quoted(connection, table)}"))
     for table in tables:
-        columns = ", ".join(_quoted(connection, name) for name in _stored_columns(connection, table))
+        columns = ", ".join(quoted(connection, name) for name in stored_columns(connection, table))
         overriding = "" if _is_sqlite(connection) else "OVERRIDING SYSTEM VALUE"
         connection.execute(
             text(
-                f"INSERT INTO {_quoted(connection, table)} ({columns}) {overriding} "
-                f"SELECT {columns} FROM {_shadow(connection, into, table)}"
+                f"INSERT INTO {quoted(connection, table)} ({columns}) {overriding} "
+                f"SELECT {columns} FROM {shadow(connection, into, table)}"
             )
         )
         if not _is_sqlite(connection):
@@ -142,18 +188,20 @@ def _on_sqlite(into: str, table: str) -> str:
     return f"{into}_{table}"
 
 
-def _quoted(connection: Connection, name: str) -> str:
+def quoted(connection: Connection, name: str) -> str:
+    """Quote a name."""
     return connection.dialect.identifier_preparer.quote_identifier(name)
 
 
-def _shadow(connection: Connection, into: str, table: str) -> str:
+def shadow(connection: Connection, into: str, table: str) -> str:
+    """Return the quoted name of a table's shadow."""
     if _is_sqlite(connection):
-        return _quoted(connection, _on_sqlite(into, table))
-    return f"{_quoted(connection, into)}.{_quoted(connection, table)}"
+        return quoted(connection, _on_sqlite(into, table))
+    return f"{quoted(connection, into)}.{quoted(connection, table)}"
 
 
 def _rename(connection: Connection, table: str, name: str) -> None:
-    connection.execute(text(f"ALTER TABLE {_quoted(connection, table)} RENAME TO {_quoted(connection, name)}"))
+    connection.execute(text(f"ALTER TABLE {quoted(connection, table)} RENAME TO {quoted(connection, name)}"))
 
 
 def _copy_on_sqlite(connection: Connection, table: str, shadow: str) -> None:
@@ -175,10 +223,11 @@ def _indexing(connection: Connection, words: str, name: str, table: str) -> str:
     """Return what makes an index, with another name and on another table."""
     parts = re.match(r"(?is)(CREATE\s+(?:UNIQUE\s+)?INDEX\s+).*?(\s+ON\s+)(?:\"[^\"]+\"|\w+)(.*)", words)
     assert parts is not None
-    return f"{parts[1]}{_quoted(connection, name)}{parts[2]}{_quoted(connection, table)}{parts[3]}"
+    return f"{parts[1]}{quoted(connection, name)}{parts[2]}{quoted(connection, table)}{parts[3]}"
 
 
-def _stored_columns(connection: Connection, table: str) -> list[str]:
+def stored_columns(connection: Connection, table: str) -> list[str]:
+    """Name the columns of a table that hold what was written, and are not computed."""
     columns: list[Any] = list(inspect(connection).get_columns(table))
     return [column["name"] for column in columns if not column.get("computed")]
 
@@ -205,16 +254,17 @@ def _only_in(connection: Connection, first: str, second: str) -> int:
 
 def _advance_sequences(connection: Connection, table: str) -> None:
     """Let serial and identity columns count on from what was copied into them."""
-    quoted = _quoted(connection, table)
-    for name in _stored_columns(connection, table):
+    of_table = quoted(connection, table)
+    for name in stored_columns(connection, table):
         sequence = connection.execute(
-            text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": quoted, "column": name}
+            text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": of_table, "column": name}
         ).scalar_one_or_none()
         if sequence is not None:
-            column = _quoted(connection, name)
+            column = quoted(connection, name)
             connection.execute(
                 text(
-                    f"SELECT setval(CAST(:sequence AS regclass), max({column})) FROM {quoted} HAVING max({column}) > 0"
+                    f"SELECT setval(CAST(:sequence AS regclass), max({column})) "
+                    f"FROM {of_table} HAVING max({column}) > 0"
                 ),
                 {"sequence": sequence},
             )

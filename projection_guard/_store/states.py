@@ -288,7 +288,7 @@ _probe = (
             select(literal(1)).where(
                 R.projection_name == _NAME,
                 R.finished_at.is_(None),
-                R.kind != "beside",  # the live projection goes on beside that
+                R.kind.not_in(("beside", "verify")),  # the live projection goes on beside those
                 F.event_sequence > R.position,
             )
         )

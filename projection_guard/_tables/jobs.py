@@ -19,7 +19,7 @@ class ProjectionReplay(Model):
 
     `kind`: range, open (what is failed, then from the checkpoint on), stream, rebuild, or beside (a rebuild whose
     tables are `built_into` another place, `compared` with the live ones and exchanged for them, unless more than
-    `max_failures` events fail there). `wanted`: what a
+    `max_failures` events fail there), or verify (`compared`, as `comparing` says, and dropped). `wanted`: what a
     person wants of it, run, pause or cancel; `status` is what became of that.
     """
 
@@ -47,6 +47,7 @@ class ProjectionReplay(Model):
     error: Mapped[str | None] = mapped_column(Text)
     built_into: Mapped[str | None] = mapped_column(String(63))
     max_failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    comparing: Mapped[Any | None] = mapped_column(Payload)
     compared: Mapped[Any | None] = mapped_column(Payload)
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
@@ -129,7 +130,9 @@ class SetAsideEvent(Model):
     """An event that failed where a read model is built beside the live one, or that waits there behind such a one.
 
     At the exchange it becomes a failure, or parked; until then it is of no concern to the live projection. `error_type`
-    is null where it waits. `verdict` and `delay_seconds` are the retry policy's; no delay: no retry is planned.
+    is null where it waits. `verdict` and `delay_seconds` are the retry policy's; no delay: no retry is planned. What
+    waits for a verification waits in the live projection, too; with a `verdict` of `skipped` or `by hand`, and no
+    error, an event is left out by itself.
     """
 
     __tablename__ = "projection_set_aside_events"
@@ -157,3 +160,4 @@ Index(
     postgresql_where=_FAILED_BESIDE,
     sqlite_where=_FAILED_BESIDE,
 )
+Index("ix_projection_set_aside_events_gate", SetAsideEvent.replay_id, SetAsideEvent.gate, SetAsideEvent.event_sequence)

@@ -2,7 +2,7 @@
 
 It works until its stdin is closed, and then stops cleanly. `ends_at` names an event whose handler exits the process
 without any clean-up, each time it is called ("exit"), or says "reached" and stands there until a line comes ("hang").
-`replays` makes it run a replay in the foreground instead.
+`replays` makes it run a replay in the foreground instead, `verifies` a verification.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import RetryPolicy
-from tests.bed import Bed, Happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, noted
 from tests.following.logs import FollowedLog
 
 DIED = 77
@@ -56,15 +56,12 @@ def act(order: dict[str, Any]) -> None:
             with notes.open("a") as file:
                 file.write(f"{event.event_id}\n")
 
-    options = {"timeout": order.get("timeout", 60.0), "partitions": order.get("partitions", 1)}
+    options = {name: order[name] for name in ("timeout", "partitions", "tables") if name in order}
     if order.get("handler", "joined") == "joined":
         bed.joined(guard, "P", joined, **options)
     else:
         bed.apart(guard, "P", apart, **options)
-    if "replays" in order:
-        say("begun")
-        say(guard.replay("P", actor="a member", **order["replays"]).status)
-    else:
+    if not in_foreground(order, guard):
         worker = guard.real.worker(poll_seconds=order.get("poll", 0.1))
         bed.run(worker.start() if not bed.is_async else begun(worker))
         say("begun")
@@ -75,6 +72,16 @@ def act(order: dict[str, Any]) -> None:
         bed.run(worker.stop())
         say("stopped")
     bed.close()
+
+
+def in_foreground(order: dict[str, Any], guard: GuardOnBed) -> bool:
+    """Run a replay or verification to its end, if that is asked for."""
+    for what, run in (("replays", guard.replay), ("verifies", guard.verify)):
+        if what in order:
+            say("begun")
+            say(run("P", actor="a member", **order[what]).status)
+            return True
+    return False
 
 
 async def begun(worker: Any) -> None:

@@ -26,6 +26,7 @@ class Stage:
         self._open = ExitStack()
         self.planned = [Planned("P")]
         self.log: FollowedLog | None = None
+        self.tables: list[str] = []
         self._guard: GuardOnBed | None = None
 
     @property
@@ -68,7 +69,7 @@ class Stage:
             if is_async:
                 handler = _awaited(planned)
             clear = _clear_async if is_async else _clear
-            guard.projection(planned.name, handles=[Happened], on_reset=clear)(handler)
+            guard.projection(planned.name, handles=[Happened], on_reset=clear, tables=self.tables)(handler)
 
     def serve(self, **options: Any) -> Served:
         """Start a server."""

@@ -39,6 +39,7 @@ EXPECTED = {
     "cancel_bulk": "operator",
     "begin_replay": "operator",
     "begin_rebuild": "operator",
+    "begin_verify": "operator",
     "cancel_replay": "operator",
     "pause_replay": "operator",
     "resume_replay": "operator",

@@ -86,6 +86,37 @@ def test_a_rebuild_beside_is_asked_for_in_the_guards_own_words(stage: Stage) -> 
     assert "into=" in response.json()["detail"]
 
 
+def test_a_verification_tells_where_the_read_model_differs(stage: Stage) -> None:
+    """202, a job, and its end; what cannot be verified is answered with what is missing."""
+    stage.follow().append("A", "B")
+    stage.guard.catch_up()
+    served = stage.serve()
+    response = served.operator.post("/admin/projections/P/verify", json={"sample_streams": 3})
+    assert is_problem(response, 422)
+    assert "tables=" in response.json()["detail"]
+    assert is_problem(served.operator.post("/admin/projections/P/verify", json={"sample_streams": 0}), 422)
+    assert is_problem(served.operator.post("/admin/projections/Q/verify", json={}), 404)
+
+
+def test_a_verification_is_run_by_a_worker_and_watched(stage: Stage) -> None:
+    """Rows are told by their keys, and the read model is left as it is."""
+    stage.tables = ["effects"]
+    stage.follow().append("A", "B")
+    stage.guard.catch_up()
+    stage.bed.change("UPDATE effects SET n = 7 WHERE stream = 'B'")
+    served = stage.serve()
+    begun = served.operator.post("/admin/projections/P/verify", json={"ignore": ["id"], "note": "a look"})
+    assert begun.status_code == 202
+    assert (begun.json()["kind"], begun.json()["drifted"]) == ("verify", None)
+    with working(stage):
+        ended = watched(stage, served.viewer, begun)
+    assert (ended["status"], ended["drifted"], ended["note"]) == ("completed", True, "a look")
+    (table,) = ended["compared"]["tables"]
+    assert (table["table"], table["missing"], table["unexpected"]) == ("effects", 1, 1)
+    assert ended["comparing"]["ignore"] == ["id"]
+    assert sorted(stage.bed.effects("P")) == [("A", 1), ("B", 7)]
+
+
 def test_a_second_replay_is_409_with_who_and_when_until_the_first_is_cancelled(stage: Stage) -> None:
     """And pause, resume and cancel steer it."""
     log = stage.follow()
