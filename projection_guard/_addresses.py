@@ -121,7 +121,8 @@ def _hook(
     refused = current.get()
     if refused is None:
         return
-    address = arguments[1]
-    if isinstance(address, tuple) and address and not is_public(str(address[0])):
+    address: Any = arguments[1]
+    host: str | None = address[0] if type(address) is tuple else None  # otherwise it is none of the network
+    if host is not None and not is_public(host):
         refused.any = True
         raise AddressRefused("not a public address")

@@ -189,14 +189,16 @@ Reason = Literal["no_worker", "not_followed", "held", "unreadable", "beyond", "r
 
 
 def _stuck(seen: Seen, policy: AlertPolicy) -> Sign:
-    reasons = [] if policy.stuck_seconds is None else _reasons(seen, policy.stuck_seconds)
+    reasons = _reasons(seen, policy.stuck_seconds)
     facts: dict[str, Any] = {"reasons": list(reasons), "state": seen.health.state}
     if seen.left_job is not None:
         facts["replay"] = str(seen.left_job.id)
     return Sign(kind=AlertKind.STUCK, level=int(bool(reasons)), may_clear=not reasons, facts=facts)
 
 
-def _reasons(seen: Seen, stuck_seconds: float) -> Sequence[Reason]:
+def _reasons(seen: Seen, stuck_seconds: float | None) -> Sequence[Reason]:
+    if stuck_seconds is None:
+        return ()
     signs, lag = seen.signs, seen.signs.lag
     told: dict[Reason, bool] = {
         "no_worker": signs.overdue_seconds >= stuck_seconds,

@@ -56,7 +56,7 @@ def _number(value: object, noun: str) -> str:
 
 def _errors(facts: Facts) -> str:
     """Name the errors that were met most, by type and fingerprint: their texts may quote events."""
-    met = facts.get("errors") or []
+    met: list[dict[str, Any]] = facts.get("errors") or []
     told = [f"{each['error_type']} ({each['count']}, fingerprint {each['fingerprint']})" for each in met]
     return f"Met most among the newest errors: {', '.join(told)}." if told else ""
 
@@ -68,15 +68,15 @@ def _status_title(facts: Facts) -> str:
 
 def _status(facts: Facts) -> str:
     return (
-        f"Its health is {facts['status']}: {'; '.join(facts['reasons']) or 'it has become better meanwhile'}. Nothing is "
-        "lost: what failed is on record, later events of those streams wait, all other streams go on."
+        f"Its health is {facts['status']}: {'; '.join(facts['reasons']) or 'it has become better meanwhile'}. Nothing "
+        "is lost: what failed is on record, later events of those streams wait, all other streams go on."
     )
 
 
 def _active_failures(facts: Facts) -> str:
     return (
-        f"{_number(facts['active_failures'], 'event')} could not be applied, {facts['exhausted_failures']} of them wait "
-        "for a person; later events of their streams wait behind them. See what they have in common: "
+        f"{_number(facts['active_failures'], 'event')} could not be applied, {facts['exhausted_failures']} of them "
+        "wait for a person; later events of their streams wait behind them. See what they have in common: "
         "guard.failure_groups('<name>'), GET /admin/projections/failures/groups, `projection-guard failures groups`. "
         "Once the cause is mended retry them all: guard.propose_bulk(...), POST /admin/projections/bulk."
     )
@@ -103,11 +103,12 @@ def _exhausted(facts: Facts) -> str:
 
 
 def _skipped(facts: Facts) -> str:
+    given_up, holes = _number(facts["given_up"], "sequence"), _number(facts["holes"], "range")
     return (
-        f"{_number(facts['given_up'], 'sequence')} of the log given up while a transaction could still have written "
-        f"there; {_number(facts['holes'], 'range')} empty for good. Where sequences were given up look whether something "
-        "stands there by now, and if so replay that range: guard.skipped('<name>'), "
-        "GET /admin/projections/<name>/skipped, guard.replay('<name>', from_sequence=..., actor=...)."
+        f"{given_up} of the log given up while a transaction could still have written there; {holes} empty for good. "
+        "Where sequences were given up look whether something stands there by now, and if so replay that range: "
+        "guard.skipped('<name>'), GET /admin/projections/<name>/skipped, "
+        "guard.replay('<name>', from_sequence=..., actor=...)."
     )
 
 

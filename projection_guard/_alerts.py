@@ -101,16 +101,15 @@ class Alert:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Alert:
         """Make it of what `as_json` has returned."""
-        return cls(
-            **{
-                **told,
-                "id": UUID(told["id"]),
-                "incident": UUID(told["incident"]),
-                "kind": AlertKind(told["kind"]),
-                "since": datetime.fromisoformat(told["since"]),
-                "at": datetime.fromisoformat(told["at"]),
-            }
-        )
+        read: dict[str, Any] = {
+            **told,
+            "id": UUID(told["id"]),
+            "incident": UUID(told["incident"]),
+            "kind": AlertKind(told["kind"]),
+            "since": datetime.fromisoformat(told["since"]),
+            "at": datetime.fromisoformat(told["at"]),
+        }
+        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

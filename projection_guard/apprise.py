@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Final
 from uuid import UUID
@@ -24,15 +24,16 @@ except ImportError as missing:
 __all__ = ["AppriseReceiver"]
 
 _REMEMBERED: Final = 1000
+_instantiate: Callable[..., object] = getattr(Apprise, "instantiate")  # noqa: B009 - its types are not complete
 
 
 class AppriseReceiver:
     """Sends each alert to one or more of apprise's services, each given as its URL.
 
-    Redirects are not followed, whatever a URL says. Unless `allow_private`, a connection is refused to any address that
-    is not public; apprise's own check of names is not relied upon. Where one service of several fails the alert is given
-    to that one again; only after a restart, or in another process, to all of them. So give what must not be told twice a
-    receiver of its own, with a `name`. Calling it raises `AlertNotDelivered`.
+    Redirects are not followed, whatever a URL says. Unless `allow_private`, a connection to any address that is not
+    public is refused at the moment it is made. Where one service of several fails, the alert is given to that one
+    again; after a restart, or in another process, to all of them. So give what must not be told twice a receiver of its
+    own, with a `name`. Calling it raises `AlertNotDelivered`.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class AppriseReceiver:
 
 def _service(number: int, url: str, asset: AppriseAsset) -> NotifyBase:
     """Make a service. Raises `ConfigurationError`, which does not repeat the URL: it holds tokens."""
-    made = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    made = _instantiate(url, asset=asset, suppress_exceptions=True)
     if not isinstance(made, NotifyBase):
         scheme = url.partition("://")[0][:32] if "://" in url else "none"
         raise ConfigurationError(

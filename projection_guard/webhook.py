@@ -17,7 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from ._addresses import checked_addresses
@@ -36,10 +36,11 @@ _PRINTABLE: Final = re.compile(r"[!-~]+")
 class SignedWebhook:
     """Posts each alert as JSON, signed with HMAC-SHA256, to one address.
 
-    `secret` is "whsec_" and the base64 of 24 to 64 random bytes; several, the newest first, let it be exchanged without a
-    gap. The name is resolved once, and the address that was looked at is the one that is connected to: one that is not
-    public is refused, unless `allow_private` (which allows http, too). No redirect is followed and no proxy is used; of
-    the answer the status is read, and at most 16 KiB. Everything but resolving the name ends within `timeout_seconds`.
+    `secret` is "whsec_" and the base64 of 24 to 64 random bytes; several, the newest first, let it be exchanged without
+    a gap. The name is resolved once, and the address that was looked at is the one that is connected to: one that is
+    not public is refused, unless `allow_private` (which allows http, too). No redirect is followed and no proxy is
+    used; of the answer the status is read, and at most 16 KiB. Everything but resolving the name ends within
+    `timeout_seconds`.
     Calling it raises `AlertNotDelivered` unless the answer is 2xx.
     """
 
@@ -119,7 +120,7 @@ class SignedWebhook:
             connection.sendall(request)
             return _status(connection, end)
 
-    def _connected(self, addresses: Sequence[tuple[int, object]], end: float) -> socket.socket:
+    def _connected(self, addresses: Sequence[tuple[int, Any]], end: float) -> socket.socket:
         """Connect to the first address that answers."""
         refusal: OSError | None = None
         for family, address in addresses:
