@@ -121,8 +121,6 @@ def _hook(
     refused = current.get()
     if refused is None:
         return
-    address: Any = arguments[1]
-    host: str | None = address[0] if type(address) is tuple else None  # otherwise it is none of the network
-    if host is not None and not is_public(host):
+    if type(arguments[1]) is tuple and not is_public(str(arguments[1][0])):  # anything else is none of the network
         refused.any = True
         raise AddressRefused("not a public address")

@@ -26,7 +26,7 @@ from .errors import ConfigurationError
 
 __all__ = ["AlertTask", "OnAlerts"]
 
-_ASK_EVERY_SECONDS = 1.0
+ASK_EVERY_SECONDS = 1.0
 """How often a worker asks what is due; whether it is, the database's clock says for all of them."""
 
 
@@ -68,7 +68,7 @@ class OnAlerts:
         now = time.monotonic()
         if self._policy is None or now < self._ask_at:
             return []
-        self._ask_at = now + _ASK_EVERY_SECONDS
+        self._ask_at = now + ASK_EVERY_SECONDS
         policy = self._policy
         is_look_due, receivers = await self._due()
         tasks = [
