@@ -36,24 +36,24 @@ def is_public(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    return all(_is_public(each) for each in _meant(address))
+    return _is_public(address if isinstance(address, ipaddress.IPv4Address) else _meant(address))
 
 
 def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.sixtofour or address.teredo or address.is_site_local
+    ):  # tunnels that nobody uses any more, and what private networks once were
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved and address != _AZURE
 
 
-def _meant(address: Address) -> list[Address]:
-    """Return an address, or those of IPv4 that are written in it: mapped, translated or tunnelled ones."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return [address]
+def _meant(address: ipaddress.IPv6Address) -> Address:
+    """Return the address of IPv4 that is written in one of IPv6, mapped or translated, or else the one of IPv6."""
     if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
+        return address.ipv4_mapped
     if any(address in network for network in (*_NAT64, _COMPATIBLE)):
-        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
-    if address.sixtofour is not None:
-        return [address, address.sixtofour]
-    return [address, *(address.teredo or ())]
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 def checked_addresses(host: str, port: int, *, allow_private: bool) -> list[tuple[int, Any]]:
@@ -96,10 +96,13 @@ def public_only() -> Generator[None]:
     token = _refused.set(refused)
     try:
         yield
+    except Exception:
+        if not refused.any:
+            raise
     finally:
         _refused.reset(token)
-        if refused.any:
-            raise AddressRefused("it is not at a public address; allow_private=True lets it be reached all the same")
+    if refused.any:
+        raise AddressRefused("it is not at a public address; allow_private=True lets it be reached all the same")
 
 
 def _install() -> None:
