@@ -55,7 +55,8 @@ class OnAlerts:
         self._made_looks: frozenset[str] = frozenset()
 
     def _subjects(self) -> list[str]:
-        return [*self._service.projections, WORKERS]
+        """Name what is looked at here. Without its log nothing could be said of a projection's lag."""
+        return [*sorted(self._service.runnable()), WORKERS]
 
     def forget_threads(self) -> None:
         """In a child of fork: no call is under way here."""
@@ -103,8 +104,7 @@ class OnAlerts:
         """Look at what nobody has looked at for 5 s; return what is told."""
         if self._policy is None:
             return []
-        names = list(self._service.projections)
-        await self._service.open(names)
+        await self._service.open()
         await self._make_looks()
         due = await self._service.read(
             partial(alerts.due_looks, subjects=self._subjects(), every_seconds=LOOK_EVERY_SECONDS)

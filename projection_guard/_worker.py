@@ -166,7 +166,12 @@ class _Shift:
 
     async def _alerts(self) -> None:
         """Look at what people may have to be told, and give receivers their messages, each in a lane of its own."""
-        for task in await self._service.on_alerts.due():
+        try:
+            due = await self._service.on_alerts.due()
+        except Exception as error:
+            log.warning("alerts could not be looked after: %s", type_name(error))
+            return
+        for task in due:
             if task.name not in self._alerting:
                 self._alerting.add(task.name)
                 try:

@@ -180,18 +180,33 @@ def test_a_projection_that_the_breaker_holds(blocking_bed: Bed) -> None:
 
 
 def test_a_replay_that_nobody_runs(blocking_bed: Bed) -> None:
-    """The worker that could run it has no source, or is not there."""
+    """The worker that could run it is not there."""
     bed, heard, log = blocking_bed, Heard(), FollowedLog(blocking_bed)
-    other = watched(bed, policy_of(heard), source=log.source())
+    guard = watched(bed, policy_of(heard, stuck_seconds=300), source=log.source())
     log.append("A")
-    other.work()
-    job = other.start_replay("P", from_sequence=0, actor="alice")
-    guard = watched(bed, policy_of(heard, stuck_seconds=300), source=None)
-    pass_and_work(guard, 400)
+    guard.work()
+    job = guard.start_replay("P", from_sequence=0, actor="alice")
+    pass_and_work(guard, 301)
     pass_and_work(guard, 31)
     assert heard.told == [("stuck", "firing")]
     assert heard.alerts[0].facts["reasons"] == ["left_job"]
     assert heard.alerts[0].facts["replay"] == str(job.id)
+
+
+def test_where_the_log_is_not_nothing_is_said_of_a_projection_that_follows_it(blocking_bed: Bed) -> None:
+    """To a guard without the source it would look as if nothing waited in the log."""
+    bed, heard, log = blocking_bed, Heard(), FollowedLog(blocking_bed)
+    policy = policy_of(heard, lag_seconds=300, clears_after_seconds=0)
+    guard = watched(bed, policy, source=log.source())
+    guard.work()
+    guard.pause("P", actor="alice")
+    log.append("A")
+    pass_and_work(guard, 400)
+    assert heard.told == [("lag", "firing")]
+    without = watched(bed, policy)
+    pass_and_work(without)
+    pass_and_work(without)
+    assert heard.told == [("lag", "firing")]
 
 
 def test_a_projection_without_alerts_is_not_told_of(blocking_bed: Bed) -> None:
