@@ -22,7 +22,8 @@ def severity_of(kind: AlertKind, state: AlertState, facts: Facts) -> AlertSeveri
         return "info"
     if kind is AlertKind.STATUS:
         return "warning" if facts.get("status") == "degraded" else "critical"
-    return "critical" if kind in (AlertKind.STUCK, AlertKind.SKIPPED) else "warning"
+    is_loss_possible = kind is AlertKind.SKIPPED and facts.get("given_up")
+    return "critical" if kind is AlertKind.STUCK or is_loss_possible else "warning"
 
 
 def title_of(kind: AlertKind, state: AlertState, subject: str, facts: Facts) -> str:

@@ -154,8 +154,14 @@ class _Watch:
         else:
             kept = replace(came.standing, facts=facts)
             alerts.put(self.connection, place, kept, severity=alert.severity, title=alert.title)
-        messages.write(self.connection, place.subject, alert, self.receivers)
+        messages.write(self.connection, place.subject, alert, self._who_hears(place, state))
         self.told.append(alert)
+
+    def _who_hears(self, place: Place, state: AlertState) -> list[str]:
+        if state != "reminder":
+            return list(self.receivers)
+        waiting = messages.waiting(self.connection, place.subject, place.kind.value)
+        return [receiver for receiver in self.receivers if receiver not in waiting]
 
 
 def _levelled(sign: Sign, level: int, before: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from .._alerts import Alert
 from .._dialect import later, seconds_between, statement_start, utc_now
 from .._tables import ProjectionAlertDelivery
 
-__all__ = ["Claimed", "claim", "done", "failed", "forget_old", "receivers_due", "write"]
+__all__ = ["Claimed", "claim", "done", "failed", "forget_old", "receivers_due", "waiting", "write"]
 
 D = ProjectionAlertDelivery
 _Earlier = aliased(D)
@@ -60,6 +60,12 @@ def write(connection: Connection, subject: str, alert: Alert, receivers: Sequenc
                 created_at=utc_now(),
             )
         )
+
+
+def waiting(connection: Connection, subject: str, kind: str) -> frozenset[str]:
+    """Name the receivers that have not been given all of it yet: a reminder tells them nothing new."""
+    found = select(D.receiver).where(D.subject == subject, D.kind == kind).distinct()
+    return frozenset(connection.execute(found).scalars())
 
 
 _IS_FIRST = ~exists(

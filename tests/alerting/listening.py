@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from uuid import uuid4
 
 from projection_guard import Alert, AlertKind
@@ -45,8 +47,8 @@ class Requests:
 
 
 @contextmanager
-def listening() -> Generator[Requests]:
-    """Listen while the block runs."""
+def listening(certificate: Path | None = None) -> Generator[Requests]:
+    """Listen while the block runs, by https where a certificate with its key is given."""
     requests = Requests()
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,11 +65,20 @@ def listening() -> Generator[Requests]:
             self.send_response(204)
             self.end_headers()
 
+        def handle(self) -> None:
+            with suppress(ssl.SSLError, ConnectionError):  # the other side went away
+                super().handle()
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     requests.url = f"http://127.0.0.1:{server.server_port}"
+    if certificate is not None:
+        requests.url = f"https://localhost:{server.server_port}"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

@@ -10,9 +10,15 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from projection_guard import AlertNotDelivered, ConfigurationError
 from projection_guard._addresses import AddressRefused
@@ -112,6 +118,27 @@ def test_a_name_that_resolves_anew_reaches_only_what_was_looked_at(monkeypatch: 
     assert connected == [("93.184.215.14", 443)]
 
 
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    """One that a server has signed itself, like anybody in between could."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    kept = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (tmp_path / "pem").write_bytes(kept + certificate.public_bytes(serialization.Encoding.PEM))
+    with (
+        listening(tmp_path / "pem") as requests,
+        pytest.raises(AlertNotDelivered, match=r"\(SSLCertVerificationError\)$"),
+    ):
+        SignedWebhook(requests.url, secret=SECRET, allow_private=True)(an_alert())
+    assert requests.seen == []
+
+
 @contextmanager
 def answering(answer: Callable[[socket.socket], None]) -> Generator[str]:
     """Answer one connection in an odd way."""
@@ -208,10 +235,11 @@ def test_neither_secret_nor_path_are_shown() -> None:
     assert repr(hook) == "SignedWebhook(https://example.org/...)"
 
 
-def test_alerts_of_a_guard_come_by_webhook(bed: Bed) -> None:
+def test_alerts_of_a_guard_come_by_webhook(sqlite_bed: Bed) -> None:
     """Failing at first, it is sent again with the same id and a new signature."""
     with listening() as requests:
         requests.answer = 503
+        bed = sqlite_bed
         guard = watched(bed, policy_of(SignedWebhook(requests.url, secret=SECRET, allow_private=True), exhausted=True))
         outage(bed, guard)
         guard.work()
