@@ -9,8 +9,10 @@ from uuid import UUID
 import pytest
 from tenacity import wait_fixed
 
-from projection_guard import AlertKind, AlertPolicy, ConfigurationError
-from projection_guard._alert_rules import Sign, Standing, step
+from projection_guard import AlertKind, AlertPolicy, ConfigurationError, WorkerState
+from projection_guard._alert_rules import Sign, Standing, _number, sign_of_worker, step
+from projection_guard._alert_words import severity_of, text_of, title_of
+from projection_guard._alerts import AlertState
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 INCIDENT = UUID(int=1)
@@ -91,6 +93,82 @@ def test_what_goes_on_is_told_again_from_time_to_time() -> None:
     ]
     assert Course(AlertKind.EXHAUSTED, AlertPolicy(reminder_seconds=None)).told((0, 1), (1e6, 1)) == ["firing", None]
     assert Course(AlertKind.SKIPPED).told((0, 1), (1e6, 1), (1e6 + 1, 2)) == ["firing", None, "firing"]
+
+
+@pytest.mark.parametrize(
+    ("lag", "level", "may_clear"), [(301, 1, False), (300, 0, False), (150, 0, False), (149, 0, True), (0, 0, True)]
+)
+def test_two_thresholds(lag: float, level: int, may_clear: bool) -> None:
+    """Told above 300, over below half of that; in between neither."""
+    sign = _number(AlertKind.LAG, lag, 300.0, AlertPolicy(), {})
+    assert (sign.level, sign.may_clear) == (level, may_clear)
+
+
+def a_worker(name: str, *, silent: float, began: float = 0.0, **other: Any) -> WorkerState:
+    """Return a worker that began so long after the beginning."""
+    fields: dict[str, Any] = {
+        "worker_id": name,
+        "kind": "service",
+        "host": "h",
+        "process_id": 7,
+        "library_version": "1",
+        "projections": ("P", "Q"),
+        "started_at": BEGAN + timedelta(seconds=began),
+        "seen_at": BEGAN + timedelta(seconds=100),
+        "stopping_at": None,
+        "silent_seconds": silent,
+    }
+    return WorkerState(**fields | other)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_over"),
+    [
+        (a_worker("new", silent=1, began=101), True),
+        (a_worker("older", silent=1, began=99), False),
+        (a_worker("gone too", silent=100, began=101), False),
+        (a_worker("beside", silent=1, began=101, kind="embedded"), False),
+        (a_worker("less", silent=1, began=101, projections=("P",)), False),
+    ],
+)
+def test_a_worker_that_is_gone_is_over_once_another_one_has_taken_its_place(other: WorkerState, is_over: bool) -> None:
+    """It began later, lives, is a service, and has all of its projections. It is told first all the same."""
+    gone = a_worker("gone", silent=61)
+    assert sign_of_worker(gone, POLICY, [gone, other], is_told=False).level == 1
+    sign = sign_of_worker(gone, POLICY, [gone, other], is_told=True)
+    assert (sign.level, sign.may_clear, "replaced_by" in sign.facts) == (1 - is_over, is_over, is_over)
+
+
+def test_a_worker_is_gone_after_more_than_a_minute() -> None:
+    """A sign of life comes every 10 s."""
+    assert [sign_of_worker(a_worker("w", silent=s), POLICY, [], is_told=False).level for s in (60, 60.1)] == [0, 1]
+
+
+@pytest.mark.parametrize("state", ["firing", "reminder", "recovered"])
+@pytest.mark.parametrize("kind", list(AlertKind))
+def test_every_alert_says_what_it_is_and_what_to_do(kind: AlertKind, state: AlertState) -> None:
+    """By the projection's name, which may be any, and with nothing left to fill in."""
+    facts = {
+        "status": "offline",
+        "before": "healthy",
+        "reasons": ["held", "left_job"] if kind is AlertKind.STUCK else ["12 unresolved failures"],
+        "active_failures": 12,
+        "exhausted_failures": 1,
+        "lag_seconds": 301.2,
+        "lag_events": 1,
+        "given_up": 1,
+        "holes": 2,
+        "errors": [{"error_type": "ValueError", "fingerprint": "f", "count": 12}],
+    }
+    title, text = title_of(kind, state, "O'Neil/1", facts), text_of(kind, state, "O'Neil/1", facts)
+    assert "\n" not in title
+    assert "<" not in title + text
+    assert text.endswith(".")
+    if state != "recovered" and kind not in (AlertKind.WORKER_GONE, AlertKind.TEST):
+        assert "GET /health/projections/O%27Neil%2F1" in text
+        assert 'guard.health("O\'Neil/1")' in text
+    if state == "recovered":
+        assert severity_of(kind, state, facts) == "info"
 
 
 @pytest.mark.parametrize(

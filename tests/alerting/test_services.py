@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from tests.alerting.told import Heard, outage, policy_of, watched
+from tests.alerting.told import Heard, outage, pass_and_work, policy_of, seconds_pass, watched
 from tests.bed import Bed, GuardOnBed
 from tests.faults.processes import Victim
 from tests.flow.acting import calls_of, shift
@@ -46,11 +47,19 @@ def has_looked_again(bed: Bed) -> None:
         bed.wait_until(is_later)
 
 
-def test_workers_that_are_killed_stopped_and_started_again_tell_everything_once(
-    blocking_bed: Bed, tmp_path: Path
-) -> None:
+@pytest.fixture(params=["blocking sqlite", "async postgres"])
+def mixed_bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """Two of the four ways of running the library, in which everything occurs once: processes cost much."""
+    kind, database = request.param.split()
+    url: str = request.getfixturevalue(f"{database}_url")
+    made = Bed("async" if kind == "async" else "blocking", "sqlite" if database == "sqlite" else "postgresql", url)
+    yield made
+    made.close()
+
+
+def test_workers_that_are_killed_stopped_and_started_again_tell_everything_once(mixed_bed: Bed, tmp_path: Path) -> None:
     """A failure, a worker that was killed, one that stands still and goes on, and nothing twice after a restart."""
-    bed, notes = blocking_bed, tmp_path / "notes"
+    bed, notes = mixed_bed, tmp_path / "notes"
     notes.touch()
     told: list[str] = []
 
@@ -94,3 +103,22 @@ def test_workers_that_look_at_once_tell_once(bed: Bed, number: int) -> None:
     outage(bed, guards[0])
     calls_of(bed, [lambda guard=guard: guard.real.worker().run_once() for guard in guards])  # type: ignore[misc]
     assert [told for each in heard for told in each.told] == [("exhausted", "firing")]
+
+
+def test_where_somebody_looks_just_now_nobody_else_does(postgres_bed: Bed) -> None:
+    """Nor does anybody wait for him: he holds the row until he has written what he found."""
+    bed, heard = postgres_bed, Heard()
+    guard = watched(bed, policy_of(heard, exhausted=True))
+    guard.work()
+    outage(bed, guard)
+    seconds_pass(guard, 6)
+    with bed.engine.connect() as looking:
+        looking.execute(text("SELECT * FROM projection_alert_looks WHERE subject = 'P' FOR UPDATE"))
+        guard.work()
+        assert heard.told == []
+        looking.execute(text("UPDATE projection_alert_looks SET looked_at = clock_timestamp() WHERE subject = 'P'"))
+        looking.commit()
+    guard.work()
+    assert heard.told == []
+    pass_and_work(guard)
+    assert heard.told == [("exhausted", "firing")]
