@@ -12,7 +12,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .errors import AlertNotDelivered
 
@@ -124,6 +124,12 @@ def _hook(
     refused = current.get()
     if refused is None:
         return
-    if type(arguments[1]) is tuple and not is_public(str(arguments[1][0])):  # anything else is none of the network
+    host = _host_of(arguments[1])
+    if host is not None and not is_public(host):
         refused.any = True
         raise AddressRefused("not a public address")
+
+
+def _host_of(address: object) -> str | None:
+    """Return the host in a socket's address; None where it is none of the network."""
+    return str(cast("tuple[object, ...]", address)[0]) if isinstance(address, tuple) else None

