@@ -192,8 +192,8 @@ class AlertPolicy:
                     f"AlertPolicy(projections=...): the policy of {name!r} has to= or projections= of its own; "
                     "receivers are given once, to the policy that the guard gets"
                 )
-        if not all(callable(receiver) for receiver in self.to):
-            raise ConfigurationError("AlertPolicy(to=...) takes callables: receiver(alert)")
+        if callable(self.to) or not all(callable(receiver) for receiver in self.to):
+            raise ConfigurationError("AlertPolicy(to=...) takes a list of callables: receiver(alert)")
 
     def _check_seconds(self) -> None:
         for name in _SECONDS:

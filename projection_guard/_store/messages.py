@@ -36,6 +36,7 @@ D = ProjectionAlertDelivery
 _Earlier = aliased(D)
 _MESSAGE: Final[BindParameter[int]] = bindparam("message_id", type_=D.id.type)
 _TOKEN: Final[BindParameter[str]] = bindparam("token")
+_NOT_UNDERSTOOD_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +115,15 @@ def receivers_due(connection: Connection, receivers: Sequence[str]) -> list[str]
 
 def claim(connection: Connection, receiver: str, *, token: str, lease_seconds: float) -> Claimed | None:
     """Take the oldest message that is due for a receiver and that nobody gives just now, or the one taken already."""
-    due = connection.execute(_next, {"receiver_name": receiver, "token": token}).scalar_one_or_none()
-    if due is None:
-        return None
-    row = connection.execute(_claim, {"message_id": due, "token": token, "lease": lease_seconds}).one()
-    return Claimed(id=row.id, alert=Alert.from_json(row.message), attempts=row.attempts)
+    while True:
+        due = connection.execute(_next, {"receiver_name": receiver, "token": token}).scalar_one_or_none()
+        if due is None:
+            return None
+        row = connection.execute(_claim, {"message_id": due, "token": token, "lease": lease_seconds}).one()
+        try:
+            return Claimed(id=row.id, alert=Alert.from_json(row.message), attempts=row.attempts)
+        except (KeyError, TypeError, ValueError):  # of another version of this library, which runs elsewhere
+            connection.execute(_again, {"message_id": due, "token": token, "delay": _NOT_UNDERSTOOD_SECONDS})
 
 
 def done(connection: Connection, message_id: int, *, token: str) -> None:

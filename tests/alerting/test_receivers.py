@@ -138,6 +138,20 @@ def test_receivers_of_one_name_are_numbered(sqlite_bed: Bed) -> None:
     assert [each.name for each in guard.test_alert()] == ["same", "same#2"]
 
 
+def test_a_message_of_another_version_holds_up_nobody(sqlite_bed: Bed) -> None:
+    """While versions are exchanged a kind may be written that this one does not know: others give it."""
+    bed, heard = sqlite_bed, Heard()
+    guard = watched(bed, policy_of(heard, exhausted=True))
+    outage(bed, guard)
+    bed.change(
+        "INSERT INTO projection_alert_deliveries (receiver, subject, kind, message, next_attempt_at, created_at)"
+        " VALUES ('heard', 'P', 'new', '{\"kind\": \"new\"}', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)"
+    )
+    guard.work()
+    assert heard.told == [("exhausted", "firing")]
+    assert bed.value("SELECT lease_owner IS NULL FROM projection_alert_deliveries")
+
+
 def test_a_guard_without_alerts_writes_nothing(sqlite_bed: Bed) -> None:
     """Nor does it look."""
     guard = sqlite_bed.guard()

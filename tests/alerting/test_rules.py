@@ -183,6 +183,7 @@ def test_every_alert_says_what_it_is_and_what_to_do(kind: AlertKind, state: Aler
         {"clears_below": 0},
         {"clears_below": 1.1},
         {"to": ["https://example.org"]},
+        {"to": print},
         {"projections": {"P": AlertPolicy(to=[print])}},
         {"projections": {"P": AlertPolicy(projections={"Q": None})}},
     ],
