@@ -104,7 +104,15 @@ class Service:
 
     def beside(self, projections: Iterable[Projection]) -> Service:
         """Return a service of projections that are on record: looking at them writes nothing, also the first time."""
-        made = Service(self.context, self.mapping, log=self._log, bare_io=self._bare_io, started=_tell_nobody)
+        made = Service(
+            self.context,
+            self.mapping,
+            log=self._log,
+            bare_io=self._bare_io,
+            started=_tell_nobody,
+            alerts=None,
+            receivers=(),
+        )
         for projection in projections:
             made.add(projection)
         made._opened.update(made.projections)
