@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("binary", "aiosqlite", "fastapi", "flask")
+EXTRAS = ("binary", "aiosqlite", "alerts", "fastapi", "flask")
 PATIENCE_SECONDS = 45
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 problems = []
 extras = project["optional-dependencies"]
-for requirement in [
+tried = [
     *project["dependencies"],
-    *extras["aiosqlite"],
-    *extras["cli"],
-    *extras["fastapi"],
-    *extras["flask"],
-]:
+    *(each for name in ("aiosqlite", "alerts", "cli", "fastapi", "flask") for each in extras[name]),
+]
+for requirement in tried:
     found = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", requirement)
     if not found:
         problems.append(f"{requirement}: has no plain lower bound")

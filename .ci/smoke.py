@@ -55,14 +55,14 @@ assert applied == ["B3", "A1", "A2"], applied
 assert guard.health("Smoke").active_failures == 0
 print(f"projection_guard from {projection_guard.__file__}: failed, parked, healed in order")
 
-for adapter in ("fastapi", "flask"):
+for adapter, extra in (("fastapi", "fastapi"), ("flask", "flask"), ("apprise", "alerts")):
     try:
         __import__(f"projection_guard.{adapter}")
     except ImportError as error:
         said = str(error)
     else:
         said = "it was installed"
-    assert f"pip install 'projection-guard[{adapter}]'" in said, said
+    assert f"pip install 'projection-guard[{extra}]'" in said, said
 print("an adapter without its library says which extra brings it")
 
 

@@ -6,6 +6,7 @@
 import logging
 
 from ._acting import acting_for
+from ._alerts import Alert, AlertKind, AlertPolicy, OpenAlert, TestedReceiver
 from ._async_guard import AsyncGuarded, AsyncProjectionGuard
 from ._codec import JsonCodec
 from ._core.following import Followed
@@ -41,6 +42,7 @@ from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._wording import OneLine
 from ._worker import AsyncWorker, Worker
 from .errors import (
+    AlertNotDelivered,
     CodecError,
     ConfigurationError,
     DeliveryInterrupted,
@@ -65,6 +67,10 @@ from .errors import (
 )
 
 __all__ = [
+    "Alert",
+    "AlertKind",
+    "AlertNotDelivered",
+    "AlertPolicy",
     "AsyncEventSource",
     "AsyncGuarded",
     "AsyncProjectionGuard",
@@ -103,6 +109,7 @@ __all__ = [
     "KeysUnavailable",
     "Notice",
     "NoticeKind",
+    "OpenAlert",
     "Outcome",
     "OutcomeStatus",
     "Page",
@@ -129,6 +136,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamState",
     "SystemStatus",
+    "TestedReceiver",
     "UnknownBulkAction",
     "UnknownFailure",
     "UnknownProjection",

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ._alerts import AlertPolicy
 from ._core.asked import Asked
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
@@ -60,7 +61,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
     projections are followed: workers apply what stands in the log, and publishing only wakes them.
     `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
     event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
-    its stream or partition (it is renewed while the call runs).
+    its stream or partition (it is renewed while the call runs). `alerts`: whom workers tell what is wrong.
     """
 
     _is_async = True
@@ -80,6 +81,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
         worker: WorkerChoice = "auto",
         dedupe_window: timedelta = timedelta(days=7),
         lease: timedelta = timedelta(seconds=15),
+        alerts: AlertPolicy | None = None,
     ) -> None:
         engine = async_engine_for(database)
         self._owns_engine = not isinstance(database, AsyncEngine)
@@ -101,6 +103,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
             worker=worker,
             dedupe_window=dedupe_window,
             lease=lease,
+            alerts=alerts,
         )
 
     # -- registering

@@ -13,6 +13,7 @@ from uuid import uuid4
 from sqlalchemy import Engine
 from sqlalchemy.pool import Pool
 
+from ._alerts import AlertPolicy
 from ._codec import JsonCodec
 from ._core.context import Context
 from ._core.log import EventLog, is_async_source
@@ -22,6 +23,7 @@ from ._io.protocol import IO
 from ._mapping import EventMapping
 from ._notices import Observer, log_notice, tell
 from ._policy import RetryPolicy
+from ._receivers import receivers_of
 from ._registration import EventType, Registration, make_projection, order_of
 from ._service import Service
 from ._store.attempts import PROCESS
@@ -67,6 +69,7 @@ class Desk(Generic[W]):
         worker: WorkerChoice,
         dedupe_window: timedelta,
         lease: timedelta,
+        alerts: AlertPolicy | None,
     ) -> None:
         if worker not in ("auto", "external"):
             raise ConfigurationError(f"worker= takes 'auto' or 'external', not {worker!r}")
@@ -99,7 +102,15 @@ class Desk(Generic[W]):
             dedupe_seconds=dedupe_window.total_seconds(),
             process=PROCESS + uuid4().hex,
         )
-        self._service = Service(context, events, log=log, bare_io=bare_io, started=self._started)
+        self._service = Service(
+            context,
+            events,
+            log=log,
+            bare_io=bare_io,
+            started=self._started,
+            alerts=alerts,
+            receivers=receivers_of(() if alerts is None else alerts.to, guard_is_async=self._is_async),
+        )
         if hasattr(os, "register_at_fork"):
             reference: weakref.ref[Desk[W]] = weakref.ref(self)
             os.register_at_fork(after_in_child=lambda: _after_fork(reference))
@@ -200,6 +211,7 @@ class Desk(Generic[W]):
         self._workers = weakref.WeakSet()
         self._service.context.process = PROCESS + uuid4().hex
         self._service.context.io.forget_threads()
+        self._service.on_alerts.forget_threads()
 
 
 def service_of(guard: object) -> Service:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from ._alerts import OpenAlert, TestedReceiver
 from ._io.protocol import drive
 from ._model import Failure, FailureFilter, FailureGroup, Page
 from ._on_workers import workers_of
@@ -117,6 +118,17 @@ class ForOperators:
         """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""
         return drive(workers_of(self._service))
 
+    def alerts(self) -> tuple[OpenAlert, ...]:
+        """Return what people were told of and is not over, the oldest first; of all projections in the database."""
+        return drive(self._service.on_alerts.open_alerts())
+
+    def test_alert(self) -> tuple[TestedReceiver, ...]:
+        """Give every receiver a test message now, and return how each has taken it.
+
+        Nothing is put on record or tried again. Raises `ConfigurationError` where there are no receivers.
+        """
+        return drive(self._service.on_alerts.test())
+
 
 class AsyncForOperators:
     """What operators look at and do, awaited."""
@@ -217,3 +229,14 @@ class AsyncForOperators:
     async def workers(self) -> tuple[WorkerState, ...]:
         """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""
         return await workers_of(self._service)
+
+    async def alerts(self) -> tuple[OpenAlert, ...]:
+        """Return what people were told of and is not over, the oldest first; of all projections in the database."""
+        return await self._service.on_alerts.open_alerts()
+
+    async def test_alert(self) -> tuple[TestedReceiver, ...]:
+        """Give every receiver a test message now, and return how each has taken it.
+
+        Nothing is put on record or tried again. Raises `ConfigurationError` where there are no receivers.
+        """
+        return await self._service.on_alerts.test()

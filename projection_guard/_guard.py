@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
+from ._alerts import AlertPolicy
 from ._core.asked import Asked
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
@@ -61,7 +62,7 @@ class ProjectionGuard(ForOperators, ForVerifying, Desk[Worker]):
     projections are followed: workers apply what stands in the log, and publishing only wakes them.
     `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
     event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
-    its stream or partition (it is renewed while the call runs).
+    its stream or partition (it is renewed while the call runs). `alerts`: whom workers tell what is wrong.
     """
 
     _is_async = False
@@ -81,6 +82,7 @@ class ProjectionGuard(ForOperators, ForVerifying, Desk[Worker]):
         worker: WorkerChoice = "auto",
         dedupe_window: timedelta = timedelta(days=7),
         lease: timedelta = timedelta(seconds=15),
+        alerts: AlertPolicy | None = None,
     ) -> None:
         engine = engine_for(database)
         self._owns_engine = not isinstance(database, Engine)
@@ -102,6 +104,7 @@ class ProjectionGuard(ForOperators, ForVerifying, Desk[Worker]):
             worker=worker,
             dedupe_window=dedupe_window,
             lease=lease,
+            alerts=alerts,
         )
 
     # -- registering

@@ -50,6 +50,10 @@ class Registered(Protocol):
         """Look something up."""
         ...
 
+    async def lags(self, names: Sequence[str]) -> Mapping[str, Lag]:
+        """Say how far behind the log projections are."""
+        ...
+
 
 class OnLog:
     """What can be done with the log of one guard; a guard without one refuses it."""

@@ -26,6 +26,7 @@ __all__ = [
     "RetryPolicy",
     "Verdict",
     "VerdictKind",
+    "call_state",
     "chained",
     "decide",
     "in_group",
@@ -147,7 +148,7 @@ class RetryPolicy:
         """Ask `stop` how many attempts it allows when no time passes; a stop that never answers is unlimited."""
         error = ConfigurationError("probe")
         for attempt in range(1, _MOST_ATTEMPTS_COUNTED + 1):
-            if self.stop(_call_state(attempt, error, 0.0)):
+            if self.stop(call_state(attempt, error, 0.0)):
                 return attempt - 1
         return UNLIMITED
 
@@ -202,7 +203,7 @@ def decide(
         if _asked_seconds(error) is None:
             delay = min(delay, _LONGEST_TRANSIENT_WAIT_SECONDS)
         return Verdict(kind=VerdictKind.TRANSIENT, delay_seconds=delay)
-    if not policy.retry(_call_state(attempt, error, elapsed_seconds)):
+    if not policy.retry(call_state(attempt, error, elapsed_seconds)):
         return Verdict(kind=VerdictKind.PERMANENT, delay_seconds=None)
     limit = policy.max_retries if max_retries is None else max_retries
     if retry_count >= limit or _time_is_up(policy, error, attempt, elapsed_seconds):
@@ -226,7 +227,7 @@ def _time_is_up(policy: RetryPolicy, error: Exception, attempt: int, elapsed_sec
     """Evaluate the stop's time-based part: at an attempt number at which its counting part cannot yet fire."""
     if policy.max_retries == 0:
         return False
-    return policy.stop(_call_state(min(attempt, policy.max_retries), error, elapsed_seconds))
+    return policy.stop(call_state(min(attempt, policy.max_retries), error, elapsed_seconds))
 
 
 def _delay(policy: RetryPolicy, error: Exception, attempt: int, elapsed_seconds: float) -> float:
@@ -234,14 +235,14 @@ def _delay(policy: RetryPolicy, error: Exception, attempt: int, elapsed_seconds:
     if asked is not None:
         return min(asked, _LONGEST_WAIT_SECONDS)
     try:
-        seconds = float(policy.wait(_call_state(attempt, error, elapsed_seconds)))
+        seconds = float(policy.wait(call_state(attempt, error, elapsed_seconds)))
     except OverflowError:
         return _LONGEST_WAIT_SECONDS
     return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS) if seconds == seconds else _LONGEST_WAIT_SECONDS
 
 
-def _call_state(attempt: int, error: BaseException, elapsed_seconds: float) -> RetryCallState:
-    """Build the state that tenacity's objects read, from what the failure's row says."""
+def call_state(attempt: int, error: BaseException, elapsed_seconds: float) -> RetryCallState:
+    """Return the state that tenacity's objects read, from what the failure's row says."""
     state = RetryCallState(_NEVER_CALLED, None, (), {})
     state.attempt_number = attempt
     state.set_exception((type(error), error, None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from . import _schema
+from ._alerts import AlertPolicy
 from ._core import admin, beginning, rounds
 from ._core.context import Context, look, new_token, redone, transact
 from ._core.delivering import deliver
@@ -17,6 +18,8 @@ from ._core.immediate import retry_now
 from ._core.log import EventLog
 from ._core.projection import Projection
 from ._core.rounds import Round
+from ._core.telling import NamedReceiver
+from ._health import Lag
 from ._io.protocol import IO
 from ._mapping import EventMapping
 from ._model import (
@@ -32,6 +35,7 @@ from ._model import (
     StreamState,
     SystemStatus,
 )
+from ._on_alerts import OnAlerts
 from ._on_bulk import OnBulk
 from ._on_failures import OnFailures
 from ._on_log import OnLog, Opened, check_limit, ensure_rows, id_of
@@ -64,13 +68,22 @@ class Service:
     """The projections of one guard, and what can be done with them."""
 
     def __init__(
-        self, context: Context, mapping: EventMapping, *, log: EventLog | None, bare_io: IO, started: Started
+        self,
+        context: Context,
+        mapping: EventMapping,
+        *,
+        log: EventLog | None,
+        bare_io: IO,
+        started: Started,
+        alerts: AlertPolicy | None,
+        receivers: Sequence[NamedReceiver],
     ) -> None:
         self.context = context
         self._log = log
         self.on_log = OnLog(self, log)
         self.on_failures = OnFailures(self)
         self.on_bulk = OnBulk(self)
+        self.on_alerts = OnAlerts(self, alerts, receivers)
         self._followed_elsewhere: set[str] = set()
         self._bare_io = bare_io
         self.mapping = mapping
@@ -91,7 +104,15 @@ class Service:
 
     def beside(self, projections: Iterable[Projection]) -> Service:
         """Return a service of projections that are on record: looking at them writes nothing, also the first time."""
-        made = Service(self.context, self.mapping, log=self._log, bare_io=self._bare_io, started=_tell_nobody)
+        made = Service(
+            self.context,
+            self.mapping,
+            log=self._log,
+            bare_io=self._bare_io,
+            started=_tell_nobody,
+            alerts=None,
+            receivers=(),
+        )
         for projection in projections:
             made.add(projection)
         made._opened.update(made.projections)
@@ -212,10 +233,14 @@ class Service:
         await self.open(names)
         wanted = list(self.projections if names is None else names)
         await self._roll_up()
-        lagging = await self.on_log.lags(wanted)
+        lagging = await self.lags(wanted)
         return tuple(
             await self.read(lambda connection: reading.healths(connection, self.context.health, lagging, wanted))
         )
+
+    async def lags(self, names: Sequence[str]) -> Mapping[str, Lag]:
+        """Say how far behind the log projections are."""
+        return await self.on_log.lags(names)
 
     async def status(self) -> SystemStatus:
         """Sum up all projections."""
@@ -324,7 +349,7 @@ class Service:
 
     async def store_judgements(self) -> None:
         """Store what the judge says now."""
-        lagging = await self.on_log.lags(list(self.projections))
+        lagging = await self.lags(list(self.projections))
         await rounds.store_judgements(self.context, tuple(self.projections), lagging)
 
     async def prune(self) -> Round:
@@ -354,6 +379,7 @@ class Service:
             total = total.plus(await self.on_bulk.run(job, stops=lambda: False, most=batch))
         total = total.plus(await self.keep_books()).plus(await self.prune())
         await self.store_judgements()
+        total = total.plus(await self.on_alerts.run_once())
         if errors:
             raise errors[0]
         return total

@@ -23,10 +23,11 @@ from ._core.rounds import Round
 from ._io.protocol import drive
 from ._jobs import Job, jobs_due
 from ._lanes import Hands, Tasks, Threads, is_at_work_for
+from ._on_alerts import AlertTask
 from ._on_workers import SignsOfLife
 from ._records import WorkerKind
 from ._service import Service
-from ._wording import words_of
+from ._wording import type_name, words_of
 from .errors import ConfigurationError
 
 __all__ = ["AsyncWorker", "Worker"]
@@ -71,6 +72,7 @@ class _Shift:
         self._following: set[str] = set()
         self._follow_again: set[str] = set()
         self._jobs_in_hand: set[UUID] = set()
+        self._alerting: set[str] = set()
         self._prune_at = time.monotonic() + 5.0
         self._judge_at = 0.0
 
@@ -114,6 +116,7 @@ class _Shift:
         await self._life.show()
         await self._follow()
         await self._jobs()
+        await self._alerts()
         for name in await self._service.names_with_work():
             if name in self._busy:
                 self._again.add(name)
@@ -160,6 +163,32 @@ class _Shift:
                 except BaseException:
                     self._jobs_in_hand.discard(job.id)
                     raise
+
+    async def _alerts(self) -> None:
+        """Look at what people may have to be told, and give receivers their messages, each in a lane of its own."""
+        try:
+            due = await self._service.on_alerts.due()
+        except Exception as error:
+            log.warning("alerts could not be looked after: %s", type_name(error))
+            return
+        for task in due:
+            if task.name not in self._alerting:
+                self._alerting.add(task.name)
+                try:
+                    self._hands.spawn(partial(self._alert_lane, task))
+                except BaseException:
+                    self._alerting.discard(task.name)
+                    raise
+
+    async def _alert_lane(self, task: AlertTask) -> None:
+        try:
+            await task.run(stops=lambda: self._hands.is_stopping)
+        except Exception as error:
+            log.warning(
+                "alerts%s met %s: %s", f" for {task.name}" if task.name else "", type_name(error), words_of(error)
+            )
+        finally:
+            self._alerting.discard(task.name)
 
     async def _job_lane(self, job: Job) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 __all__ = [
+    "AlertNotDelivered",
     "CodecError",
     "ConfigurationError",
     "ConnectionRefusedToHandler",
@@ -48,6 +49,10 @@ class ConfigurationError(ProjectionGuardError, ValueError):
 
 class RegistrationError(ProjectionGuardError, ValueError):
     """A projection cannot be registered: its name is taken, or its handler does not fit this guard."""
+
+
+class AlertNotDelivered(ProjectionGuardError, ConnectionError):
+    """A receiver did not take an alert: it is given to it again later."""
 
 
 class InvalidArgument(ProjectionGuardError, ValueError):

@@ -37,7 +37,7 @@ class Round:
     """What one round did. `has_more` says that its bounds were reached before the work was.
 
     `followed` counts events of the log that were applied, failed or parked, `resolved` failures that bulk actions took
-    in hand.
+    in hand, `told` messages that receivers of alerts took.
     """
 
     followed: int = 0
@@ -47,6 +47,7 @@ class Round:
     rolled_up: int = 0
     pruned: int = 0
     resolved: int = 0
+    told: int = 0
     has_more: bool = False
 
     def plus(self, other: Round) -> Round:
@@ -59,6 +60,7 @@ class Round:
             rolled_up=self.rolled_up + other.rolled_up,
             pruned=self.pruned + other.pruned,
             resolved=self.resolved + other.resolved,
+            told=self.told + other.told,
             has_more=self.has_more or other.has_more,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from .._tables import (
 )
 from .cursors import cursor, read_cursor, read_number
 
-__all__ = ["healths", "now", "skipped_page", "store_judgements", "streams_page"]
+__all__ = ["Judged", "healths", "judged", "now", "skipped_page", "store_judgements", "streams_page"]
 
 M, F, P, S, T, K = (
     ProjectionHealthMetrics,
@@ -77,6 +78,7 @@ _facts = (
         T.state,
         T.held_since,
         T.reason,
+        seconds_between(T.changed_at, utc_now()).label("state_for"),
         M.active_failures.label("active"),
         _exhausted.correlate(M).scalar_subquery().label("exhausted"),
         _for_seconds(_oldest).label("failed_for"),
@@ -97,11 +99,27 @@ def healths(
     connection: Connection, policy: HealthPolicy, lags: Mapping[str, Lag], names: list[str] | None = None
 ) -> list[Health]:
     """Judge projections by the facts as they are now: all that are on record, or those of these names."""
+    return [each.health for each in judged(connection, policy, lags, names)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A projection's health, and what it was judged by. `state_seconds`: how long it has been in its state."""
+
+    health: Health
+    signs: Signs
+    state_seconds: float
+
+
+def judged(
+    connection: Connection, policy: HealthPolicy, lags: Mapping[str, Lag], names: list[str] | None = None
+) -> list[Judged]:
+    """Judge projections, and say by what."""
     facts = _facts if names is None else _facts.where(M.projection_name.in_(names))
-    return [_health(row, policy, lags.get(row.projection_name, Lag())) for row in connection.execute(facts)]
+    return [_judged(row, policy, lags.get(row.projection_name, Lag())) for row in connection.execute(facts)]
 
 
-def _health(row: Any, policy: HealthPolicy, lag: Lag) -> Health:
+def _judged(row: Any, policy: HealthPolicy, lag: Lag) -> Judged:
     is_flowing = row.state == "active" and row.held_since is None
     overdue = max(row.retry_overdue, row.drain_overdue, 0.0) if is_flowing else 0.0
     signs = Signs(
@@ -114,7 +132,12 @@ def _health(row: Any, policy: HealthPolicy, lag: Lag) -> Health:
         state=row.state,
         lag=lag,
     )
+    return Judged(health=_health(row, policy, signs), signs=signs, state_seconds=max(row.state_for, 0.0))
+
+
+def _health(row: Any, policy: HealthPolicy, signs: Signs) -> Health:
     status, reasons = judge(policy, signs)
+    lag = signs.lag
     return Health(
         projection_name=row.projection_name,
         status=HealthStatus(status),

@@ -5,6 +5,7 @@ Those of `contract` are fixed; the others may gain columns between releases.
 
 from __future__ import annotations
 
+from .alerts import ProjectionAlert, ProjectionAlertDelivery, ProjectionAlertLook
 from .base import metadata
 from .contract import ProjectionCheckpoint, ProjectionFailure, ProjectionHealthMetrics
 from .following import ProjectionPartition, ProjectionSkippedRange, ProjectionState
@@ -15,6 +16,9 @@ from .workers import ProjectionWorker
 
 __all__ = [
     "ParkedEvent",
+    "ProjectionAlert",
+    "ProjectionAlertDelivery",
+    "ProjectionAlertLook",
     "ProjectionAppliedEvent",
     "ProjectionAttempt",
     "ProjectionAuditEntry",

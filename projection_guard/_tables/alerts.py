@@ -1,0 +1,79 @@
+"""Alerts: what is going on, what is still to be told to whom, and when was looked last."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, Integer, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .._dialect import BigIdentity
+from .base import Model, Payload
+
+__all__ = ["ProjectionAlert", "ProjectionAlertDelivery", "ProjectionAlertLook"]
+
+
+class ProjectionAlert(Model):
+    """A condition that holds, or that has not been over for long enough. `subject`: a projection, or a worker's id.
+
+    `told_at` is null while it waits whether the condition lasts. `calm_since`: since when it has been lower than
+    `level`, `calm_level` the highest it has been at since. `severity`, `title` and `facts` are those that were
+    told last.
+    """
+
+    __tablename__ = "projection_alerts"
+
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    incident: Mapped[UUID]
+    level: Mapped[int] = mapped_column(BigInteger)
+    severity: Mapped[str] = mapped_column(String(16))
+    title: Mapped[str] = mapped_column(Text)
+    facts: Mapped[Any] = mapped_column(Payload)
+    since: Mapped[datetime]
+    told_at: Mapped[datetime | None]
+    next_reminder_at: Mapped[datetime | None]
+    calm_since: Mapped[datetime | None]
+    calm_level: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class ProjectionAlertDelivery(Model):
+    """A message that a receiver is still to be given; the row goes once that is done, or it is given up.
+
+    `lease_owner` is a token of the one call that is being made. Messages of one `subject` and `kind` are given to a
+    receiver one after the other, by `id`.
+    """
+
+    __tablename__ = "projection_alert_deliveries"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
+    receiver: Mapped[str] = mapped_column(String(255))
+    subject: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(32))
+    message: Mapped[Any] = mapped_column(Payload)
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    next_attempt_at: Mapped[datetime]
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+Index(
+    "ix_projection_alert_deliveries_line",
+    ProjectionAlertDelivery.receiver,
+    ProjectionAlertDelivery.subject,
+    ProjectionAlertDelivery.kind,
+    ProjectionAlertDelivery.id,
+)
+
+
+class ProjectionAlertLook(Model):
+    """When somebody looked last; the row is held while he does, so that one does at a time. "": at the workers."""
+
+    __tablename__ = "projection_alert_looks"
+
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    looked_at: Mapped[datetime]
