@@ -186,7 +186,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
             check="workers",
             verdict="warning",
             detail="no worker is at work: what fails is not tried again, what is parked stays so",
-            advice="run guard.worker().run() in a process of its own, or let the application start one (worker='auto')",
+            advice="run projection-guard worker beside it, or let the application start one (worker='auto')",
         )
 
 
