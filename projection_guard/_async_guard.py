@@ -18,6 +18,7 @@ from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import AsyncForOperators
 from ._health import HealthPolicy
+from ._instruments import Instrument
 from ._io.asynchronous import AsyncIO
 from ._io.engines import async_engine_for, async_view
 from ._mapping import EventMapping
@@ -75,6 +76,7 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
         mapping: EventMapping | None = None,
         codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
+        instruments: Sequence[Instrument] = (),
         schema: str | None = None,
         worker: WorkerChoice = "auto",
         dedupe_window: timedelta = timedelta(days=7),
@@ -96,6 +98,7 @@ class AsyncProjectionGuard(AsyncForOperators, Desk[AsyncWorker]):
             mapping=mapping,
             codec=codec,
             observers=observers,
+            instruments=instruments,
             schema=schema,
             worker=worker,
             dedupe_window=dedupe_window,

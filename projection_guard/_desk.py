@@ -18,6 +18,7 @@ from ._core.context import Context
 from ._core.log import EventLog, is_async_source
 from ._encryption import EncryptedCodec, EventCodec
 from ._health import HealthPolicy
+from ._instruments import Instrument
 from ._io.protocol import IO
 from ._mapping import EventMapping
 from ._notices import Observer, log_notice, tell
@@ -63,6 +64,7 @@ class Desk(Generic[W]):
         mapping: EventMapping | None,
         codec: EventCodec | EncryptedCodec | None,
         observers: Sequence[Observer],
+        instruments: Sequence[Instrument],
         schema: str | None,
         worker: WorkerChoice,
         dedupe_window: timedelta,
@@ -77,7 +79,7 @@ class Desk(Generic[W]):
         self._worker_choice = worker
         self._own_worker: Ringing | None = None
         self._workers: weakref.WeakSet[W] = weakref.WeakSet()
-        self._told = (log_notice, *observers)
+        self._told = (log_notice, *observers, *(each.noticed for each in instruments))
         self.codec: EventCodec | EncryptedCodec = JsonCodec() if codec is None else codec
         self._sync_engine = engine
         self._kept_from_fork: list[Pool] = []
@@ -98,6 +100,7 @@ class Desk(Generic[W]):
             lease_seconds=lease.total_seconds(),
             dedupe_seconds=dedupe_window.total_seconds(),
             process=PROCESS + uuid4().hex,
+            instruments=tuple(instruments),
         )
         self._service = Service(context, events, log=log, bare_io=bare_io, started=self._started)
         if hasattr(os, "register_at_fork"):

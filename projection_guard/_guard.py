@@ -18,6 +18,7 @@ from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import ForOperators
 from ._health import HealthPolicy
+from ._instruments import Instrument
 from ._io.blocking import BlockingIO
 from ._io.engines import engine_for, view
 from ._io.protocol import drive
@@ -76,6 +77,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
         mapping: EventMapping | None = None,
         codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
+        instruments: Sequence[Instrument] = (),
         schema: str | None = None,
         worker: WorkerChoice = "auto",
         dedupe_window: timedelta = timedelta(days=7),
@@ -97,6 +99,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
             mapping=mapping,
             codec=codec,
             observers=observers,
+            instruments=instruments,
             schema=schema,
             worker=worker,
             dedupe_window=dedupe_window,

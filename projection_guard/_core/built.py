@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from .._instruments import Delivery
 from .._model import Order, OutcomeStatus, Replay, ResolutionMethod
 from .._notices import Notice
 from .._policy import decide
@@ -40,6 +41,10 @@ class BuiltEvent:
         """Name it in an error."""
         return f"{self.base.projection.name}: building event {self.base.incoming.record.event_id!r} is not on record"
 
+    def delivery(self, event: object) -> Delivery:
+        """Say what is tried, for who watches."""
+        return self.base.delivery(event)
+
     def prepare(self, connection: Connection) -> Done | None:
         """Hold the job's row; let wait what has to, else lend the names of the tables."""
         base = self.base
@@ -58,9 +63,9 @@ class BuiltEvent:
             connection, base.projection.name, token=base.token, lease_seconds=base.context.lease_seconds
         )
         if REPLAY not in held.cursors or held.state not in base.states or held.is_held_up:
-            return Finished(outcome=base.answer(OutcomeStatus.DEFERRED))
+            return Finished(outcome=base.answer(OutcomeStatus.DEFERRED), is_news=False)
         if held.cursors[REPLAY] >= base.incoming.sequence:
-            return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE))
+            return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE), is_news=False)
         return None
 
     def _waits(self, connection: Connection) -> bool:

@@ -1,0 +1,226 @@
+"""What watches every call of a handler and hears of what became of its event: metrics, traces.
+
+Each flow asks `watching` before it calls a handler. Without instruments `NOBODY` answers, which does nothing; else a
+watch that puts them around the call, on the thread or in the task of the handler. What became of an event is told once,
+after it was committed. An instrument that raises is logged and disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Protocol
+from uuid import UUID
+
+from ._model import EventRecord, Origin, Outcome, OutcomeStatus
+from ._notices import Notice
+
+__all__ = ["NOBODY", "Delivery", "Instrument", "Watching", "watching"]
+
+log = logging.getLogger("projection_guard")
+_LONGEST_TRACE: Final = 55
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delivery:
+    """One event on its way into one projection. `event` is the application's own, for an instrument to look into.
+
+    `attempt` counts calls of the handler for it, this one included. `failure_id` and `first_trace` (what an instrument
+    gave for its first call that failed) are those of a retry. `is_undone_together`: the call is one of many in one
+    transaction; where one fails all are undone, and what fails is delivered once more by itself.
+    """
+
+    projection: str
+    origin: Origin
+    record: EventRecord
+    event: object = field(repr=False)
+    attempt: int = 1
+    failure_id: UUID | None = None
+    first_trace: str | None = None
+    is_undone_together: bool = False
+
+
+class Instrument(Protocol):
+    """Watches a guard's handlers. Its methods are called on any thread, those of one delivery perhaps on several."""
+
+    def calling(self, deliveries: Sequence[Delivery], /) -> AbstractContextManager[str | None]:
+        """Surround one call of a handler: for one event, or for several where the handler takes lists.
+
+        It is entered and left on the handler's thread or in its task; the handler's error comes through it. What it
+        gives, a W3C `traceparent`, is kept with the attempt if that fails: retries are told of the first one's.
+        """
+        ...
+
+    def settled(self, delivery: Delivery, outcome: Outcome, error: Exception | None, /) -> object:
+        """Hear what became of an event, once that is committed. `error` is why it failed."""
+        ...
+
+    def noticed(self, notice: Notice, /) -> object:
+        """Hear of a change of state, as an observer does."""
+        ...
+
+
+class Watching(Protocol):
+    """What a flow needs of a watch."""
+
+    def around(self, handler: Callable[..., object], *, is_async: bool) -> Callable[..., object]:
+        """Put the instruments around a handler that is going to be called for the deliveries in turn."""
+        ...
+
+    def failed(self, error: Exception) -> str | None:
+        """Note why the delivery under way fails; return what is to be kept of its call."""
+        ...
+
+    def parked(self) -> None:
+        """Note that the delivery is parked now, and was not before."""
+        ...
+
+    def settled(self, outcome: Outcome) -> None:
+        """Tell what became of the only delivery. One that was failed or parked before is a duplicate."""
+        ...
+
+    def settled_each(self, status: OutcomeStatus, number: int) -> None:
+        """Tell that the first so many deliveries have come to the same."""
+        ...
+
+
+class _Nobody:
+    """Nobody watches."""
+
+    def around(self, handler: Callable[..., object], *, is_async: bool) -> Callable[..., object]:
+        del is_async
+        return handler
+
+    def failed(self, error: Exception) -> str | None:
+        del error
+        return None
+
+    def parked(self) -> None:
+        """Nobody wants to know."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """Nobody wants to know."""
+
+    def settled_each(self, status: OutcomeStatus, number: int) -> None:
+        """Nobody wants to know."""
+
+
+NOBODY: Final[Watching] = _Nobody()
+
+
+def watching(
+    instruments: Sequence[Instrument], deliveries: Callable[[], Sequence[Delivery]], *, in_lists: bool = False
+) -> Watching:
+    """Return what watches these deliveries; they are made only where somebody does. `in_lists`: in one call, all."""
+    return _Watch(instruments, deliveries(), in_lists=in_lists) if instruments else NOBODY
+
+
+class _Watch:
+    """Instruments at a row of deliveries."""
+
+    def __init__(self, instruments: Sequence[Instrument], deliveries: Sequence[Delivery], *, in_lists: bool) -> None:
+        self._instruments = instruments
+        self._deliveries = deliveries
+        self._in_lists = in_lists
+        self._error: Exception | None = None
+        self._is_parked = False
+        self._trace: str | None = None
+
+    def around(self, handler: Callable[..., object], *, is_async: bool) -> Callable[..., object]:
+        rows = iter([self._deliveries] if self._in_lists else [(each,) for each in self._deliveries])
+
+        async def watched_async(*arguments: object) -> object:
+            with _Calling(self._instruments, next(rows), self._keep):
+                result = handler(*arguments)
+                return await result if inspect.isawaitable(result) else result
+
+        def watched(*arguments: object) -> object:
+            with _Calling(self._instruments, next(rows), self._keep):
+                return handler(*arguments)
+
+        return watched_async if is_async else watched
+
+    def _keep(self, trace: str | None) -> None:
+        self._trace = trace
+
+    def failed(self, error: Exception) -> str | None:
+        self._error = error
+        return self._trace
+
+    def parked(self) -> None:
+        self._is_parked = True
+
+    def settled(self, outcome: Outcome) -> None:
+        is_failed, is_parked = outcome.status is OutcomeStatus.FAILED, outcome.status is OutcomeStatus.PARKED
+        if (is_failed and self._error is None) or (is_parked and not self._is_parked):
+            outcome = _with_status(outcome, OutcomeStatus.DUPLICATE)
+        self._tell(self._deliveries[0], outcome, self._error if is_failed else None)
+
+    def settled_each(self, status: OutcomeStatus, number: int) -> None:
+        calls = int(status is OutcomeStatus.APPLIED)
+        for each in self._deliveries[:number]:
+            name, event_id = each.projection, each.record.event_id
+            self._tell(each, Outcome(status=status, projection=name, event_id=event_id, attempts=calls), None)
+
+    def _tell(self, delivery: Delivery, outcome: Outcome, error: Exception | None) -> None:
+        for instrument in self._instruments:
+            try:
+                instrument.settled(delivery, outcome, error)
+            except Exception as raised:
+                _disturbs_nobody(raised)
+
+
+def _with_status(outcome: Outcome, status: OutcomeStatus) -> Outcome:
+    return Outcome(status=status, projection=outcome.projection, event_id=outcome.event_id, attempts=outcome.attempts)
+
+
+class _Calling:
+    """All instruments around one call. What the handler raises goes on, whatever they do with it."""
+
+    __slots__ = ("_deliveries", "_entered", "_instruments", "_keep")
+
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        deliveries: Sequence[Delivery],
+        keep: Callable[[str | None], None],
+    ) -> None:
+        self._instruments = instruments
+        self._deliveries = deliveries
+        self._keep = keep
+        self._entered: list[AbstractContextManager[str | None]] = []
+
+    def __enter__(self) -> None:
+        kept: str | None = None
+        for instrument in self._instruments:
+            try:
+                surrounding = instrument.calling(self._deliveries)
+                given = surrounding.__enter__()
+            except Exception as raised:
+                _disturbs_nobody(raised)
+            else:
+                self._entered.append(surrounding)
+                kept = kept or _fit_to_be_kept(given)
+        self._keep(kept)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for surrounding in reversed(self._entered):
+            try:
+                surrounding.__exit__(kind, error, trace)
+            except Exception as raised:
+                if raised is not error:
+                    _disturbs_nobody(raised)
+
+
+def _fit_to_be_kept(given: object) -> str | None:
+    return given if isinstance(given, str) and 0 < len(given) <= _LONGEST_TRACE and given.isascii() else None
+
+
+def _disturbs_nobody(error: Exception) -> None:
+    log.warning("an instrument raised %s", type(error).__name__)
