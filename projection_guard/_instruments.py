@@ -11,7 +11,7 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol
 from uuid import UUID
@@ -19,7 +19,7 @@ from uuid import UUID
 from ._model import EventRecord, Origin, Outcome, OutcomeStatus
 from ._notices import Notice
 
-__all__ = ["NOBODY", "Delivery", "Instrument", "Watching", "watching"]
+__all__ = ["NOBODY", "Delivery", "Instrument", "Settled", "Watching", "watching"]
 
 log = logging.getLogger("projection_guard")
 _LONGEST_TRACE: Final = 55
@@ -44,6 +44,20 @@ class Delivery:
     is_undone_together: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of a delivery, and is committed. An event that was failed or parked before is a duplicate here.
+
+    `error` is why it failed. `has_raised`: something came through the handler's call; else its time was up, or the
+    transaction's end refused what it had done. `trace` is what was given for the call.
+    """
+
+    outcome: Outcome
+    error: Exception | None = field(default=None, repr=False)
+    has_raised: bool = False
+    trace: str | None = None
+
+
 class Instrument(Protocol):
     """Watches a guard's handlers. Its methods are called on any thread, those of one delivery perhaps on several."""
 
@@ -55,8 +69,8 @@ class Instrument(Protocol):
         """
         ...
 
-    def settled(self, delivery: Delivery, outcome: Outcome, error: Exception | None, /) -> object:
-        """Hear what became of an event, once that is committed. `error` is why it failed."""
+    def settled(self, delivery: Delivery, settled: Settled, /) -> object:
+        """Hear what became of an event, once that is committed."""
         ...
 
     def noticed(self, notice: Notice, /) -> object:
@@ -79,8 +93,8 @@ class Watching(Protocol):
         """Note that the delivery is parked now, and was not before."""
         ...
 
-    def settled(self, outcome: Outcome) -> None:
-        """Tell what became of the only delivery. One that was failed or parked before is a duplicate."""
+    def settled(self, outcome: Outcome, *, at: int = 0) -> None:
+        """Tell what became of one delivery."""
         ...
 
     def settled_each(self, status: OutcomeStatus, number: int) -> None:
@@ -102,7 +116,7 @@ class _Nobody:
     def parked(self) -> None:
         """Nobody wants to know."""
 
-    def settled(self, outcome: Outcome) -> None:
+    def settled(self, outcome: Outcome, *, at: int = 0) -> None:
         """Nobody wants to know."""
 
     def settled_each(self, status: OutcomeStatus, number: int) -> None:
@@ -128,24 +142,32 @@ class _Watch:
         self._in_lists = in_lists
         self._error: Exception | None = None
         self._is_parked = False
+        self._has_raised = False
         self._trace: str | None = None
 
     def around(self, handler: Callable[..., object], *, is_async: bool) -> Callable[..., object]:
         rows = iter([self._deliveries] if self._in_lists else [(each,) for each in self._deliveries])
 
         async def watched_async(*arguments: object) -> object:
-            with _Calling(self._instruments, next(rows), self._keep):
+            with self._calling(next(rows)):
                 result = handler(*arguments)
                 return await result if inspect.isawaitable(result) else result
 
         def watched(*arguments: object) -> object:
-            with _Calling(self._instruments, next(rows), self._keep):
+            with self._calling(next(rows)):
                 return handler(*arguments)
 
         return watched_async if is_async else watched
 
-    def _keep(self, trace: str | None) -> None:
+    def _calling(self, deliveries: Sequence[Delivery]) -> _Calling:
+        self._has_raised, self._trace = False, None
+        return _Calling(self._instruments, deliveries, self._entered, self._raised)
+
+    def _entered(self, trace: str | None) -> None:
         self._trace = trace
+
+    def _raised(self) -> None:
+        self._has_raised = True
 
     def failed(self, error: Exception) -> str | None:
         self._error = error
@@ -154,44 +176,49 @@ class _Watch:
     def parked(self) -> None:
         self._is_parked = True
 
-    def settled(self, outcome: Outcome) -> None:
+    def settled(self, outcome: Outcome, *, at: int = 0) -> None:
         is_failed, is_parked = outcome.status is OutcomeStatus.FAILED, outcome.status is OutcomeStatus.PARKED
         if (is_failed and self._error is None) or (is_parked and not self._is_parked):
-            outcome = _with_status(outcome, OutcomeStatus.DUPLICATE)
-        self._tell(self._deliveries[0], outcome, self._error if is_failed else None)
+            outcome = replace(outcome, status=OutcomeStatus.DUPLICATE)
+        told = Settled(
+            outcome=outcome,
+            error=self._error if is_failed else None,
+            has_raised=self._has_raised,
+            trace=self._trace,
+        )
+        self._tell(self._deliveries[at], told)
 
     def settled_each(self, status: OutcomeStatus, number: int) -> None:
         calls = int(status is OutcomeStatus.APPLIED)
         for each in self._deliveries[:number]:
             name, event_id = each.projection, each.record.event_id
-            self._tell(each, Outcome(status=status, projection=name, event_id=event_id, attempts=calls), None)
+            outcome = Outcome(status=status, projection=name, event_id=event_id, attempts=calls)
+            self._tell(each, Settled(outcome=outcome))
 
-    def _tell(self, delivery: Delivery, outcome: Outcome, error: Exception | None) -> None:
+    def _tell(self, delivery: Delivery, settled: Settled) -> None:
         for instrument in self._instruments:
             try:
-                instrument.settled(delivery, outcome, error)
+                instrument.settled(delivery, settled)
             except Exception as raised:
                 _disturbs_nobody(raised)
-
-
-def _with_status(outcome: Outcome, status: OutcomeStatus) -> Outcome:
-    return Outcome(status=status, projection=outcome.projection, event_id=outcome.event_id, attempts=outcome.attempts)
 
 
 class _Calling:
     """All instruments around one call. What the handler raises goes on, whatever they do with it."""
 
-    __slots__ = ("_deliveries", "_entered", "_instruments", "_keep")
+    __slots__ = ("_deliveries", "_entered", "_instruments", "_tell_entered", "_tell_raised")
 
     def __init__(
         self,
         instruments: Sequence[Instrument],
         deliveries: Sequence[Delivery],
-        keep: Callable[[str | None], None],
+        tell_entered: Callable[[str | None], None],
+        tell_raised: Callable[[], None],
     ) -> None:
         self._instruments = instruments
         self._deliveries = deliveries
-        self._keep = keep
+        self._tell_entered = tell_entered
+        self._tell_raised = tell_raised
         self._entered: list[AbstractContextManager[str | None]] = []
 
     def __enter__(self) -> None:
@@ -205,11 +232,13 @@ class _Calling:
             else:
                 self._entered.append(surrounding)
                 kept = kept or _fit_to_be_kept(given)
-        self._keep(kept)
+        self._tell_entered(kept)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._tell_raised()
         for surrounding in reversed(self._entered):
             try:
                 surrounding.__exit__(kind, error, trace)

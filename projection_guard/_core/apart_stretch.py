@@ -101,10 +101,8 @@ class Unsettled:
         stand.count(self.todo.calls[: self.ran.done], self.todo.parks, self._position, self.watch)
         stand.counts.failed += failing is not None
         stand.context.tell(self._notices)
-        if failing is not None and self.error is not None:
-            failed = stand.watch([failing])
-            failed.failed(self.error)
-            failed.settled(self._outcome(failing))
+        if failing is not None:
+            self.watch.settled(self._outcome(failing), at=self.ran.done)
         if self._wake_seconds is not None:
             stand.context.wake(self._wake_seconds)
 
