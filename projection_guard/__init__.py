@@ -13,6 +13,7 @@ from ._core.rounds import Round
 from ._encryption import Cipher, EncryptedCodec, EventCodec, Place, Sealed
 from ._guard import Guarded, ProjectionGuard
 from ._health import HealthPolicy
+from ._instruments import Delivery, Instrument, Settled
 from ._mapping import EventMapping
 from ._model import (
     Attempt,
@@ -23,6 +24,7 @@ from ._model import (
     FailureGroup,
     Health,
     HealthStatus,
+    Origin,
     Outcome,
     OutcomeStatus,
     Page,
@@ -80,6 +82,7 @@ __all__ = [
     "Cipher",
     "CodecError",
     "ConfigurationError",
+    "Delivery",
     "DeliveryInterrupted",
     "EncryptedCodec",
     "EventCodec",
@@ -98,11 +101,13 @@ __all__ = [
     "Health",
     "HealthPolicy",
     "HealthStatus",
+    "Instrument",
     "InvalidArgument",
     "JsonCodec",
     "KeysUnavailable",
     "Notice",
     "NoticeKind",
+    "Origin",
     "Outcome",
     "OutcomeStatus",
     "Page",
@@ -121,6 +126,7 @@ __all__ = [
     "Round",
     "SchemaError",
     "Sealed",
+    "Settled",
     "Share",
     "Skipped",
     "SkippedRange",

@@ -64,29 +64,29 @@ _STATE = Gauge(
 )
 _HELD = Gauge(name="held", otel_name="held", unit="1", says="1 while the breaker holds the projection, else 0.")
 _ACTIVE = Gauge(
-    name="active_failures", otel_name="failures.active", unit="{failure}", says="Failures that are unresolved."
+    name="active_failures", otel_name="active_failures", unit="{failure}", says="Failures that are unresolved."
 )
 _EXHAUSTED = Gauge(
     name="exhausted_failures",
-    otel_name="failures.exhausted",
+    otel_name="exhausted_failures",
     unit="{failure}",
     says="Failures that wait for a person: unresolved, and no retry is planned.",
 )
 _OLDEST = Gauge(
     name="oldest_failure_age_seconds",
-    otel_name="failures.oldest.age",
+    otel_name="oldest_failure.age",
     unit="s",
     says="How long ago the oldest unresolved failure failed first; 0 where there is none.",
 )
 _PARKED = Gauge(
     name="parked_events",
-    otel_name="events.parked",
+    otel_name="parked_events",
     unit="{event}",
     says="Events that wait behind a failure of their stream, or for the end of a pause.",
 )
 _TAINTED = Gauge(
     name="tainted_streams",
-    otel_name="streams.tainted",
+    otel_name="tainted_streams",
     unit="{stream}",
     says="Streams whose read model may be wrong: an event was skipped, or may be out of order.",
 )
@@ -110,7 +110,7 @@ _CHECKPOINT = Gauge(
 )
 _PROCESSED = Gauge(
     name="processed_events",
-    otel_name="events.processed",
+    otel_name="processed_events",
     unit="{event}",
     says="Events that were applied, as the database counts them: by all processes, since the last reset.",
 )

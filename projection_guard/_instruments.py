@@ -48,7 +48,7 @@ class Delivery:
 class Settled:
     """What became of a delivery, and is committed. An event that was failed or parked before is a duplicate here.
 
-    `error` is why it failed. `has_raised`: something came through the handler's call; else its time was up, or the
+    `error` is why it failed. `has_raised`: an error came through the handler's call; else its time was up, or the
     transaction's end refused what it had done. `trace` is what was given for the call.
     """
 
@@ -237,7 +237,7 @@ class _Calling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if isinstance(error, Exception):
             self._tell_raised()
         for surrounding in reversed(self._entered):
             try:

@@ -82,7 +82,7 @@ class Standings:
         try:
             return future.result(self._timeout_seconds)
         except Exception:  # it has not answered, or the loop was closed meanwhile
-            return self._away()
+            return self._known(self._away())
 
     async def refresh(self) -> None:
         """Take a look if it is time to; for an async guard, on its loop. Raises nothing where the database is away."""
@@ -143,6 +143,9 @@ class Standings:
             look = Look(is_up=False, at=time.time(), took_seconds=time.monotonic() - began)
         else:
             look = Look(is_up=True, at=time.time(), took_seconds=time.monotonic() - began, standings=standings)
+        return self._known(look)
+
+    def _known(self, look: Look) -> Look:
         with self._lock:
             self._look, self._looked_at = look, time.monotonic()
         return look

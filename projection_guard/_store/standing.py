@@ -136,5 +136,5 @@ def facts(connection: Connection, names: Sequence[str]) -> dict[str, Facts]:
     return found
 
 
-def _leases(connection: Connection, statement: Select[Any]) -> dict[str, Leases]:
+def _leases(connection: Connection, statement: Any) -> dict[str, Leases]:
     return {row.name: Leases(held=row.held, expired=row.expired) for row in connection.execute(statement)}
