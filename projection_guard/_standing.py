@@ -28,6 +28,8 @@ Guard = ProjectionGuard | AsyncProjectionGuard
 log = logging.getLogger("projection_guard")
 EVERY_SECONDS: Final = 15.0
 TIMEOUT_SECONDS: Final = 5.0
+_JUST_NOW_SECONDS: Final = 5.0
+"""How old a look may be in any case that somebody has awaited on the loop, to export it there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +72,17 @@ class Standings:
         self._has_warned = False
 
     def now(self) -> Look:
-        """Return the newest look, having taken it if it is time to. On an async guard's own loop it is taken later."""
-        known = self._fresh()
+        """Return the newest look, having taken it if it is time to. On an async guard's loop `refresh` does that."""
+        is_on_its_loop = self._is_async and _running_loop() is not None and self._loop in (None, _running_loop())
+        known = self._fresh(_JUST_NOW_SECONDS if is_on_its_loop else 0.0)
         if known is not None:
             return known
+        if is_on_its_loop:
+            self._warn_once()
+            return self._away()
         future = self._begin()
         if future is None:
             return self._away()
-        if self._is_async and self._loop is _running_loop():
-            return self._look or self._away()
         try:
             return future.result(self._timeout_seconds)
         except Exception:  # it has not answered, or the loop was closed meanwhile
@@ -94,10 +98,10 @@ class Standings:
         if future is not None:
             await asyncio.wait([asyncio.wrap_future(future)], timeout=self._timeout_seconds)
 
-    def _fresh(self) -> Look | None:
+    def _fresh(self, least_seconds: float = 0.0) -> Look | None:
         with self._lock:
-            is_fresh = self._look is not None and time.monotonic() - self._looked_at < self._every_seconds
-            return self._look if is_fresh else None
+            age = time.monotonic() - self._looked_at
+            return self._look if age < max(self._every_seconds, least_seconds) else None
 
     def _begin(self) -> Future[Look] | None:
         """Return the look under way, begun where there is none; None where no loop is known to take it on."""
@@ -118,19 +122,17 @@ class Standings:
         return future
 
     def _start_on_loop(self) -> Future[Look] | None:
-        loop = self._loop or _running_loop()
-        if loop is None or loop.is_closed():
+        if self._loop is None or self._loop.is_closed():
             self._warn_once()
             return None
-        self._loop = loop
-        return asyncio.run_coroutine_threadsafe(self._take(), loop)
+        return asyncio.run_coroutine_threadsafe(self._take(), self._loop)
 
     def _warn_once(self) -> None:
         if not self._has_warned:
             self._has_warned = True
             log.warning(
-                "gauges of an async guard are read on its loop, which is not known: make them where the loop runs, or "
-                "await their refresh() there"
+                "gauges of an async guard are read on its loop: make them where that runs, and await their refresh() "
+                "before you export them there"
             )
 
     async def _take(self) -> Look:

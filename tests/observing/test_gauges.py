@@ -83,6 +83,7 @@ def test_leases_and_the_replay_under_way_are_exported(bed: Bed) -> None:
     planned.register(bed, guard, "joined")
     log.append("A", "B", "C", "D")
     guard.work()
+    begun = guard.start_replay("P", from_sequence=1, actor="alice")
     for owner, number in (("x", -60), ("y", 60)):
         bed.change(
             "INSERT INTO projection_partitions (projection_name, partition, lease_owner, lease_expires_at, moved_at) "
@@ -92,7 +93,6 @@ def test_leases_and_the_replay_under_way_are_exported(bed: Bed) -> None:
         )
     _move_lease(bed, "y", 3600)
     _move_lease(bed, "x", -3600)
-    begun = guard.start_replay("P", from_sequence=1, actor="alice")
     bed.change("UPDATE projection_replays SET position = 2, started_at = created_at")
     found = scrape(bed, *gauges(bed, guard))
     leases = found.above_0("leases", "kind", "state")
@@ -175,7 +175,7 @@ def test_an_async_guard_without_a_loop_is_said_to_need_one(sqlite_url: str, capl
     guard = AsyncProjectionGuard(sqlite_url, worker="external")
     database_metrics(guard, registry=registry, every_seconds=0)
     assert scraped(registry).of("database_up") == scraped(registry).of("database_up") == 0
-    assert caplog.text.count("await their refresh() there") == 1
+    assert caplog.text.count("await their refresh()") == 1
 
 
 def test_wrong_use_is_refused(sqlite_url: str) -> None:
