@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import weakref
@@ -31,7 +32,7 @@ from ._store.steps import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 
-__all__ = ["Desk", "Ringing", "WorkerChoice", "engine_of", "hold_own_worker", "service_of"]
+__all__ = ["Desk", "Ringing", "WorkerChoice", "engine_of", "hold_own_worker", "loop_of", "service_of"]
 
 WorkerChoice = Literal["auto", "external"]
 W = TypeVar("W", Worker, AsyncWorker)
@@ -227,6 +228,13 @@ def hold_own_worker(guard: Desk[Any]) -> None:
     for worker in workers:
         if isinstance(worker, Worker) and worker.is_running:
             worker.stop(_LONGEST_STOP_SECONDS)
+
+
+def loop_of(guard: object) -> asyncio.AbstractEventLoop | None:
+    """Return the loop on which a worker of an async guard is at work in this process, None where none is."""
+    workers = tuple(guard._workers) if isinstance(guard, Desk) else ()  # pyright: ignore[reportPrivateUsage]
+    loops = (worker.loop for worker in workers if isinstance(worker, AsyncWorker))
+    return next((loop for loop in loops if loop is not None), None)
 
 
 def _is_only_a_base(kind: type) -> bool:

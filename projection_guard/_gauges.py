@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ._model import HealthStatus
+from ._records import WorkerState
 from ._standing import Look, Standing
 
 __all__ = ["GAUGES", "Gauge", "Reading", "readings"]
 
+_SILENT_SECONDS: Final = 60.0
 _STATES: Final = ("active", "paused", "resetting", "replaying", "rebuilding")
 
 
@@ -133,6 +136,13 @@ _LEASES = Gauge(
     says="Leases on retries under way, partitions and replays; the holder of an expired one has died or was stopped.",
     labels=("projection", "kind", "state"),
 )
+_WORKERS = Gauge(
+    name="workers",
+    otel_name="workers",
+    unit="{worker}",
+    says="Workers on record, of a service or embedded in an application; one that is silent for a minute has died.",
+    labels=("kind", "state"),
+)
 _PROGRESS = Gauge(
     name="replay_progress_ratio",
     otel_name="replay.progress",
@@ -166,6 +176,7 @@ GAUGES: Final = (
     _OVERDUE,
     _PARTITIONS,
     _LEASES,
+    _WORKERS,
     _PROGRESS,
     _LEFT,
 )
@@ -175,10 +186,25 @@ def readings(look: Look) -> Iterator[Reading]:
     """Say what every gauge shows."""
     yield Reading(gauge=_UP, labels=(), value=float(look.is_up))
     yield Reading(gauge=_TOOK, labels=(), value=look.took_seconds)
+    if look.is_up:
+        yield from _workers(look)
     for standing in look.standings:
         yield from _sets(standing)
         yield from _numbers(standing)
         yield from _work(standing)
+
+
+def _workers(look: Look) -> Iterator[Reading]:
+    counted = Counter((worker.kind, _sign_of(worker)) for worker in look.workers)
+    for kind in ("service", "embedded"):
+        for state in ("alive", "stopping", "silent"):
+            yield Reading(gauge=_WORKERS, labels=(kind, state), value=float(counted[kind, state]))
+
+
+def _sign_of(worker: WorkerState) -> str:
+    if worker.silent_seconds > _SILENT_SECONDS:
+        return "silent"
+    return "alive" if worker.stopping_at is None else "stopping"
 
 
 def _sets(standing: Standing) -> Iterator[Reading]:

@@ -14,11 +14,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from sqlalchemy import Connection
+
 from ._async_guard import AsyncProjectionGuard
-from ._desk import service_of
+from ._desk import loop_of, service_of
 from ._guard import ProjectionGuard
 from ._io.protocol import drive
 from ._model import Health
+from ._records import WorkerState
+from ._store import workers
 from ._store.standing import Facts, facts
 from .errors import ConfigurationError
 
@@ -48,18 +52,20 @@ class Look:
     at: float
     took_seconds: float
     standings: tuple[Standing, ...] = ()
+    workers: tuple[WorkerState, ...] = ()
 
 
 class Standings:
     """The newest look at a guard's projections, taken anew by whoever asks once it is `every_seconds` old.
 
     Where the database has not answered within `timeout_seconds`, it is taken for away. Of an async guard the loop has
-    to be known: make this where it runs, or await `refresh` there.
+    to be known: its worker runs there, or this is made there, or `refresh` is awaited there.
     """
 
     def __init__(self, guard: Guard, *, every_seconds: float, timeout_seconds: float) -> None:
         if not every_seconds >= 0 or not timeout_seconds > 0:
             raise ConfigurationError("every_seconds= takes 0 or more, timeout_seconds= a number above 0")
+        self._guard = guard
         self._service = service_of(guard)
         self._is_async = isinstance(guard, AsyncProjectionGuard)
         self._every_seconds = every_seconds
@@ -123,6 +129,8 @@ class Standings:
 
     def _start_on_loop(self) -> Future[Look] | None:
         if self._loop is None or self._loop.is_closed():
+            self._loop = loop_of(self._guard)
+        if self._loop is None:
             self._warn_once()
             return None
         return asyncio.run_coroutine_threadsafe(self._take(), self._loop)
@@ -139,12 +147,13 @@ class Standings:
         """Read everything; whatever goes wrong, the database is taken for away."""
         began = time.monotonic()
         try:
-            standings = await self._read()
+            standings, seen = await self._read()
         except Exception as error:
             log.debug("gauges were not read: %s", type(error).__name__)
             look = Look(is_up=False, at=time.time(), took_seconds=time.monotonic() - began)
         else:
-            look = Look(is_up=True, at=time.time(), took_seconds=time.monotonic() - began, standings=standings)
+            took = time.monotonic() - began
+            look = Look(is_up=True, at=time.time(), took_seconds=took, standings=standings, workers=seen)
         return self._known(look)
 
     def _known(self, look: Look) -> Look:
@@ -152,15 +161,20 @@ class Standings:
             self._look, self._looked_at = look, time.monotonic()
         return look
 
-    async def _read(self) -> tuple[Standing, ...]:
+    async def _read(self) -> tuple[tuple[Standing, ...], tuple[WorkerState, ...]]:
         judged = await self._service.health()
         names = [health.projection_name for health in judged]
-        found = await self._service.read(lambda connection: facts(connection, names))
-        return tuple(
+
+        def look(connection: Connection) -> tuple[dict[str, Facts], tuple[WorkerState, ...]]:
+            return facts(connection, names), workers.seen(connection)
+
+        found, seen = await self._service.read(look)
+        standings = tuple(
             Standing(health=health, facts=found[health.projection_name])
             for health in judged
             if health.projection_name in found
         )
+        return standings, seen
 
     def _away(self) -> Look:
         return Look(is_up=False, at=time.time(), took_seconds=self._timeout_seconds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
@@ -32,11 +32,12 @@ from ._instruments import Delivery, Settled
 from ._labels import FewOf
 from ._model import Origin, OutcomeStatus
 from ._notices import Notice, NoticeKind
+from ._probes import Page
 from ._standing import EVERY_SECONDS, TIMEOUT_SECONDS, Guard, Standings
 from ._wording import type_name
 from .errors import ConfigurationError
 
-__all__ = ["DatabaseMetrics", "MetricsPage", "PrometheusMetrics", "database_metrics", "metrics_text"]
+__all__ = ["DatabaseMetrics", "MetricsPage", "PrometheusMetrics", "database_metrics", "metrics_page", "metrics_text"]
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ATTEMPTS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0)
@@ -219,3 +220,19 @@ def metrics_text(
             where.register(database)
     encode, content_type = choose_encoder(accept)
     return MetricsPage(body=encode(where), content_type=content_type)
+
+
+def metrics_page(guard: Guard, *, registry: CollectorRegistry | None = None, path: str = "/metrics") -> Page:
+    """Return the page that a worker service shows at its health port: what its process counts, and the gauges.
+
+    `WorkerServiceSettings(health_port=8081, pages=(metrics_page(guard),))`
+    """
+    database = DatabaseMetrics(Standings(guard, every_seconds=EVERY_SECONDS, timeout_seconds=TIMEOUT_SECONDS))
+    with suppress(ValueError):  # the application exports them there already
+        (REGISTRY if registry is None else registry).register(database)
+
+    def content() -> tuple[str, bytes]:
+        page = metrics_text(registry=registry, database=database)
+        return page.content_type, page.body
+
+    return Page(path=path, content=content)

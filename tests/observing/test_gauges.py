@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +16,11 @@ from tenacity import wait_fixed
 from projection_guard import AsyncProjectionGuard, ProjectionGuard, RetryPolicy
 from projection_guard._gauges import GAUGES
 from projection_guard.errors import ConfigurationError
-from projection_guard.prometheus import DatabaseMetrics, database_metrics
+from projection_guard.prometheus import DatabaseMetrics, database_metrics, metrics_page
 from tests.bed import Bed, GuardOnBed, happened
 from tests.flow.acting import Planned, make_due
 from tests.following.logs import FollowedLog
-from tests.observing.scraped import Scraped, scraped
+from tests.observing.scraped import Scraped, samples_of, scraped
 
 LATER = RetryPolicy(wait=wait_fixed(3600))
 
@@ -167,6 +171,49 @@ def test_an_async_guards_gauges_are_scraped_from_a_thread(sqlite_url: str) -> No
         await guard.close()
 
     asyncio.run(scenario())
+
+
+def test_the_page_of_a_worker_service_knows_where_its_worker_runs(sqlite_url: str) -> None:
+    """It is made before there is a loop, and asked for on the health port's thread."""
+    guard, registry = AsyncProjectionGuard(sqlite_url, worker="external"), CollectorRegistry()
+    page = metrics_page(guard, registry=registry)
+
+    async def scenario() -> None:
+        async with guard.worker():
+            found = samples_of((await asyncio.to_thread(page.content))[1].decode())
+            assert found.of("database_up") == 1
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert page.path == "/metrics"
+    with ProjectionGuard(sqlite_url, worker="external") as other:
+        assert metrics_page(other, registry=registry).content()[0].startswith("text/plain")
+
+
+def test_processes_of_one_server_are_added_up(tmp_path: Path) -> None:
+    """With `PROMETHEUS_MULTIPROC_DIR`, and the gauges of the database beside that."""
+    script = (
+        "import sys\n"
+        "from projection_guard import ProjectionGuard\n"
+        "from projection_guard.prometheus import PrometheusMetrics, database_metrics, metrics_text\n"
+        f"guard = ProjectionGuard('sqlite:///{tmp_path}/app.db', worker='external', instruments=[PrometheusMetrics()])\n"
+        "guard.migrate()\n"
+        "guard.projection('P')(lambda event: None)\n"
+        "for n in (1, 2, 3):\n"
+        "    guard.apply('P', {'event_id': sys.argv[1] + str(n), 'event_type': 'T', 'stream_id': 'a'})\n"
+        "sys.stdout.write(metrics_text(database=database_metrics(guard)).body.decode())\n"
+        "guard.close()\n"
+    )
+    (tmp_path / "shared").mkdir()
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")}
+    told = ""
+    for name in "ab":
+        command = [sys.executable, "-W", "error", "-c", script, name]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    found = samples_of(told)
+    assert found.of("events_total", projection="P", origin="apply", outcome="applied") == 6
+    assert found.of("handler_duration_seconds_count", projection="P", result="ok") == 6
+    assert found.of("processed_events", projection="P") == 6
 
 
 def test_an_async_guard_without_a_loop_is_said_to_need_one(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:

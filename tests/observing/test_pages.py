@@ -170,7 +170,8 @@ def _values(label: str) -> set[str]:
     known: dict[str, set[str]] = {
         "status": {each.value for each in HealthStatus},
         "outcome": {each.value for each in OutcomeStatus},
-        "state": {"held", "expired"},
+        "state": {"held", "expired", "alive", "stopping", "silent"},
+        "kind": {"service", "embedded"},
     }
     return known[label]
 
