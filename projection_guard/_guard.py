@@ -59,6 +59,7 @@ class ProjectionGuard(ForOperators, Desk[Worker]):
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
     and `retry` are the defaults for projections that name none. With a `source`, an event log that can be read again,
     projections are followed: workers apply what stands in the log, and publishing only wakes them.
+    `observers` are told of changes of state, `instruments` watch handlers (`prometheus`, `opentelemetry`).
     `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
     event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
     its stream or partition (it is renewed while the call runs).
