@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from types import TracebackType
 from typing import Final, Protocol
 from uuid import UUID
@@ -146,7 +147,8 @@ class _Watch:
         self._trace: str | None = None
 
     def around(self, handler: Callable[..., object], *, is_async: bool) -> Callable[..., object]:
-        rows = iter([self._deliveries] if self._in_lists else [(each,) for each in self._deliveries])
+        # In a circle: after a deadlock the same call is made again.
+        rows = cycle([self._deliveries] if self._in_lists else [(each,) for each in self._deliveries])
 
         async def watched_async(*arguments: object) -> object:
             with self._calling(next(rows)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -76,6 +77,7 @@ class Standings:
         self._under_way: Future[Look] | None = None
         self._loop = _running_loop() if self._is_async else None
         self._has_warned = False
+        self._process = os.getpid()
 
     def now(self) -> Look:
         """Return the newest look, having taken it if it is time to. On an async guard's loop `refresh` does that."""
@@ -112,8 +114,10 @@ class Standings:
     def _begin(self) -> Future[Look] | None:
         """Return the look under way, begun where there is none; None where no loop is known to take it on."""
         with self._lock:
-            if self._under_way is not None and not self._under_way.done():
+            is_ours = self._process == os.getpid()  # of a parent of fork no thread goes on here
+            if self._under_way is not None and not self._under_way.done() and is_ours:
                 return self._under_way
+            self._process = os.getpid()
             started = self._start_on_loop() if self._is_async else self._start_on_thread()
             self._under_way = started
             return started

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from tenacity import wait_fixed
 
 from projection_guard import Notice, Outcome, PermanentFailure, ProjectionGuard, RetryPolicy
@@ -50,6 +50,27 @@ def test_pushed_events_are_counted_exactly(bed: Bed) -> None:
     assert found.above_0("handler_duration_seconds_count", "result") == {("error",): 2, ("ok",): 6}
     assert found.of("event_attempts_count", projection="P") == 6
     assert found.of("event_attempts_sum", projection="P") == 5 + 3
+
+
+def test_a_retry_that_meets_a_deadlock_is_one_outcome_of_two_calls(postgres_bed: Bed) -> None:
+    """The whole of it is done again, under the same instruments."""
+    bed, registry, calls = postgres_bed, CollectorRegistry(), list[int]()
+
+    def body(event: Happened, connection: Connection) -> None:
+        calls.append(event.n)
+        if len(calls) == 1:
+            raise ValueError("planned")
+        if len(calls) == 2:
+            connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'planned' USING ERRCODE = '40P01'; END $$"))
+
+    guard = bed.guard(instruments=[PrometheusMetrics(registry)], retry=LATER)
+    bed.joined(guard, "P", body)
+    guard.publish(happened("A", 1))
+    make_due(bed)
+    guard.work()
+    found = scraped(registry)
+    assert found.above_0("events_total", "origin", "outcome") == {("publish", "failed"): 1, ("retry", "applied"): 1}
+    assert found.above_0("handler_duration_seconds_count", "result") == {("error",): 2, ("ok",): 1}
 
 
 @pytest.mark.parametrize("kind", ["joined", "apart"])

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,14 @@ def test_names_are_those_of_the_conventions() -> None:
     assert not [(name, other) for name in names for other in names if other.startswith(f"{name}.")]
     assert all(not gauge.name.endswith(("_total", "_count", "_ms")) for gauge in GAUGES)
     assert all((gauge.unit == "s") == gauge.name.endswith("_seconds") for gauge in GAUGES)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "library"), [("prometheus", "prometheus_client"), ("opentelemetry", "opentelemetry")]
+)
+def test_a_missing_library_is_told_with_its_extra(adapter: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one ImportError."""
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"projection_guard.{adapter}", raising=False)
+    with pytest.raises(ImportError, match=rf"pip install 'projection-guard\[{adapter}\]'"):
+        import_module(f"projection_guard.{adapter}")
