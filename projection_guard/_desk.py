@@ -190,6 +190,9 @@ class Desk(Generic[W]):
         if not running and self._worker_choice == "auto":
             self._start_own_worker().ring_in(seconds)
 
+    def _loop_at_work(self) -> asyncio.AbstractEventLoop | None:
+        return next((loop for worker in tuple(self._workers) if (loop := worker.loop) is not None), None)
+
     def _start_own_worker(self) -> Ringing:
         raise NotImplementedError
 
@@ -232,9 +235,9 @@ def hold_own_worker(guard: Desk[Any]) -> None:
 
 def loop_of(guard: object) -> asyncio.AbstractEventLoop | None:
     """Return the loop on which a worker of an async guard is at work in this process, None where none is."""
-    workers = tuple(guard._workers) if isinstance(guard, Desk) else ()  # pyright: ignore[reportPrivateUsage]
-    loops = (worker.loop for worker in workers if isinstance(worker, AsyncWorker))
-    return next((loop for loop in loops if loop is not None), None)
+    if not isinstance(guard, Desk):
+        return None
+    return guard._loop_at_work()  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_only_a_base(kind: type) -> bool:
