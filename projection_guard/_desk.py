@@ -190,9 +190,6 @@ class Desk(Generic[W]):
         if not running and self._worker_choice == "auto":
             self._start_own_worker().ring_in(seconds)
 
-    def _loop_at_work(self) -> asyncio.AbstractEventLoop | None:
-        return next((loop for worker in tuple(self._workers) if (loop := worker.loop) is not None), None)
-
     def _start_own_worker(self) -> Ringing:
         raise NotImplementedError
 
@@ -233,11 +230,11 @@ def hold_own_worker(guard: Desk[Any]) -> None:
             worker.stop(_LONGEST_STOP_SECONDS)
 
 
-def loop_of(guard: object) -> asyncio.AbstractEventLoop | None:
+def loop_of(guard: Desk[Any]) -> asyncio.AbstractEventLoop | None:
     """Return the loop on which a worker of an async guard is at work in this process, None where none is."""
-    if not isinstance(guard, Desk):
-        return None
-    return guard._loop_at_work()  # pyright: ignore[reportPrivateUsage]
+    workers: list[object] = list(guard._workers)  # pyright: ignore[reportPrivateUsage]
+    loops = [worker.loop for worker in workers if isinstance(worker, AsyncWorker)]
+    return next((loop for loop in loops if loop is not None), None)
 
 
 def _is_only_a_base(kind: type) -> bool:

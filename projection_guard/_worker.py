@@ -294,10 +294,6 @@ class Worker:
         """True while it works."""
         return self._thread is not None and self._thread.is_alive()
 
-    @property
-    def loop(self) -> None:
-        """None: it works in threads."""
-
     def ring_in(self, seconds: float) -> None:
         """Say that something becomes due."""
         self._hands.ring_in(seconds)
