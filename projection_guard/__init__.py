@@ -14,6 +14,7 @@ from ._core.rounds import Round
 from ._encryption import Cipher, EncryptedCodec, EventCodec, Place, Sealed
 from ._guard import Guarded, ProjectionGuard
 from ._health import HealthPolicy
+from ._instruments import Delivery, Instrument, Settled
 from ._mapping import EventMapping
 from ._model import (
     Attempt,
@@ -24,6 +25,7 @@ from ._model import (
     FailureGroup,
     Health,
     HealthStatus,
+    Origin,
     Outcome,
     OutcomeStatus,
     Page,
@@ -86,6 +88,7 @@ __all__ = [
     "Cipher",
     "CodecError",
     "ConfigurationError",
+    "Delivery",
     "DeliveryInterrupted",
     "EncryptedCodec",
     "EventCodec",
@@ -104,12 +107,14 @@ __all__ = [
     "Health",
     "HealthPolicy",
     "HealthStatus",
+    "Instrument",
     "InvalidArgument",
     "JsonCodec",
     "KeysUnavailable",
     "Notice",
     "NoticeKind",
     "OpenAlert",
+    "Origin",
     "Outcome",
     "OutcomeStatus",
     "Page",
@@ -128,6 +133,7 @@ __all__ = [
     "Round",
     "SchemaError",
     "Sealed",
+    "Settled",
     "Share",
     "Skipped",
     "SkippedRange",

@@ -20,6 +20,7 @@ from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import AsyncForOperators
 from ._for_verifying import AsyncForVerifying
 from ._health import HealthPolicy
+from ._instruments import Instrument
 from ._io.asynchronous import AsyncIO
 from ._io.engines import async_engine_for, async_view
 from ._mapping import EventMapping
@@ -59,6 +60,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
     and `retry` are the defaults for projections that name none. With a `source`, an event log that can be read again,
     projections are followed: workers apply what stands in the log, and publishing only wakes them.
+    `observers` are told of changes of state, `instruments` watch handlers (`prometheus`, `opentelemetry`).
     `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
     event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
     its stream or partition (it is renewed while the call runs). `alerts`: whom workers tell what is wrong.
@@ -77,6 +79,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
         mapping: EventMapping | None = None,
         codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
+        instruments: Sequence[Instrument] = (),
         schema: str | None = None,
         worker: WorkerChoice = "auto",
         dedupe_window: timedelta = timedelta(days=7),
@@ -99,6 +102,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
             mapping=mapping,
             codec=codec,
             observers=observers,
+            instruments=instruments,
             schema=schema,
             worker=worker,
             dedupe_window=dedupe_window,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import weakref
@@ -19,6 +20,7 @@ from ._core.context import Context
 from ._core.log import EventLog, is_async_source
 from ._encryption import EncryptedCodec, EventCodec
 from ._health import HealthPolicy
+from ._instruments import Instrument
 from ._io.protocol import IO
 from ._mapping import EventMapping
 from ._notices import Observer, log_notice, tell
@@ -32,7 +34,7 @@ from ._store.steps import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 
-__all__ = ["Desk", "Ringing", "WorkerChoice", "engine_of", "hold_own_worker", "service_of"]
+__all__ = ["Desk", "Ringing", "WorkerChoice", "engine_of", "hold_own_worker", "loop_of", "service_of"]
 
 WorkerChoice = Literal["auto", "external"]
 W = TypeVar("W", Worker, AsyncWorker)
@@ -65,6 +67,7 @@ class Desk(Generic[W]):
         mapping: EventMapping | None,
         codec: EventCodec | EncryptedCodec | None,
         observers: Sequence[Observer],
+        instruments: Sequence[Instrument],
         schema: str | None,
         worker: WorkerChoice,
         dedupe_window: timedelta,
@@ -80,7 +83,7 @@ class Desk(Generic[W]):
         self._worker_choice = worker
         self._own_worker: Ringing | None = None
         self._workers: weakref.WeakSet[W] = weakref.WeakSet()
-        self._told = (log_notice, *observers)
+        self._told = (log_notice, *observers, *(each.noticed for each in instruments))
         self.codec: EventCodec | EncryptedCodec = JsonCodec() if codec is None else codec
         self._sync_engine = engine
         self._kept_from_fork: list[Pool] = []
@@ -101,6 +104,7 @@ class Desk(Generic[W]):
             lease_seconds=lease.total_seconds(),
             dedupe_seconds=dedupe_window.total_seconds(),
             process=PROCESS + uuid4().hex,
+            instruments=tuple(instruments),
         )
         self._service = Service(
             context,
@@ -236,6 +240,13 @@ def hold_own_worker(guard: Desk[Any]) -> None:
     for worker in workers:
         if isinstance(worker, Worker) and worker.is_running:
             worker.stop(_LONGEST_STOP_SECONDS)
+
+
+def loop_of(guard: Desk[Any]) -> asyncio.AbstractEventLoop | None:
+    """Return the loop on which a worker of an async guard is at work in this process, None where none is."""
+    workers: list[object] = list(guard._workers)  # pyright: ignore[reportPrivateUsage]
+    loops = [worker.loop for worker in workers if isinstance(worker, AsyncWorker)]
+    return next((loop for loop in loops if loop is not None), None)
 
 
 def _is_only_a_base(kind: type) -> bool:

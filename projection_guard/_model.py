@@ -57,6 +57,8 @@ class Origin(StrEnum):
     APPLY = "apply"
     RETRY = "retry"
     DRAIN = "drain"
+    FOLLOW = "follow"
+    REPLAY = "replay"
 
 
 class OutcomeStatus(StrEnum):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+from ._wording import without_values
 
 __all__ = ["Notice", "NoticeKind", "Observer", "log_notice", "tell"]
 
@@ -41,7 +43,10 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something that happened to a projection, and is committed. Never carries an event's payload."""
+    """Something that happened to a projection, and is committed. Never carries an event's payload.
+
+    `error` is what the handler raised, as it is, for an observer that reports errors: what it says may hold values.
+    """
 
     kind: NoticeKind
     projection: str
@@ -56,6 +61,7 @@ class Notice:
     before: str | None = None
     after: str | None = None
     actor: str | None = None
+    error: Exception | None = field(default=None, repr=False, compare=False)
 
 
 Observer = Callable[[Notice], object]
@@ -89,19 +95,32 @@ def _level(notice: Notice) -> int:
     return _LEVELS.get(notice.kind, logging.DEBUG)
 
 
+_FACTS: Final = tuple(name for name in Notice.__slots__ if name not in ("kind", "projection", "error"))
+
+
 def log_notice(notice: Notice) -> None:
-    """Log a notice: one line, the facts also in `extra`."""
+    """Log a notice: one line, its facts also in `extra`, with the frames of the error where there is one.
+
+    Of the error itself its type is logged: what it says is the application's, and may hold values of an event.
+    """
     level = _level(notice)
     if not log.isEnabledFor(level):
         return
-    facts = {name: getattr(notice, name) for name in Notice.__slots__}
-    known = {
-        name: str(value)
-        for name, value in facts.items()
-        if value not in (None, 0) and name not in ("kind", "projection")
-    }
+    known = {name: _plain(value) for name in _FACTS if (value := getattr(notice, name)) not in (None, 0)}
     told = ", ".join(f"{name}={value}" for name, value in known.items())
-    log.log(level, "%s: %s (%s)", notice.projection, notice.kind.value, told, extra={"projection_guard": known})
+    log.log(
+        level,
+        "%s: %s (%s)",
+        notice.projection,
+        notice.kind.value,
+        told,
+        extra={"notice": notice.kind.value, "projection": notice.projection, **known},
+        exc_info=None if notice.error is None else without_values(notice.error),
+    )
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, UUID) else value
 
 
 def tell(observers: Sequence[Observer], notices: Sequence[Notice]) -> None:

@@ -20,6 +20,7 @@ from ._core.projection import Projection
 from ._core.rounds import Round
 from ._core.telling import NamedReceiver
 from ._health import Lag
+from ._instruments import Delivery, watching
 from ._io.protocol import IO
 from ._mapping import EventMapping
 from ._model import (
@@ -29,6 +30,7 @@ from ._model import (
     Failure,
     Health,
     HealthStatus,
+    Origin,
     Outcome,
     OutcomeStatus,
     Page,
@@ -185,7 +187,7 @@ class Service:
         if not takers:
             return ()
         await self._ready(takers, event, record)
-        works = [self._deliver(taker, event, record, wait_seconds) for taker in takers]
+        works = [self._deliver(taker, event, record, Origin.PUBLISH, wait_seconds) for taker in takers]
         results = await self.context.io.all(works)
         return _all_or_interrupted(takers, record, results)
 
@@ -196,7 +198,7 @@ class Service:
         if not projection.takes(event, record.event_type):
             return Outcome(status=OutcomeStatus.IGNORED, projection=name, event_id=record.event_id)
         await self._ready([projection], event, record)
-        return await self._deliver(projection, event, record, None)
+        return await self._deliver(projection, event, record, Origin.APPLY, None)
 
     async def _ready(self, takers: Sequence[Projection], event: object, record: EventRecord) -> None:
         """Refuse what could not be kept or ordered before any handler is called."""
@@ -216,14 +218,19 @@ class Service:
             await self.open([taker.name for taker in takers])
 
     async def _deliver(
-        self, projection: Projection, event: object, record: EventRecord, wait_seconds: float | None
+        self, projection: Projection, event: object, record: EventRecord, origin: Origin, wait_seconds: float | None
     ) -> Outcome:
         if projection.is_followed:
-            return await beginning.defer(self.context, projection, self.on_log.log, record, wait_seconds)
+            outcome = await beginning.defer(self.context, projection, self.on_log.log, record, wait_seconds)
+            watching(
+                self.context.instruments,
+                lambda: [Delivery(projection=projection.name, origin=origin, record=record, event=event)],
+            ).settled_each(OutcomeStatus.DEFERRED, 1)
+            return outcome
         if not projection.retry.blocking:
-            return await deliver(self.context, projection, event, record)
+            return await deliver(self.context, projection, event, record, origin=origin)
         born = attempts.PROCESS + new_token()
-        outcome = await deliver(self.context, projection, event, record, born=born)
+        outcome = await deliver(self.context, projection, event, record, origin=origin, born=born)
         return await retry_now(self.context, projection, outcome, born)
 
     # -- looking

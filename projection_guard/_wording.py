@@ -88,12 +88,18 @@ def _reason(found: Any) -> str:
 
 
 class _WithoutValues(Exception):
-    """Stands in a log for an error: its type, and where it came through."""
+    """Stands in a log for an error, under its name: its type, and where it came through."""
 
 
 def without_values(error: BaseException) -> BaseException:
-    """Return what may be logged as `exc_info` in an error's place: the same frames, none of its values or causes."""
-    return _WithoutValues(type_name(error)).with_traceback(error.__traceback__)
+    """Return what may be logged as `exc_info` in an error's place: its class's name and its frames, not what it says.
+
+    Nor are causes told: they say something too.
+    """
+    kind = type(_original_of(error))
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    stands_for_it: type[_WithoutValues] = type(kind.__name__, (_WithoutValues,), names)
+    return stands_for_it().with_traceback(error.__traceback__)
 
 
 class OneLine(logging.Filter):

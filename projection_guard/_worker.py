@@ -418,6 +418,11 @@ class AsyncWorker:
             return False
         return self._loop is asyncio.get_running_loop()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop on which it works, seen from any thread; None while it does not."""
+        return None if self._task is None or self._task.done() else self._loop
+
     def ring_in(self, seconds: float) -> None:
         """Say that something becomes due."""
         if self._hands is not None:

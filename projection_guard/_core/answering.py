@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from .._instruments import Watching
 from .._io.protocol import Transaction
 from .._model import Json, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
@@ -17,9 +19,18 @@ from .context import Context, encoded, is_store_error, unavailable
 from .keeping import Written
 from .projection import Projection
 
-__all__ = ["answer", "known_answer", "park_or_answer", "refused", "report"]
+__all__ = ["Refusal", "answer", "known_answer", "park_or_answer", "parked_or_known", "refused", "report"]
 
 _OVERTAKEN: Final = "a transaction was lost, and the event was parked behind a later one of the stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a gate refuses an event. `can_drain`: its stream could be drained right now."""
+
+    outcome: Outcome
+    is_parked_now: bool = False
+    can_drain: bool = False
 
 
 def answer(ticket: Ticket, status: OutcomeStatus, *, failure_id: UUID | None = None, attempts: int = 0) -> Outcome:
@@ -52,19 +63,18 @@ def refused(
     event: object,
     *,
     lost: int | None = None,
-) -> tuple[Outcome, bool] | None:
+) -> Refusal | None:
     """Decide in a later statement why the gate refused: answer as before, or park. None: it would not refuse now.
 
-    The second value says whether the stream could be drained right now. `lost`: the epoch of a claim of this delivery
-    that was broken off; whoever came in between is parked before it.
+    `lost`: the epoch of a claim of this delivery that was broken off; whoever came in between is parked before it.
     """
     gate = gates.lock(connection, ticket)
     seen = gates.look(connection, ticket.projection, ticket.event.event_id)
     known = known_answer(ticket, seen)
     if known is not None:
-        return known, False
+        return Refusal(outcome=known)
     if seen.is_followed:  # by others: this guard has no source
-        return answer(ticket, OutcomeStatus.DEFERRED), False
+        return Refusal(outcome=answer(ticket, OutcomeStatus.DEFERRED))
     if seen.flows and not gate.blocked and not gate.is_leased:
         return None
     parked.park(connection, [ticket], _payload(context, projection, ticket, event), _reason(gate, seen))
@@ -72,7 +82,7 @@ def refused(
         gates.taint(connection, ticket.projection, ticket.gate, _OVERTAKEN)
     can_drain = gates.settle(connection, ticket.projection, ticket.gate, projection.order)
     counters.bump_checkpoint(connection, ticket.projection, ticket.event)
-    return answer(ticket, OutcomeStatus.PARKED), can_drain and seen.flows
+    return Refusal(outcome=answer(ticket, OutcomeStatus.PARKED), is_parked_now=True, can_drain=can_drain and seen.flows)
 
 
 def _reason(gate: gates.Gate, seen: gates.Look) -> str:
@@ -101,6 +111,7 @@ async def park_or_answer(
     ticket: Ticket,
     event: object,
     transaction: Transaction,
+    watch: Watching,
     *,
     lost: int | None = None,
 ) -> Outcome | None:
@@ -116,13 +127,13 @@ async def park_or_answer(
         if is_store_error(error):
             raise unavailable(f"{ticket.projection}: event {ticket.event.event_id!r} was not parked", error) from error
         raise
-    outcome, can_drain = decided
-    return parked_or_known(context, ticket, outcome, can_drain=can_drain)
+    return parked_or_known(context, ticket, decided, watch)
 
 
-def parked_or_known(context: Context, ticket: Ticket, outcome: Outcome, *, can_drain: bool) -> Outcome:
+def parked_or_known(context: Context, ticket: Ticket, refusal: Refusal, watch: Watching) -> Outcome:
     """Tell of an event that was parked, once that is committed."""
-    if outcome.status is OutcomeStatus.PARKED:
+    if refusal.is_parked_now:
+        watch.parked()
         context.tell(
             [
                 Notice(
@@ -134,8 +145,8 @@ def parked_or_known(context: Context, ticket: Ticket, outcome: Outcome, *, can_d
                 )
             ]
         )
-        context.wake(0.0 if can_drain else 1.0)
-    return outcome
+        context.wake(0.0 if refusal.can_drain else 1.0)
+    return refusal.outcome
 
 
 def report(context: Context, ticket: Ticket, written: Written) -> Outcome:

@@ -11,12 +11,13 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from .._instruments import Watching
 from .._io.protocol import Call
 from .._model import Outcome, OutcomeStatus
 from .._store import gates, parked
 from .._store.claims import Ticket
 from ..errors import StoreUnavailable
-from .answering import answer, known_answer, parked_or_known, refused, report
+from .answering import Refusal, answer, known_answer, parked_or_known, refused, report
 from .context import Context, Tries, is_store_error, new_token, or_give_back, transact, unavailable
 from .keeping import FailedCall, Written, failed_call, write_failure
 from .projection import Projection
@@ -27,7 +28,7 @@ _OVERRAN: Final = "the lease of an apart call ran out while it was made: its eve
 
 
 async def deliver_apart(
-    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None
+    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None, watch: Watching
 ) -> Outcome:
     """Bring an event to an apart handler. Cancelled, the stream is given back and nothing is recorded.
 
@@ -36,19 +37,26 @@ async def deliver_apart(
     cancellation, with which the waiting ends.
     """
     token = new_token()
-    taking = _lease(context, projection, ticket, event, token)
+    taking = _lease(context, projection, ticket, event, token, watch)
     known = await or_give_back(context, taking, _giving_back(ticket, token), what=_not_given_back(ticket))
     if known is not None:
         return known
-    call = projection.call(abandonable=False)
-    work = _call(context, projection, ticket, event, token, born, call)
+    call = projection.call(abandonable=False, watch=watch)
+    work = _call(context, projection, ticket, event, token, born, call, watch)
     if not context.io.interrupts(call):
         return await context.io.shielded(work)
     return await or_give_back(context, work, _giving_back(ticket, token), what=_not_given_back(ticket))
 
 
 async def _call(
-    context: Context, projection: Projection, ticket: Ticket, event: object, token: str, born: str | None, call: Call
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    event: object,
+    token: str,
+    born: str | None,
+    call: Call,
+    watch: Watching,
 ) -> Outcome:
     """Call the handler and record what it came to.
 
@@ -63,13 +71,16 @@ async def _call(
         except Exception as raised:
             error = raised
         if error is not None:  # out of its except: what the store may say of it would carry the handler's error along
-            failed = failed_call(context, ticket, event, error, (perf_counter() - started) * 1000)
+            duration_ms = (perf_counter() - started) * 1000
+            failed = failed_call(context, ticket, event, error, duration_ms, watch.failed(error))
             return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
         context.timings.add(projection.name, (perf_counter() - started) * 1000)
         return await context.io.shielded(_settle(context, projection, ticket, token))
 
 
-async def _lease(context: Context, projection: Projection, ticket: Ticket, event: object, token: str) -> Outcome | None:
+async def _lease(
+    context: Context, projection: Projection, ticket: Ticket, event: object, token: str, watch: Watching
+) -> Outcome | None:
     """Take the stream; None where it is ours, else what is known of the event, or that it was parked."""
     what = f"{ticket.projection}: event {ticket.event.event_id!r} was not taken"
     tries = Tries(context.io)
@@ -87,8 +98,7 @@ async def _lease(context: Context, projection: Projection, ticket: Ticket, event
             context, lambda connection: _look(connection, context, projection, ticket, event, token), what=what
         )
         if decided is not None:
-            outcome, can_drain = decided
-            return parked_or_known(context, ticket, outcome, can_drain=can_drain)
+            return parked_or_known(context, ticket, decided, watch)
         if not tries.may_redo():
             raise StoreUnavailable(f"{what}: its stream changed hands again and again meanwhile; deliver it once more")
         await tries.pause()
@@ -96,7 +106,7 @@ async def _lease(context: Context, projection: Projection, ticket: Ticket, event
 
 def _look(
     connection: Connection, context: Context, projection: Projection, ticket: Ticket, event: object, token: str
-) -> tuple[Outcome, bool] | None:
+) -> Refusal | None:
     """Decide why the lease was refused; one whose reply was lost is ours, and is given back to be taken again."""
     if gates.lock(connection, ticket).lease_owner == token:
         gates.release(connection, ticket.projection, ticket.gate, token=token)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from .._io.protocol import Ran
+from .._instruments import Watching
+from .._io.protocol import Call, Ran
+from .._model import Outcome, OutcomeStatus
 from .._notices import Notice
 from .._store.steps import Held
+from .answering import answer
 from .context import transact
 from .keeping import FailedCall, failed_call_of_log
 from .log import Incoming, Stretch
@@ -42,22 +45,23 @@ async def apply_apart(stand: Stand, stretch: Stretch) -> tuple[Held | None, Unse
     if todo.alone:
         stand.alone.update(event.sequence for event in todo.alone)
         return held, None
-    ran, call = Ran(), stand.projection.call(abandonable=True)
-    work = _call(stand, todo, ran)
+    ran, watch = Ran(), stand.watch(todo.calls)
+    call = stand.projection.call(abandonable=True, watch=watch)
+    work = _call(stand, todo, ran, call)
     try:
         error = await (work if stand.context.io.interrupts(call) else stand.context.io.shielded(work))
     except BaseException:
         with suppress(Exception):
-            await stand.context.io.shielded(Unsettled(stand=stand, stretch=stretch, todo=todo, ran=ran).settle())
+            done = Unsettled(stand=stand, stretch=stretch, todo=todo, ran=ran, watch=watch)
+            await stand.context.io.shielded(done.settle())
         raise
     if error is not None and stand.projection.batch is not None and len(todo.calls) > 1:
         stand.alone.update(event.sequence for event in todo.calls)  # which of them it was cannot be told
         return held, None
-    return held, Unsettled(stand=stand, stretch=stretch, todo=todo, ran=ran, error=error)
+    return held, Unsettled(stand=stand, stretch=stretch, todo=todo, ran=ran, watch=watch, error=error)
 
 
-async def _call(stand: Stand, todo: Sorted, ran: Ran) -> Exception | None:
-    call = stand.projection.call(abandonable=True)
+async def _call(stand: Stand, todo: Sorted, ran: Ran, call: Call) -> Exception | None:
     try:
         async with lease_renewal(stand.context, stand.projection, stand.token):
             with stand.calling(todo, ran) as given:
@@ -76,6 +80,7 @@ class Unsettled:
     stretch: Stretch
     todo: Sorted
     ran: Ran
+    watch: Watching
     error: Exception | None = None
     _failed: FailedCall | None = None
     _notices: list[Notice] = field(default_factory=list[Notice])
@@ -86,18 +91,26 @@ class Unsettled:
         stand, failing = self.stand, self._failing
         if failing is not None and self.error is not None and self._failed is None:
             ticket = stand.projection.lone_ticket(failing.record)
-            self._failed = failed_call_of_log(stand.context, ticket, failing.event, self.error)
+            trace = self.watch.failed(self.error)
+            self._failed = failed_call_of_log(stand.context, ticket, failing.event, self.error, trace)
         what = f"{stand.projection.name}: apart calls were made that are not on record"
         is_ours = await transact(stand.context, self._write, what=what)
         if not is_ours:
             stand.forget()
             return
         stand.came_to(self._position, self._hand)
-        stand.count(self.todo.calls[: self.ran.done], self.todo.parks, self._position)
+        stand.count(self.todo.calls[: self.ran.done], self.todo.parks, self._position, self.watch)
         stand.counts.failed += failing is not None
         stand.context.tell(self._notices)
+        if failing is not None:
+            self.watch.settled(self._outcome(failing), at=self.ran.done)
         if self._wake_seconds is not None:
             stand.context.wake(self._wake_seconds)
+
+    def _outcome(self, failing: Incoming) -> Outcome:
+        failure_id = next((notice.failure_id for notice in self._notices if notice.failure_id is not None), None)
+        ticket = self.stand.ticket(failing)
+        return answer(ticket, OutcomeStatus.FAILED, failure_id=failure_id, attempts=1)
 
     @property
     def _failing(self) -> Incoming | None:

@@ -16,8 +16,9 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from .._dialect import Bound, TransactionState, Trouble, is_no_savepoint, trouble
+from .._instruments import Delivery, Watching, watching
 from .._io.protocol import Call, Transaction
-from .._model import Outcome
+from .._model import Outcome, OutcomeStatus
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
 from ..errors import HandlerLeftTransactionAborted, StoreUnavailable
@@ -50,6 +51,11 @@ class Done(Protocol):
         """When there is more to do, from now; None for never."""
         ...
 
+    @property
+    def is_news(self) -> bool:
+        """False where nothing became of the event here: it was on record, or is somebody else's by now."""
+        ...
+
 
 class Job(Protocol):
     """One event of record that is to be tried."""
@@ -57,6 +63,10 @@ class Job(Protocol):
     @property
     def what(self) -> str:
         """Name it in an error."""
+        ...
+
+    def delivery(self, event: object) -> Delivery:
+        """Say what is tried, for who watches."""
         ...
 
     def prepare(self, connection: Connection) -> Done | None:
@@ -89,8 +99,9 @@ class Job(Protocol):
 
 @dataclass(slots=True)
 class _Progress:
-    """How far an attempt has come."""
+    """How far an attempt has come, and who watches it."""
 
+    watch: Watching
     has_called: bool = False
 
 
@@ -102,7 +113,8 @@ async def attempt(context: Context, projection: Projection, job: Job, event: obj
     given back: its attempt counts, so that it does not do so for ever. One that was not called, for want of a
     connection, is given back if that can be done.
     """
-    call, progress = projection.call(abandonable=True), _Progress()
+    watch = watching(context.instruments, lambda: [job.delivery(event)])
+    call, progress = projection.call(abandonable=True, watch=watch), _Progress(watch=watch)
     work = (_joined if projection.joins else _apart)(context, projection, job, call, event, progress)
     try:
         if projection.joins or context.io.interrupts(call):
@@ -113,17 +125,28 @@ async def attempt(context: Context, projection: Projection, job: Job, event: obj
         if not progress.has_called:
             await _not_called(context, job)
         raise
-    context.tell(done.notices)
+    _tell(context, watch, done)
     if done.wake_seconds is not None:
         context.wake(done.wake_seconds)
     return done.outcome
 
 
+def _tell(context: Context, watch: Watching, done: Done) -> None:
+    context.tell(done.notices)
+    if not done.is_news:
+        return
+    if done.outcome.status is OutcomeStatus.PARKED:
+        watch.parked()
+    watch.settled(done.outcome)
+
+
 async def refuse(context: Context, job: Job, call: FailedCall) -> Outcome:
     """Record that an event cannot be tried at all; as `attempt`, without the call."""
+    watch = watching(context.instruments, lambda: [job.delivery(None)])
+    watch.failed(call.error)
     work = transact(context, lambda connection: job.prepare(connection) or job.failed(connection, call), what=job.what)
     done = await or_give_back(context, work, job.give_back, what=job.what)
-    context.tell(done.notices)
+    _tell(context, watch, done)
     return done.outcome
 
 
@@ -180,7 +203,7 @@ async def _joined_once(
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
-        failed = described_call(error, duration_ms)
+        failed = described_call(error, duration_ms, progress.watch.failed(error))
         done = await _write_here(transaction, job, failed) if state is not TransactionState.LOST else None
     finally:
         await transaction.close()
@@ -266,7 +289,8 @@ async def _apart(
         except Exception as raised:
             error = raised
         if error is not None:
-            failed = described_call(error, (perf_counter() - started) * 1000)
+            duration_ms = (perf_counter() - started) * 1000
+            failed = described_call(error, duration_ms, progress.watch.failed(error))
             return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))
         context.timings.add(projection.name, (perf_counter() - started) * 1000)
         return await context.io.shielded(_write_anew(context, job, job.succeeded))

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from .._instruments import Delivery
 from .._model import OutcomeStatus, Replay, ResolutionMethod
 from .._notices import Notice
 from .._policy import decide
@@ -41,6 +42,10 @@ class BuiltEvent:
         """Name it in an error."""
         return f"{self.base.projection.name}: building event {self.base.incoming.record.event_id!r} is not on record"
 
+    def delivery(self, event: object) -> Delivery:
+        """Say what is tried, for who watches."""
+        return self.base.delivery(event)
+
     def prepare(self, connection: Connection) -> Done | None:
         """Hold the job's row; let wait what has to, else lend the names of the tables."""
         base = self.base
@@ -61,9 +66,9 @@ class BuiltEvent:
         )
         is_held_up = held.is_held_up and not self.beside.is_copy
         if REPLAY not in held.cursors or held.state not in base.states or is_held_up:
-            return Finished(outcome=base.answer(OutcomeStatus.DEFERRED))
+            return Finished(outcome=base.answer(OutcomeStatus.DEFERRED), is_news=False)
         if held.cursors[REPLAY] >= base.incoming.sequence:
-            return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE))
+            return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE), is_news=False)
         return None
 
     def _passed(self, connection: Connection, status: OutcomeStatus, attempts: int = 0) -> Done:

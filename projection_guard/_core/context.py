@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .._dialect import Bound, Trouble, trouble
 from .._encryption import EncryptedCodec, EventCodec, Place, decode_at, encode_at
 from .._health import HealthPolicy
+from .._instruments import Instrument
 from .._io.protocol import IO
 from .._model import Json
 from .._notices import Notice
@@ -103,6 +104,7 @@ class Context:
     dedupe_seconds: float
     log: EventReader | None = None
     process: str = ""
+    instruments: Sequence[Instrument] = ()
     timings: Timings = field(default_factory=Timings)
     notified: Notified = field(default_factory=Notified)
 

@@ -13,8 +13,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._dialect import TransactionState, Trouble, is_no_savepoint, trouble
+from .._instruments import Delivery, Watching, watching
 from .._io.protocol import Transaction
-from .._model import EventRecord, Outcome, OutcomeStatus
+from .._model import EventRecord, Origin, Outcome, OutcomeStatus
 from .._store import failures, gates
 from .._store.claims import Claim, Ticket, read_claim
 from ..errors import ConnectionRefusedToHandler, HandlerLeftTransactionAborted, StoreUnavailable
@@ -51,6 +52,7 @@ async def deliver(
     event: object,
     record: EventRecord,
     *,
+    origin: Origin,
     born: str | None = None,
 ) -> Outcome:
     """Bring one event to one projection and say what became of it. The handler's own error is kept, not raised.
@@ -58,16 +60,29 @@ async def deliver(
     Raises `StoreUnavailable` where nothing could be recorded. Cancelled, it raises that; no failure is written.
     """
     ticket = projection.ticket(record)
-    if not projection.joins:
-        return await deliver_apart(context, projection, ticket, event, born)
+    watch = watching(
+        context.instruments,
+        lambda: [Delivery(projection=projection.name, origin=origin, record=record, event=event)],
+    )
+    if projection.joins:
+        outcome = await _deliver_joined(context, projection, ticket, event, born, watch)
+    else:
+        outcome = await deliver_apart(context, projection, ticket, event, born, watch)
+    watch.settled(outcome)
+    return outcome
+
+
+async def _deliver_joined(
+    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None, watch: Watching
+) -> Outcome:
     tries, place = Tries(context.io), _Place()
     while True:
-        outcome = await _joined(context, projection, ticket, event, born, tries, place)
+        outcome = await _joined(context, projection, ticket, event, born, tries, place, watch)
         if outcome is not None:
             return outcome
         if not tries.may_redo():
             raise StoreUnavailable(
-                f"{projection.name}: event {record.event_id!r} met deadlocks or lost connections again "
+                f"{projection.name}: event {ticket.event.event_id!r} met deadlocks or lost connections again "
                 "and again; deliver it once more"
             )
         await tries.pause()
@@ -81,6 +96,7 @@ async def _joined(
     born: str | None,
     tries: Tries,
     place: _Place,
+    watch: Watching,
 ) -> Outcome | None:
     """Deliver once; None asks for the whole transaction to be done again."""
     transaction = await context.io.begin()
@@ -91,11 +107,11 @@ async def _joined(
         if claim.duplicate:
             return answer(ticket, OutcomeStatus.DUPLICATE)
         if not claim.granted:
-            return await park_or_answer(context, projection, ticket, event, transaction, lost=place.epoch)
+            return await park_or_answer(context, projection, ticket, event, transaction, watch, lost=place.epoch)
         started = perf_counter()
         error: Exception | None = None
         try:
-            await transaction.call(projection.call(abandonable=False), projection.given(event))
+            await transaction.call(projection.call(abandonable=False, watch=watch), projection.given(event))
         except Exception as raised:
             error = handlers_own_error(raised)
         duration_ms = (perf_counter() - started) * 1000
@@ -110,7 +126,7 @@ async def _joined(
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)
         if state is not TransactionState.OPEN and trouble(error) is Trouble.REDO and tries.may_redo(error):
             return None
-        call = failed_call(context, ticket, event, error, duration_ms)
+        call = failed_call(context, ticket, event, error, duration_ms, watch.failed(error))
         written = await _keep_here(context, projection, ticket, call, transaction, state, born, place.taint)
     finally:
         await transaction.close()

@@ -9,7 +9,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from .._model import Outcome, OutcomeStatus
+from .._instruments import Delivery
+from .._model import Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import gates, parked, states
 from .._store.claims import Ticket
@@ -46,12 +47,21 @@ class _Turn:
     def what(self) -> str:
         return f"{self.projection.name}: applying parked event {self.ticket.event.event_id!r} is not on record"
 
+    def delivery(self, event: object) -> Delivery:
+        return Delivery(
+            projection=self.projection.name,
+            origin=Origin.DRAIN,
+            record=self.ticket.event,
+            event=event,
+            attempt=self.head.attempts + 1,
+        )
+
     def prepare(self, connection: Connection) -> Done | None:
         is_mine = self._holds_lease(connection)
         seen = gates.look(connection, self.ticket.projection, self.ticket.event.event_id)
         if not is_mine or not seen.flows or seen.parked_id != self.head.id or seen.failure_id is not None:
             self.give_back(connection)
-            return Finished(outcome=self._answer(OutcomeStatus.PARKED))
+            return Finished(outcome=self._answer(OutcomeStatus.PARKED), is_news=False)
         return None if seen.done is None else self._leave(connection, OutcomeStatus.DUPLICATE)
 
     def give_back(self, connection: Connection) -> None:
@@ -66,7 +76,7 @@ class _Turn:
                 gates.taint(connection, self.ticket.projection, self.ticket.gate, "the lease of a drain ran out")
             return None
         self._settle(connection)
-        return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
+        return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE), is_news=False)
 
     def succeeded(self, connection: Connection) -> Done:
         gates.record_done(connection, self.ticket)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from .._instruments import Delivery
 from .._io.protocol import IO
-from .._model import EventRecord, Failure, Outcome, OutcomeStatus, ResolutionMethod
+from .._model import EventRecord, Failure, Origin, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import counters, failures, gates, states
+from .._store import attempts, counters, failures, gates, states
 from .._store.claims import Ticket
 from .._wording import words_of
 from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
@@ -37,6 +39,7 @@ class Finished:
     outcome: Outcome
     notices: tuple[Notice, ...] = ()
     wake_seconds: float | None = None
+    is_news: bool = True
 
 
 def record_of(failure: Failure) -> EventRecord:
@@ -93,6 +96,7 @@ class _Retry:
     by: str | None
     is_probe: bool
     born: str | None
+    first_trace: str | None
 
     @property
     def what(self) -> str:
@@ -101,6 +105,17 @@ class _Retry:
     @property
     def ticket(self) -> Ticket:
         return self.projection.lone_ticket(record_of(self.failure))
+
+    def delivery(self, event: object) -> Delivery:
+        return Delivery(
+            projection=self.projection.name,
+            origin=Origin.RETRY,
+            record=self.ticket.event,
+            event=event,
+            attempt=self.failure.retry_count + 1,
+            failure_id=self.failure.id,
+            first_trace=self.first_trace,
+        )
 
     def prepare(self, connection: Connection) -> Done | None:
         ended = self._ended(connection) or self._known(connection)
@@ -112,16 +127,16 @@ class _Retry:
         if state is not None and state.state in walking and (state.held_since is None or goes_past_hold):
             return None
         failures.give_back(connection, self.projection.name, token=self.token)
-        return Finished(outcome=self._answer(OutcomeStatus.PARKED))
+        return Finished(outcome=self._answer(OutcomeStatus.PARKED), is_news=False)
 
     def _ended(self, connection: Connection) -> Finished | None:
         """Take the locks; say so where the failure is somebody else's by now, or resolved."""
         gates.lock(connection, self.ticket)
         row = failures.locked(connection, self.failure.id)
         if row is None or row.resolved_at is not None:
-            return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE))
+            return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE), is_news=False)
         if row.lease_owner != self.token:
-            return Finished(outcome=self._answer(OutcomeStatus.FAILED))
+            return Finished(outcome=self._answer(OutcomeStatus.FAILED), is_news=False)
         return None
 
     def _known(self, connection: Connection) -> Done | None:
@@ -228,11 +243,32 @@ async def heal(
         except Exception as error:
             refusal = unreadable(error)
     job = _Retry(
-        context=context, projection=projection, failure=failure, token=token, by=by, is_probe=is_probe, born=born
+        context=context,
+        projection=projection,
+        failure=failure,
+        token=token,
+        by=by,
+        is_probe=is_probe,
+        born=born,
+        first_trace=await _first_trace(context, failure, token),
     )
     if refusal is None:
         return await attempt(context, projection, job, event)
     return await refuse(context, job, described_call(refusal, None))
+
+
+async def _first_trace(context: Context, failure: Failure, token: str) -> str | None:
+    """Look up what an instrument wanted to be kept of a failure's first call, where there is one that may want it."""
+    if not context.instruments:
+        return None
+    what, name = f"{failure.projection_name}: a retry", failure.projection_name
+    looking = transact(context, lambda connection: attempts.first_trace(connection, failure.id), what=what)
+    back = partial(failures.give_back, projection=name, token=token)
+    try:
+        return await or_give_back(context, looking, back, what=what)
+    except StoreUnavailable:
+        await give_back(context, name, token=token)
+        raise
 
 
 async def claim(context: Context, projection: str, take: Callable[[Connection], T], *, token: str, what: str) -> T:

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._dialect import Bound, TransactionState
+from .._instruments import Watching
 from .._io.protocol import Ran, Transaction
 from .._notices import Notice
 from .._store.claims import Settings, read_settings, restore_settings
@@ -55,9 +56,10 @@ async def _once(stand: Stand, stretch: Stretch, following: Stretch | None, tries
             stand.alone.update(event.sequence for event in todo.alone)
             return True, held
         todo, stretch, following = _up_to_alone(stand, todo, stretch, following)
-        error = await _call(stand, transaction, todo, ran)
+        watch = stand.watch(todo.calls)
+        error = await _call(stand, transaction, todo, ran, watch)
         if error is None and transaction.state is TransactionState.OPEN:
-            error = await _finish(stand, transaction, stretch, following, todo, ran, settings)
+            error = await _finish(stand, transaction, stretch, following, todo, ran, settings, watch)
             if error is None:
                 return True, held
             ran.done = len(todo.calls)
@@ -93,8 +95,8 @@ async def _hold(stand: Stand, transaction: Transaction, stretch: Stretch) -> tup
     return held, read_settings(results[: len(preamble)])
 
 
-async def _call(stand: Stand, transaction: Transaction, todo: Sorted, ran: Ran) -> Exception | None:
-    call = stand.projection.call(abandonable=True)
+async def _call(stand: Stand, transaction: Transaction, todo: Sorted, ran: Ran, watch: Watching) -> Exception | None:
+    call = stand.projection.call(abandonable=True, watch=watch)
     if stand.course.beside is not None:
         await transaction.run(stand.lend)
     try:
@@ -114,6 +116,7 @@ async def _finish(
     todo: Sorted,
     ran: Ran,
     settings: Settings,
+    watch: Watching,
 ) -> Exception | None:
     """Park what has to wait, move the cursors, commit; return what kept us from it."""
     position = stand.position(stretch, todo, ran)
@@ -134,6 +137,6 @@ async def _finish(
         return error
     stand.came_to(position, hand)
     stand.ahead = following if position >= stretch.position else stretch.beyond(position).then(following)
-    stand.count(todo.calls, todo.parks, position)
+    stand.count(todo.calls, todo.parks, position, watch)
     stand.context.tell(notices)
     return None

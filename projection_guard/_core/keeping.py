@@ -38,13 +38,17 @@ _LEFT_RUNNING: Final = "a handler overran its timeout and was left running: its 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedCall:
-    """A call that failed, ready to be written down. `payload_error` says why the event itself cannot be kept."""
+    """A call that failed, ready to be written down. `payload_error` says why the event itself cannot be kept.
+
+    `trace` is what an instrument wants to be kept of the call.
+    """
 
     error: Exception
     described: DescribedError
     payload: Json
     payload_error: str | None
     duration_ms: float | None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,12 @@ class Written:
 
 
 def failed_call(
-    context: Context, ticket: Ticket, event: object, error: Exception, duration_ms: float | None
+    context: Context,
+    ticket: Ticket,
+    event: object,
+    error: Exception,
+    duration_ms: float | None,
+    trace: str | None = None,
 ) -> FailedCall:
     """Describe an error and turn its event into JSON. Raises `StoreUnavailable` where it can be kept only later."""
     payload, payload_error = None, None
@@ -74,20 +83,30 @@ def failed_call(
         payload=payload,
         payload_error=payload_error,
         duration_ms=duration_ms,
+        trace=trace,
     )
 
 
-def failed_call_of_log(context: Context, ticket: Ticket, event: object, error: Exception) -> FailedCall:
+def failed_call_of_log(
+    context: Context, ticket: Ticket, event: object, error: Exception, trace: str | None = None
+) -> FailedCall:
     """Describe an error of an event that can be read again: its payload is kept for people to see, where it can be."""
     try:
-        return replace(failed_call(context, ticket, event, error, None), payload_error=None)
+        return replace(failed_call(context, ticket, event, error, None, trace), payload_error=None)
     except StoreUnavailable:  # to read it again takes no key
-        return described_call(error, None)
+        return described_call(error, None, trace)
 
 
-def described_call(error: Exception, duration_ms: float | None) -> FailedCall:
+def described_call(error: Exception, duration_ms: float | None, trace: str | None = None) -> FailedCall:
     """Describe an error of an event that is on record already."""
-    return FailedCall(error=error, described=describe(error), payload=None, payload_error=None, duration_ms=duration_ms)
+    return FailedCall(
+        error=error,
+        described=describe(error),
+        payload=None,
+        payload_error=None,
+        duration_ms=duration_ms,
+        trace=trace,
+    )
 
 
 def write_failure(
@@ -118,7 +137,7 @@ def write_failure(
         gates.taint(connection, ticket.projection, ticket.gate, taint)
     gates.settle(connection, ticket.projection, ticket.gate, projection.order, free=free)
     counters.bump_checkpoint(connection, ticket.projection, ticket.event)
-    notices = _notices_of_failed(ticket, kept, failure_id)
+    notices = _notices_of_failed(ticket, kept, failure_id, call.error)
     if taint is not None:
         notices.append(_notice(NoticeKind.TAINTED, ticket, kept, failure_id))
     notices += _count(connection, context, projection, new=1, change=1)
@@ -139,17 +158,18 @@ def write_brought(
         retry_count=0,
         max_retries=projection.retry.max_retries,
         duration_ms=None,
+        trace=None,
         lease_owner=None,
         lease_seconds=None,
     )
     return _notices_of_failed(ticket, kept, failures.keep(connection, kept))
 
 
-def _notices_of_failed(ticket: Ticket, kept: Kept, failure_id: UUID) -> list[Notice]:
+def _notices_of_failed(ticket: Ticket, kept: Kept, failure_id: UUID, error: Exception | None = None) -> list[Notice]:
     kinds = [NoticeKind.FAILED]
     if kept.verdict.delay_seconds is None:
         kinds.append(NoticeKind.EXHAUSTED)
-    return [_notice(kind, ticket, kept, failure_id) for kind in kinds]
+    return [_notice(kind, ticket, kept, failure_id, error) for kind in kinds]
 
 
 def _taint_of(error: Exception) -> str | None:
@@ -200,7 +220,7 @@ def write_attempt(
         gates.taint(connection, ticket.projection, ticket.gate, taint)
     gates.settle(connection, ticket.projection, ticket.gate, projection.order)
     kind = NoticeKind.RETRIED if verdict.delay_seconds is not None else NoticeKind.EXHAUSTED
-    notices = [_notice(kind, ticket, kept, failure.id)]
+    notices = [_notice(kind, ticket, kept, failure.id, call.error)]
     if taint is not None:
         notices.append(_notice(NoticeKind.TAINTED, ticket, kept, failure.id))
     notices += _count(connection, context, projection, new=0, change=0)
@@ -230,6 +250,7 @@ def _kept(
         retry_count=retry_count,
         max_retries=max_retries,
         duration_ms=call.duration_ms,
+        trace=call.trace,
         lease_owner=lend,
         lease_seconds=None if lend is None else (verdict.delay_seconds or 0.0) + GRACE_SECONDS,
     )
@@ -260,7 +281,7 @@ def _is_outage(connection: Connection, projection: Projection) -> bool:
     return states.hold(connection, projection.name, began=row.began, pause_seconds=probe_pause(breaker, 0))
 
 
-def _notice(kind: NoticeKind, ticket: Ticket, kept: Kept, failure_id: UUID) -> Notice:
+def _notice(kind: NoticeKind, ticket: Ticket, kept: Kept, failure_id: UUID, error: Exception | None = None) -> Notice:
     return Notice(
         kind=kind,
         projection=ticket.projection,
@@ -272,4 +293,5 @@ def _notice(kind: NoticeKind, ticket: Ticket, kept: Kept, failure_id: UUID) -> N
         error_type=kept.error.type,
         fingerprint=kept.error.fingerprint,
         next_retry_seconds=kept.verdict.delay_seconds,
+        error=error,
     )

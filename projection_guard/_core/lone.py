@@ -14,7 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from .._model import Order, Outcome, OutcomeStatus
+from .._instruments import Delivery
+from .._model import Order, Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import gates, parked, partitions
 from .._store.claims import Ticket
@@ -56,6 +57,15 @@ class LoneEvent:
         """Its place behind a gate."""
         return self.projection.lone_ticket(self.incoming.record)
 
+    def delivery(self, event: object) -> Delivery:
+        """Say what is tried, for who watches."""
+        return Delivery(
+            projection=self.projection.name,
+            origin=Origin.FOLLOW if self.job is None else Origin.REPLAY,
+            record=self.incoming.record,
+            event=event,
+        )
+
     def prepare(self, connection: Connection) -> Done | None:
         """Hold the partition, then the stream; pass over what is on record, park what has to wait."""
         stopped = self.stopped(connection)
@@ -67,7 +77,7 @@ class LoneEvent:
         if known is not None:
             partitions.place(connection, self.projection.name, {self.incoming.record.event_id: self.incoming.sequence})
             self.advance(connection, OutcomeStatus.DUPLICATE)
-            return Finished(outcome=known)
+            return Finished(outcome=known, is_news=False)
         if not is_blocked:
             return None
         notices = park_behind(connection, self.projection, [self.ticket])
@@ -78,9 +88,9 @@ class LoneEvent:
         """Hold the partition; say so where it is not ours any more, past the event, or to stand still."""
         held = self._hold(connection)
         if held is None or held.state not in self.states or held.is_held_up:
-            return Finished(outcome=self.answer(OutcomeStatus.DEFERRED))
+            return Finished(outcome=self.answer(OutcomeStatus.DEFERRED), is_news=False)
         if held.cursors[self.incoming.partition] >= self.incoming.sequence:
-            return Finished(outcome=self.answer(OutcomeStatus.DUPLICATE))
+            return Finished(outcome=self.answer(OutcomeStatus.DUPLICATE), is_news=False)
         return None
 
     def _hold(self, connection: Connection) -> Held | None:
@@ -139,7 +149,7 @@ class LoneEvent:
         if held is None:
             if not self.projection.joins:
                 taint_overrun(connection, self.ticket)
-            return Finished(outcome=self.answer(OutcomeStatus.DEFERRED))
+            return Finished(outcome=self.answer(OutcomeStatus.DEFERRED), is_news=False)
         if held.cursors[self.incoming.partition] < self.incoming.sequence:
             return None
         seen = gates.look(connection, self.projection.name, self.incoming.record.event_id)

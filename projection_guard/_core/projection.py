@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from .._instruments import NOBODY, Watching
 from .._io.protocol import Call
 from .._model import EventRecord, Order
 from .._policy import RetryPolicy
@@ -81,10 +82,10 @@ class Projection:
         """Return what the handler is called with, one call after the other, for several."""
         return events if self.batch is None else [list(events)]
 
-    def call(self, *, abandonable: bool) -> Call:
+    def call(self, *, abandonable: bool, watch: Watching = NOBODY) -> Call:
         """Say how the handler is to be called; from a worker a blocking one may be left behind in a thread."""
         return Call(
-            handler=self.handler,
+            handler=watch.around(self.handler, is_async=self.is_async),
             is_async=self.is_async,
             timeout_seconds=self.timeout_seconds,
             abandonable=abandonable and not self.is_async,

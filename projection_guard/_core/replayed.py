@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from .._instruments import Delivery
 from .._model import OutcomeStatus, ResolutionMethod
 from .._notices import Notice
 from .._store import failures, gates, parked, replays
@@ -35,6 +36,10 @@ class ReplayedEvent:
         """Name it in an error."""
         return f"{self.base.projection.name}: replaying event {self.base.incoming.record.event_id!r} is not on record"
 
+    def delivery(self, event: object) -> Delivery:
+        """Say what is tried, for who watches."""
+        return self.base.delivery(event)
+
     def prepare(self, connection: Connection) -> Done | None:
         """Hold the replay's row, then the stream; pass over what has to wait or is to be left alone."""
         base = self.base
@@ -57,7 +62,7 @@ class ReplayedEvent:
     def _pass(self, connection: Connection, status: OutcomeStatus, *notices: Notice) -> Done:
         is_left = status is not OutcomeStatus.DUPLICATE
         self.base.advance(connection, OutcomeStatus.PARKED if is_left else status, is_again=True)
-        return Finished(outcome=self.base.answer(status), notices=notices)
+        return Finished(outcome=self.base.answer(status), notices=notices, is_news=bool(notices))
 
     def succeeded(self, connection: Connection) -> Done:
         """Settle what is open of it, and move past it."""

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from .._model import EventRecord, Replay
 from .._notices import Notice, NoticeKind
-from .._store import audits, gates, partitions, replays, set_aside, shadows, standing, states
+from .._store import audits, gates, partitions, replays, set_aside, shadows, standing_still, states
 from .._store.drift import Comparing
 from .._store.replays import Stands
 from ..errors import FailureBusy, RebuildRefused, UnknownReplay
@@ -324,7 +324,7 @@ class _Run:
                 set_aside.clear(connection, job)
             replays.end(connection, job, status, error)
             if seen.kind == "verify" and state.state == "replaying":
-                standing.go_on(connection, name)
+                standing_still.go_on(connection, name)
             elif state.state in ("replaying", "rebuilding"):
                 states.end_job(connection, name, actor=seen.actor, reason=None)
             if status == "completed" and seen.stream_id is not None:

@@ -15,8 +15,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._dialect import Bound
+from .._instruments import Delivery, Watching, watching
 from .._io.protocol import Ran
-from .._model import EventRecord, Order, Outcome, OutcomeStatus
+from .._model import EventRecord, Order, Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._store import gates, partitions, shadows
 from .._store.claims import Ticket
@@ -278,10 +279,30 @@ class Stand:
                 )
         return list(park_behind(connection, self.projection, waiting))
 
-    def count(self, calls: Sequence[Incoming], parks: Sequence[Incoming], position: int) -> None:
-        """Count what was committed."""
-        self.counts.applied += count_up_to(calls, position)
-        self.counts.parked += count_up_to(parks, position)
+    def count(self, calls: Sequence[Incoming], parks: Sequence[Incoming], position: int, watch: Watching) -> None:
+        """Count what was committed, and tell who watches."""
+        applied, parked = count_up_to(calls, position), count_up_to(parks, position)
+        self.counts.applied += applied
+        self.counts.parked += parked
+        watch.settled_each(OutcomeStatus.APPLIED, applied)
+        self.watch(parks).settled_each(OutcomeStatus.PARKED, parked)
+
+    def watch(self, events: Sequence[Incoming]) -> Watching:
+        """Return what watches calls for these events."""
+        return watching(
+            self.context.instruments,
+            lambda: [self._delivery(event) for event in events],
+            in_lists=self.projection.batch is not None,
+        )
+
+    def _delivery(self, event: Incoming) -> Delivery:
+        return Delivery(
+            projection=self.projection.name,
+            origin=Origin.FOLLOW if self.course.job is None else Origin.REPLAY,
+            record=event.record,
+            event=event.event,
+            is_undone_together=self.projection.joins,
+        )
 
     def lend(self, connection: Connection) -> None:
         """Let the handler write beside the read model, where it is to."""

@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._model import Json, Replay
-from .._store import drift, left_out, partitions, replays, set_aside, shadows, standing, states
+from .._store import drift, left_out, partitions, replays, set_aside, shadows, standing_still, states
 from .._store.drift import Comparing, Drift
 from ..errors import StoreUnavailable
 from . import building
@@ -150,7 +150,7 @@ async def compare(context: Context, projection: Projection, job: Replay) -> bool
         partitions.end_replay(connection, name)
         replays.count_left_out(connection, job.id, omitted.passed)
         replays.end(connection, job.id, "completed", None, found)
-        standing.go_on(connection, name)
+        standing_still.go_on(connection, name)
         return is_other
 
     what = f"{name}: the read model was not compared with its copy"
@@ -172,7 +172,7 @@ def _begin_next(connection: Connection, projection: Projection, seen: Replay, *,
     elif ahead > _FAR_BEHIND and _is_worth_a_round(rounds, ahead, built=seen.ends_at - seen.begins_after):
         replays.next_phase(connection, seen.id, "build", ends_at=seen.ends_at + ahead)
     elif is_live:
-        standing.stand_still(connection, projection.name)
+        standing_still.stand_still(connection, projection.name)
         replays.next_phase(connection, seen.id, "still")
 
 

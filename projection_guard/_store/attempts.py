@@ -34,6 +34,7 @@ __all__ = [
     "any_success_since",
     "attempts_of",
     "count",
+    "first_trace",
     "give_back",
     "newest_in_a_row",
     "write",
@@ -65,7 +66,9 @@ def write(
     retry_count: int,
     error: DescribedError,
     verdict: Verdict,
+    *,
     duration_ms: float | None,
+    trace: str | None,
 ) -> None:
     """Write down a failed call. `retry_count` is 0 for the first delivery."""
     connection.execute(
@@ -80,8 +83,15 @@ def write(
             "error_message": error.message[:2000],
             "fingerprint": error.fingerprint,
             "duration_ms": duration_ms,
+            "trace": trace,
         },
     )
+
+
+def first_trace(connection: Connection, failure_id: UUID) -> str | None:
+    """Return what an instrument wanted to be kept of the first call of a failure, where one did."""
+    kept = select(H.trace).where(H.failure_id == failure_id, H.trace.is_not(None)).order_by(H.id).limit(1)
+    return connection.execute(kept).scalar_one_or_none()
 
 
 _made = select(func.count()).where(H.failure_id == bindparam("failure"))

@@ -64,6 +64,7 @@ class Kept:
     retry_count: int
     max_retries: int
     duration_ms: float | None
+    trace: str | None
     lease_owner: str | None
     lease_seconds: float | None
 
@@ -106,7 +107,7 @@ def keep(connection: Connection, kept: Kept) -> UUID:
             "lease": kept.lease_seconds,
         },
     )
-    attempts.write(connection, failure_id, kept.ticket, kept.retry_count, kept.error, kept.verdict, kept.duration_ms)
+    _write_attempt(connection, failure_id, kept.retry_count, kept)
     return failure_id
 
 
@@ -249,7 +250,20 @@ def record_attempt(connection: Connection, failure: Failure, kept: Kept) -> None
             "lease": kept.lease_seconds,
         },
     )
-    attempts.write(connection, failure.id, kept.ticket, failure.retry_count, kept.error, kept.verdict, kept.duration_ms)
+    _write_attempt(connection, failure.id, failure.retry_count, kept)
+
+
+def _write_attempt(connection: Connection, failure_id: UUID, retry_count: int, kept: Kept) -> None:
+    attempts.write(
+        connection,
+        failure_id,
+        kept.ticket,
+        retry_count,
+        kept.error,
+        kept.verdict,
+        duration_ms=kept.duration_ms,
+        trace=kept.trace,
+    )
 
 
 _give_back = (

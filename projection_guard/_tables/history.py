@@ -16,7 +16,7 @@ __all__ = ["ProjectionAttempt", "ProjectionAuditEntry", "ProjectionRequest"]
 
 
 class ProjectionAttempt(Model):
-    """One failed call of a handler: the history of a failure."""
+    """One failed call of a handler: the history of a failure. `trace` is the W3C `traceparent` of its span."""
 
     __tablename__ = "projection_attempts"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -31,6 +31,7 @@ class ProjectionAttempt(Model):
     error_message: Mapped[str] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(String(64))
     duration_ms: Mapped[float | None] = mapped_column(Float)
+    trace: Mapped[str | None] = mapped_column(String(55))
     attempted_at: Mapped[datetime]
 
 
