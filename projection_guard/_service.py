@@ -386,7 +386,10 @@ class Service:
             total = total.plus(await self.on_bulk.run(job, stops=lambda: False, most=batch))
         total = total.plus(await self.keep_books()).plus(await self.prune())
         await self.store_judgements()
-        total = total.plus(await self.on_alerts.run_once())
+        try:
+            total = total.plus(await self.on_alerts.run_once())
+        except Exception as error:  # what has failed before is told first
+            errors.append(error)
         if errors:
             raise errors[0]
         return total
