@@ -25,6 +25,12 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def get(port: int, path: str) -> tuple[int, str]:
+    """Ask the health port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        return answer.status, answer.read().decode()
+
+
 def line_with(process: subprocess.Popen[str], words: str) -> str:
     """Read its log until a line has these words."""
     assert process.stderr is not None
@@ -43,13 +49,16 @@ def test_it_works_until_sigterm(place: Place) -> None:
     try:
         port = int(line_with(process, PROBES).rpartition(":")[2])
         line_with(process, "it is at work")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
-            assert answer.status == 200
+        assert get(port, "/readyz")[0] == 200
         place.append(shop.event("X", 1), shop.event("X", 2))
         until(lambda: place.value("SELECT count(*) FROM totals") == 2)
         (worker,) = place.shell.bare("status", "--json").json["workers"]
         assert (worker["kind"], worker["process_id"], worker["projections"]) == ("service", process.pid, ["Totals"])
         assert file.read_text().startswith("ready")
+        status, body = get(port, "/metrics")
+        assert status == 200
+        assert "projection_guard_database_up 1.0" in body
+        assert 'projection_guard_active_failures{projection="Totals"} 0.0' in body
         process.send_signal(signal.SIGTERM)
         line_with(process, "everything it had in hand is settled")
         assert process.wait(60) == 0
