@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ._alerting import ALERTING
 from ._command import Command
 from ._completing import completion
 from ._database import DATABASE_COMMANDS
@@ -15,6 +16,7 @@ from ._parser import parser_of
 from ._replaying import REPLAYING
 from ._resolving import RESOLVING
 from ._steering import STEERING
+from ._verifying import VERIFY
 from ._working import WORKER
 
 __all__ = ["COMMANDS"]
@@ -25,6 +27,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *RESOLVING,
     *STEERING,
     *REPLAYING,
+    VERIFY,
+    *ALERTING,
     WORKER,
     DOCTOR,
     *DATABASE_COMMANDS,

@@ -41,6 +41,8 @@ class Exit(IntEnum):
     DEGRADED = 10
     CRITICAL = 11
     OFFLINE = 12
+    DRIFTED = 13
+    """`verify`: the read model is not what its log says."""
     INTERRUPTED = 130
     """Ctrl-C."""
     NOBODY_READS = 141

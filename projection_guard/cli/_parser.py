@@ -38,13 +38,14 @@ first), or there is only a --database, for what needs no handlers.
 _ENDS: Final = """\
 exit codes: 0 fine; 1 refused or failed; 2 wrong usage; 3 the database cannot be reached; 4 the guard's tables are
 missing or of another version; 5 no such projection, failure or job; status and health: 10 degraded, 11 critical,
-12 offline; 130 Ctrl-C; 141 nobody reads the output
+12 offline; verify: 13 drifted; 130 Ctrl-C; 141 nobody reads the output
 """
 _GROUPS: Final = {
     "db": "the guard's tables: make, upgrade, check",
     "failures": "what failed: look, try again, skip",
     "bulk": "actions on many failures: how far they have come",
-    "replays": "replays and rebuilds: how far they have come",
+    "replays": "replays, rebuilds and verifications: how far they have come",
+    "alerts": "what people are told: look, send a test",
 }
 _DEFAULTS: Final = {"app": None, "database": None, "schema": None, "json": False, "traceback": False}
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, cast
 from uuid import UUID
 
+from .._alerts import OpenAlert, TestedReceiver
 from .._model import (
     Attempt,
     Checkpoint,
@@ -51,11 +52,13 @@ _SHOWN: Final = (
     FailureFilter,
     FailureGroup,
     Health,
+    OpenAlert,
     Parked,
     Replay,
     SkippedRange,
     StreamState,
     SystemStatus,
+    TestedReceiver,
     WorkerState,
 )
 
@@ -86,6 +89,8 @@ def _fields_of(value: Any) -> dict[str, Json]:
         for each in fields(value)
         if each.name not in left_out
     }
+    if isinstance(value, Replay):
+        made["drifted"] = value.drifted
     if isinstance(value, Failure):
         made["state"] = state_of(value)
     return made

@@ -1,4 +1,4 @@
-"""Commands for replays and rebuilds: begin one and watch it, or look at one and steer it."""
+"""Commands for replays and rebuilds: begin one and watch it, or look at one (a verification, too) and steer it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .._model import Replay
 from . import _rendering
 from ._asking import confirm_by_name
 from ._command import Call, Command, Do, on_records, with_handlers
+from ._comparing import tell_compared
 from ._exits import Exit
 from ._looking import more
 from ._parser import actor_of, add_actor, add_note, add_pages, add_yes
@@ -18,7 +19,7 @@ from ._progress import lasting
 from ._screen import Cell, Screen
 from ._watching import Seen, watched
 
-__all__ = ["REPLAYING"]
+__all__ = ["REPLAYING", "add_job_options", "begin"]
 
 
 async def _replay(call: Call) -> int:
@@ -32,7 +33,7 @@ async def _replay(call: Call) -> int:
         events_per_second=options.rate,
         note=options.note,
     )
-    return await _begin(call, call.here(options.name), asked)
+    return await begin(call, call.here(options.name), asked)
 
 
 async def _rebuild(call: Call) -> int:
@@ -47,7 +48,7 @@ async def _rebuild(call: Call) -> int:
         note=options.note,
     )
     confirm_by_name(call.screen, _consequences(call, name, asked), name, yes=options.yes)
-    return await _begin(call, name, asked)
+    return await begin(call, name, asked)
 
 
 def _consequences(call: Call, name: str, asked: Asked) -> str:
@@ -64,7 +65,8 @@ def _consequences(call: Call, name: str, asked: Asked) -> str:
     )
 
 
-async def _begin(call: Call, name: str, asked: Asked) -> int:
+async def begin(call: Call, name: str, asked: Asked) -> int:
+    """Begin a job and run it here to its end, or leave it to a worker."""
     begun = await call.service.on_log.start_replay(name, asked)
     if not call.options.background:
         return await _run_here(call, begun)
@@ -93,7 +95,9 @@ async def _run_here(call: Call, job: Replay) -> int:
         ),
     )
     call.screen.answer(_rendering.rendered(ended), lambda: _tell(call.screen, ended))
-    return Exit.FINE if ended.status == "completed" else Exit.REFUSED
+    if ended.status != "completed":
+        return Exit.REFUSED
+    return Exit.DRIFTED if ended.drifted else Exit.FINE
 
 
 def _tell(screen: Screen, job: Replay) -> None:
@@ -110,6 +114,8 @@ def _tell(screen: Screen, job: Replay) -> None:
     if job.seconds_left is not None and not job.is_finished:
         pairs.append(("left", f"about {lasting(job.seconds_left)}"))
     screen.pairs(pairs)
+    if job.kind == "verify" and job.compared is not None:
+        tell_compared(screen, job)
 
 
 # -- those that were begun
@@ -184,7 +190,8 @@ def _name(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the projection")
 
 
-def _job_options(parser: ArgumentParser) -> None:
+def add_job_options(parser: ArgumentParser) -> None:
+    """Say how fast and where a job runs, who begins it, and why."""
     parser.add_argument("--rate", type=float, metavar="N", help="at most so many events a second")
     parser.add_argument("--background", action="store_true", help="write it down for a worker, and return at once")
     add_actor(parser)
@@ -203,7 +210,7 @@ def _replay_options(parser: ArgumentParser) -> None:
     parser.add_argument("--to", dest="to_sequence", type=int, metavar="N", help="up to this one (the log's end)")
     parser.add_argument("--stream", metavar="ID", help="one stream, from its beginning; that ends its taint")
     parser.add_argument("--skip-failed", action="store_true", help="leave what is failed or parked as it is")
-    _job_options(parser)
+    add_job_options(parser)
 
 
 def _rebuild_options(parser: ArgumentParser) -> None:
@@ -213,7 +220,7 @@ def _rebuild_options(parser: ArgumentParser) -> None:
     )
     help_text = "with --into: give up when more events than that fail (0)"
     parser.add_argument("--max-failures", type=int, default=0, metavar="N", help=help_text)
-    _job_options(parser)
+    add_job_options(parser)
     add_yes(parser)
 
 
@@ -245,7 +252,10 @@ REPLAYING: Final = (
         options=_rebuild_options,
     ),
     Command(
-        words="replays list", help="replays and rebuilds, newest first", run=on_records(_list), options=_list_options
+        words="replays list",
+        help="replays, rebuilds and verifications, newest first",
+        run=on_records(_list),
+        options=_list_options,
     ),
     Command(words="replays show", help="how far one has come", run=on_records(_show), options=_id),
     Command(

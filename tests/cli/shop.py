@@ -16,9 +16,17 @@ from typing import Any
 from sqlalchemy import Connection, text
 from tenacity import stop_after_attempt, wait_fixed
 
-from projection_guard import AsyncProjectionGuard, AsyncSqlEventSource, ProjectionGuard, RetryPolicy, SqlEventSource
+from projection_guard import (
+    Alert,
+    AlertPolicy,
+    AsyncProjectionGuard,
+    AsyncSqlEventSource,
+    ProjectionGuard,
+    RetryPolicy,
+    SqlEventSource,
+)
 
-__all__ = ["Inner", "NotAGuard", "empty", "event", "follower", "guard", "lone"]
+__all__ = ["Inner", "NotAGuard", "alerting", "empty", "event", "follower", "guard", "lone"]
 
 RETRY = RetryPolicy(wait=wait_fixed(3600), stop=stop_after_attempt(6), permanent=(KeyError,), breaker=None)
 AnyGuard = ProjectionGuard | AsyncProjectionGuard
@@ -119,6 +127,22 @@ def follower(kind: str | None = None) -> AnyGuard:
 def empty(kind: str | None = None) -> AnyGuard:
     """Return a guard for which nobody has registered anything."""
     return _made(kind or os.environ["SHOP_KIND"])
+
+
+def alerting(kind: str | None = None) -> AnyGuard:
+    """Return a guard of which two are told: one writes down what, the other never takes anything."""
+
+    def writes(alert: Alert) -> None:
+        with Path(os.environ["SHOP_BROKEN"]).with_name("told").open("a", encoding="utf-8") as file:
+            file.write(f"{alert.title}\n")
+
+    def refuses(alert: Alert) -> None:
+        raise OSError("away")
+
+    kind = kind or os.environ["SHOP_KIND"]
+    made = _made(kind, alerts=AlertPolicy(to=[writes, refuses], active_failures=0))
+    _register(made, "Orders", _orders, _clear("orders"))
+    return made
 
 
 def lone(kind: str | None = None) -> AnyGuard:

@@ -16,7 +16,7 @@ from tests.project.test_readme import ROOT, blocks
 
 pytestmark = pytest.mark.project
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-HEADINGS = ("Looking", "Failures", "Projections", "Working", "Tables", "More")
+HEADINGS = ("Looking", "Failures", "Projections", "Alerting", "Working", "Tables", "More")
 
 
 def usage_of(command: Command) -> str:
