@@ -69,7 +69,7 @@ def test_it_gives_signs_of_life_also_where_it_looks_seldom(bed: Bed, monkeypatch
     monkeypatch.setattr("projection_guard._on_workers.BEAT_EVERY_SECONDS", 0.05)
     guard = guard_with_two(bed)
     worker = bed.run(_value(lambda: guard.real.worker(poll_seconds=3600).start()))
-    bed.wait_until(lambda: workers(bed, guard))
+    bed.wait_until(lambda: worker.pulse.looked_at)  # its first look is over: the row comes at that one's beginning
     looked = worker_looks(worker, guard)
     for _ in range(2):
         bed.change(LONG_AGO)
