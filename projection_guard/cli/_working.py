@@ -9,10 +9,10 @@ from typing import Final
 
 from .. import _desk
 from ..errors import ConfigurationError
-from ..worker_service import WorkerServiceSettings, run_worker_service
+from ..worker_service import Page, WorkerServiceSettings, run_worker_service
 from ._command import Asked, Command, needs_handlers
 from ._exits import WrongUsage
-from ._finding import guard_of, is_bare
+from ._finding import AnyGuard, guard_of, is_bare
 
 __all__ = ["WORKER"]
 
@@ -40,10 +40,20 @@ def _work(asked: Asked) -> int:
             health_file=options.health_file,
             health_host=options.health_host,
             health_port=options.health_port,
+            pages=() if options.health_port is None else _metrics(guard),
         )
         return run_worker_service(guard, settings)
     except ConfigurationError as error:
         raise WrongUsage(str(error)) from error
+
+
+def _metrics(guard: AnyGuard) -> tuple[Page, ...]:
+    """Return the page of the metrics, where what makes it is installed."""
+    try:
+        from ..prometheus import metrics_page
+    except ImportError:
+        return ()
+    return (metrics_page(guard),)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -45,6 +45,8 @@ def test_it_works_until_sigterm(place: Place) -> None:
         line_with(process, "it is at work")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            assert b'projection_guard_health_status{projection="Totals",status="healthy"} 1.0' in answer.read()
         place.append(shop.event("X", 1), shop.event("X", 2))
         until(lambda: place.value("SELECT count(*) FROM totals") == 2)
         (worker,) = place.shell.bare("status", "--json").json["workers"]
