@@ -95,7 +95,8 @@ def test_levels_and_kinds_are_those_of_the_page(caplog: pytest.LogCaptureFixture
     assert page.keys() == {kind.value for kind in NoticeKind}
     for kind in NoticeKind:
         caplog.clear()
-        log_notice(Notice(kind=kind, projection="P", before="healthy", after="degraded"))
+        worse = "drifted" if kind is NoticeKind.VERIFIED else "degraded"
+        log_notice(Notice(kind=kind, projection="P", before="healthy", after=worse))
         log_notice(Notice(kind=kind, projection="P", before="degraded", after="healthy"))
         levels = [record.levelname for record in caplog.records]
         assert levels == (page[kind.value] * 2)[:2], kind
