@@ -213,6 +213,16 @@ def serve(order: dict[str, Any]) -> None:
     uvicorn.run(app, host="127.0.0.1", port=order["port"], log_level="warning", access_log=False)
 
 
+class Lines(logging.Formatter):
+    """What a handler has raised, and is on record, is logged with its frames: nobody is to take that for unhandled."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Leave out the frames of a notice."""
+        if hasattr(record, "notice"):
+            record.exc_info = record.exc_text = None
+        return super().format(record)
+
+
 def main() -> None:
     """Play the role that was given."""
     order = json.loads(sys.argv[1])
@@ -220,7 +230,9 @@ def main() -> None:
         time.sleep = threading.Event().wait  # type: ignore[assignment]
     if Path(projection_guard.__file__).parents[1] != Path(order["package"]):
         raise ImportError(f"{projection_guard.__file__} is not the build that this run is for")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     with suppress(KeyboardInterrupt):
         {"publisher": publish, "worker": work, "server": serve}[order["role"]](order)
 
