@@ -19,7 +19,7 @@ import psycopg
 from tests.chaos.guards import LEASE_SECONDS
 from tests.chaos.places import Place
 from tests.chaos.processes import Program, Programs, faketime, wait_for
-from tests.faults.proxy import COMMIT, EVERY, REQUEST
+from tests.faults.proxy import COMMIT, EVERY, REQUEST, Message, Which
 
 __all__ = ["Faults"]
 
@@ -233,7 +233,7 @@ class Faults:
             case "commit":
                 proxy.cut(at=1 + at // 4, which=COMMIT)
             case "reply":
-                proxy.swallow(at=1 + at // 4, which=COMMIT if at % 3 else REQUEST)
+                proxy.swallow(at=1 + at // 4, which=(REQUEST, COMMIT, _followers_commit())[at % 3])
             case "delay":
                 proxy.slow(self._random.uniform(0.01, 0.1))
                 time.sleep(1.0)
@@ -246,3 +246,22 @@ class Faults:
                 proxy.come_back()
                 return True
         return wait_for(lambda: proxy.fault is None or proxy.fault.is_done, within=3.0)
+
+
+def _followers_commit() -> Which:
+    """Return what picks the COMMIT of who has moved the cursors: of all COMMITs not one in fifty is that.
+
+    Another connection's COMMIT that comes in between is taken for it.
+    """
+    moved = False
+
+    def picks(message: Message) -> bool:
+        nonlocal moved
+        if "SET cursor" in message.sql:
+            moved = True
+        elif COMMIT(message):
+            is_it, moved = moved, False
+            return is_it
+        return False
+
+    return picks

@@ -28,7 +28,7 @@ from typing import Any, Literal, Self
 
 from sqlalchemy.engine import make_url
 
-__all__ = ["COMMIT", "EVERY", "REQUEST", "STATEMENT", "WRITE", "Message", "Proxy"]
+__all__ = ["COMMIT", "EVERY", "REQUEST", "STATEMENT", "WRITE", "Message", "Proxy", "Which"]
 
 
 @dataclass(frozen=True, slots=True)
