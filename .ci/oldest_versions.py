@@ -13,7 +13,11 @@ problems = []
 extras = project["optional-dependencies"]
 tried = [
     *project["dependencies"],
-    *(each for name in ("aiosqlite", "alerts", "cli", "fastapi", "flask") for each in extras[name]),
+    *(
+        each
+        for name in ("aiosqlite", "alerts", "cli", "fastapi", "flask", "opentelemetry", "prometheus")
+        for each in extras[name]
+    ),
 ]
 for requirement in tried:
     found = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", requirement)

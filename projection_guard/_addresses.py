@@ -22,6 +22,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _WATCHED: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _AZURE: Final = ipaddress.ip_address("168.63.129.16")
 """Azure's platform service: global by its number, and reached from each of its machines."""
+_ASSIGNED: Final = ipaddress.ip_network("192.0.0.0/24")
+"""For protocols' own purposes (RFC 6890), among them metadata services; older Pythons take most of it for global."""
 _NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
 
@@ -44,7 +46,8 @@ def _is_public(address: Address) -> bool:
         address.sixtofour or address.teredo or address.is_site_local
     ):  # tunnels that nobody uses any more, and what private networks once were
         return False
-    return address.is_global and not address.is_multicast and not address.is_reserved and address != _AZURE
+    is_special = address.is_multicast or address.is_reserved or address == _AZURE or address in _ASSIGNED
+    return address.is_global and not is_special
 
 
 def _meant(address: ipaddress.IPv6Address) -> Address:
