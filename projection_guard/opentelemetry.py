@@ -26,7 +26,7 @@ except ImportError as error:
     ) from error
 
 from ._core.describing import describe
-from ._gauges import GAUGES, Gauge, readings
+from ._gauges import GAUGES, Gauge, Reading, readings
 from ._instruments import Delivery, Settled
 from ._labels import FewOf
 from ._model import Origin, OutcomeStatus
@@ -293,24 +293,35 @@ def _meter(provider: MeterProvider | None) -> Meter:
 
 
 class _Shown:
-    """What the gauges show; the callbacks of one collection share a look at the database."""
+    """What the gauges show; the callbacks of one collection share a look at the database.
+
+    Where a gauge is asked for that was shown of a look already, the next collection has begun.
+    """
 
     def __init__(self, standings: Standings) -> None:
         self._standings = standings
+        self._waiting: dict[Gauge, list[Reading]] = {}
 
     def observe(self, gauge: Gauge) -> Callable[[CallbackOptions], list[Observation]]:
         """Return the callback of a gauge."""
         names = [f"projection_guard.{label}" for label in gauge.labels]
 
         def callback(_: CallbackOptions) -> list[Observation]:
-            look: Look = self._standings.now()
-            return [
-                Observation(reading.value, dict(zip(names, reading.labels, strict=True)))
-                for reading in readings(look)
-                if reading.gauge is gauge
-            ]
+            shown = self._waiting.pop(gauge, None)
+            if shown is None:
+                self._waiting = _by_gauge(self._standings.now())
+                shown = self._waiting.pop(gauge, [])
+            return [Observation(reading.value, dict(zip(names, reading.labels, strict=True))) for reading in shown]
 
         return callback
+
+
+def _by_gauge(look: Look) -> dict[Gauge, list[Reading]]:
+    """Sort what is shown of a look, once for all gauges."""
+    found: dict[Gauge, list[Reading]] = {gauge: [] for gauge in GAUGES}
+    for reading in readings(look):
+        found[reading.gauge].append(reading)
+    return found
 
 
 def observe_database(
