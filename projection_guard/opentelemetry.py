@@ -31,6 +31,7 @@ from ._instruments import Delivery, Settled
 from ._labels import FewOf
 from ._model import Origin, OutcomeStatus
 from ._notices import Notice, NoticeKind
+from ._seldom import Seldom
 from ._standing import EVERY_SECONDS, TIMEOUT_SECONDS, Guard, Look, Standings
 from ._wording import type_name, words_of
 from .errors import ConfigurationError
@@ -90,6 +91,7 @@ class OpenTelemetryTraces:
         self._context_of = context_of
         self._is_parent = producer == "parent"
         self._tells_messages = tells_messages
+        self._seldom = Seldom()
 
     def calling(self, deliveries: Sequence[Delivery], /) -> AbstractContextManager[str | None]:
         """Surround a call by a span."""
@@ -142,7 +144,8 @@ class OpenTelemetryTraces:
         try:
             return _span_context(self._context_of(delivery.event))
         except Exception as raised:
-            log.warning("context_of raised %s: a span is not linked to its producer", type(raised).__name__)
+            if self._seldom.is_time_for("context_of"):
+                log.warning("context_of raised %s: a span is not linked to its producer", type(raised).__name__)
             return None
 
     def _record(self, span: Span, error: BaseException) -> None:

@@ -17,6 +17,7 @@ from tests.flow.acting import Planned, make_due, one_failure
 from tests.following.logs import FollowedLog
 from tests.observing.scraped import scraped
 
+SECRET = "canary-4711"
 LATER = RetryPolicy(wait=wait_fixed(3600))
 """Retries are made once a test makes them due."""
 
@@ -158,7 +159,7 @@ def test_blocking_retries_are_counted_as_retries(bed: Bed) -> None:
 
 
 def test_an_instrument_that_raises_disturbs_nobody(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the handler nor the other instruments; each of its errors is a line in the log."""
+    """Neither the handler nor the other instruments; its errors are lines in the log."""
 
     class Broken:
         def __init__(self, where: str) -> None:
@@ -234,3 +235,53 @@ def test_without_instruments_the_handler_is_called_itself(sqlite_bed: Bed) -> No
     handler = sqlite_bed.joined(guard, "P", lambda event, connection: None).handler
     real: ProjectionGuard = guard.real
     assert service_of(real).named("P").call(abandonable=False).handler is handler
+
+
+def test_an_instrument_that_goes_on_raising_is_no_flood(sqlite_bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told with its name and its frames, once in a while: it is called twice for each event."""
+
+    class Broken:
+        def calling(self, deliveries: object) -> Any:
+            raise LookupError(SECRET)
+
+        def settled(self, delivery: object, settled: object) -> None:
+            raise LookupError(SECRET)
+
+        def noticed(self, notice: Notice) -> None:
+            raise LookupError(SECRET)
+
+    guard = sqlite_bed.guard(instruments=[Broken()])
+    sqlite_bed.joined(guard, "P", lambda event, connection: None)
+    for n in range(20):
+        guard.publish(happened("A", n))
+    told = [record for record in caplog.records if "raised LookupError" in record.message]
+    assert len(told) == 2
+    assert "Broken" in told[0].message
+    assert "in calling" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_what_stands_around_a_handler_changes_nothing_of_its_error(sqlite_bed: Bed) -> None:
+    """Failures of a guard with instruments are grouped with those of one without; also where one raises it again."""
+
+    class Again:
+        def calling(self, deliveries: object) -> Any:
+            return self
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+            if error is not None:
+                raise error
+
+        def settled(self, delivery: object, settled: object) -> None: ...
+
+        def noticed(self, notice: Notice) -> None: ...
+
+    planned = Planned("P", "A#1", "B#1")
+    for stream, instruments in (("A", []), ("B", [Again(), PrometheusMetrics(CollectorRegistry())])):
+        guard = sqlite_bed.guard(instruments=instruments, retry=LATER)
+        sqlite_bed.joined(guard, "P", planned.joined)
+        guard.publish(happened(stream, 1))
+    first, second = guard.failures().items
+    assert first.fingerprint == second.fingerprint
