@@ -41,7 +41,7 @@ _UP = Gauge(
     name="database_up",
     otel_name="database.up",
     unit="1",
-    says="1 where the guard's database answered when it was read last, else 0: then no gauge of what it holds is there.",
+    says="1 where the guard's database answered when it was read last, else 0: then nothing it holds is shown.",
     labels=(),
 )
 _TOOK = Gauge(

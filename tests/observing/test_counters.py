@@ -279,9 +279,10 @@ def test_what_stands_around_a_handler_changes_nothing_of_its_error(sqlite_bed: B
         def noticed(self, notice: Notice) -> None: ...
 
     planned = Planned("P", "A#1", "B#1")
-    for stream, instruments in (("A", []), ("B", [Again(), PrometheusMetrics(CollectorRegistry())])):
-        guard = sqlite_bed.guard(instruments=instruments, retry=LATER)
+    plain = sqlite_bed.guard(retry=LATER)
+    watched = sqlite_bed.guard(instruments=[Again(), PrometheusMetrics(CollectorRegistry())], retry=LATER)
+    for guard, stream in ((plain, "A"), (watched, "B")):
         sqlite_bed.joined(guard, "P", planned.joined)
         guard.publish(happened(stream, 1))
-    first, second = guard.failures().items
+    first, second = plain.failures().items
     assert first.fingerprint == second.fingerprint

@@ -282,15 +282,16 @@ def _read_by(guard: GuardOnBed, scraping: Callable[[], object]) -> list[str]:
 
 def test_many_projections_take_no_more_statements_than_one(sqlite_bed: Bed) -> None:
     """However far the database is: a scrape that has to wait for each of 200 would not be answered in time."""
-    counted: list[int] = []
-    for names in ("P", "QRSTU"):
+
+    def statements(names: str) -> int:
         guard = sqlite_bed.guard()
         for name in names:
             sqlite_bed.joined(guard, name, lambda event, connection: None)
         registry, made = gauges(sqlite_bed, guard)
         scrape(sqlite_bed, registry, made)
-        counted.append(len(_read_by(guard, lambda: scrape(sqlite_bed, registry, made))))
-    assert counted[0] == counted[1] > 0
+        return len(_read_by(guard, lambda: scrape(sqlite_bed, registry, made)))
+
+    assert statements("P") == statements("QRSTU") > 0
 
 
 def test_a_collection_of_opentelemetry_is_one_reading(blocking_bed: Bed) -> None:
