@@ -64,10 +64,9 @@ async def deliver(
         context.instruments,
         lambda: [Delivery(projection=projection.name, origin=origin, record=record, event=event)],
     )
-    if projection.joins:
-        outcome = await _deliver_joined(context, projection, ticket, event, born, watch)
-    else:
-        outcome = await deliver_apart(context, projection, ticket, event, born, watch)
+    if not projection.joins:
+        return await deliver_apart(context, projection, ticket, event, born, watch)
+    outcome = await _deliver_joined(context, projection, ticket, event, born, watch)
     watch.settled(outcome)
     return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 from tenacity import wait_fixed
 
-from projection_guard import Notice, Outcome, PermanentFailure, ProjectionGuard, RetryPolicy
+from projection_guard import AsyncProjectionGuard, Notice, Outcome, PermanentFailure, ProjectionGuard, RetryPolicy
 from projection_guard.errors import ConfigurationError
 from projection_guard.prometheus import PrometheusMetrics
 from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, happened
@@ -195,6 +196,64 @@ def test_an_instrument_that_raises_disturbs_nobody(bed: Bed, caplog: pytest.LogC
     assert scraped(registry).of("events_total", projection="P", origin="publish", outcome="applied") == 1
     assert "an instrument raised LookupError" in caplog.text
     assert "an observer raised LookupError" in caplog.text
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(None, "applied"), (ValueError("planned"), "failed")])
+def test_what_is_recorded_in_spite_of_a_cancellation_is_counted(
+    sqlite_url: str, error: Exception | None, outcome: str
+) -> None:
+    """Whoever published has gone away while the apart handler's end was written down."""
+    registry = CollectorRegistry()
+
+    async def scenario() -> None:
+        guard = AsyncProjectionGuard(sqlite_url, worker="external", instruments=[PrometheusMetrics(registry)])
+        publishing: list[asyncio.Task[Any]] = []
+
+        async def handler(event: Happened) -> None:
+            publishing[0].cancel()
+            if error is not None:
+                raise error
+
+        guard.projection("P", handles=[Happened])(handler)
+        publishing.append(asyncio.ensure_future(guard.publisher().publish(happened("A", 1))))
+        with pytest.raises(asyncio.CancelledError):
+            await publishing[0]
+        assert (await guard.checkpoint("P")).last_event_id == "A#1"
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert scraped(registry).above_0("events_total", "origin", "outcome") == {("publish", outcome): 1}
+
+
+def test_a_retry_that_is_recorded_in_spite_of_a_cancellation_is_told(sqlite_url: str) -> None:
+    """Its failure has healed, and nobody would say so."""
+    notices, registry, working = list[Notice](), CollectorRegistry(), list[asyncio.Task[Any]]()
+
+    async def scenario() -> None:
+        guard = AsyncProjectionGuard(
+            sqlite_url,
+            worker="external",
+            retry=AT_ONCE,
+            observers=[notices.append],
+            instruments=[PrometheusMetrics(registry)],
+        )
+
+        @guard.projection("P", handles=[Happened])
+        async def handler(event: Happened) -> None:
+            if not working:
+                raise ValueError("planned")
+            working[0].cancel()
+
+        await guard.publisher().publish(happened("A", 1))
+        working.append(asyncio.ensure_future(guard.worker().run_once()))
+        with pytest.raises(asyncio.CancelledError):
+            await working[0]
+        assert not (await guard.failures()).items
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert "healed" in [notice.kind for notice in notices]
+    assert scraped(registry).of("events_total", projection="P", origin="retry", outcome="applied") == 1
 
 
 def test_types_of_errors_are_few(sqlite_bed: Bed) -> None:
