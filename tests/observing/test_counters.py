@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
+from sqlalchemy import event as events
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import wait_fixed
 
 from projection_guard import AsyncProjectionGuard, Notice, Outcome, PermanentFailure, ProjectionGuard, RetryPolicy
+from projection_guard._desk import engine_of
 from projection_guard.errors import ConfigurationError
 from projection_guard.prometheus import PrometheusMetrics
 from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, happened
@@ -223,6 +226,33 @@ def test_what_is_recorded_in_spite_of_a_cancellation_is_counted(
 
     asyncio.run(scenario())
     assert scraped(registry).above_0("events_total", "origin", "outcome") == {("publish", outcome): 1}
+
+
+def test_what_is_committed_is_counted_though_its_connection_is_given_back_in_vain(sqlite_url: str) -> None:
+    """Whoever published has gone away after the COMMIT of a joined handler."""
+    registry = CollectorRegistry()
+
+    async def scenario() -> None:
+        guard = AsyncProjectionGuard(sqlite_url, worker="external", instruments=[PrometheusMetrics(registry)])
+        publishing, called = list[asyncio.Task[Any]](), list[str]()
+
+        @guard.projection("P", handles=[Happened])
+        async def handler(event: Happened, connection: AsyncConnection) -> None:
+            called.append(event.event_id)
+
+        def go_away(*_: object) -> None:
+            if called:
+                publishing[0].cancel()
+
+        events.listen(engine_of(guard), "checkin", go_away)
+        publishing.append(asyncio.ensure_future(guard.publisher().publish(happened("A", 1))))
+        with pytest.raises(asyncio.CancelledError):
+            await publishing[0]
+        assert (await guard.checkpoint("P")).last_event_id == "A#1"
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert scraped(registry).above_0("events_total", "origin", "outcome") == {("publish", "applied"): 1}
 
 
 def test_a_retry_that_is_recorded_in_spite_of_a_cancellation_is_told(sqlite_url: str) -> None:
