@@ -41,7 +41,7 @@ _UP = Gauge(
     name="database_up",
     otel_name="database.up",
     unit="1",
-    says="1 where the guard's database answered when it was read last, else 0, and then no other gauge is there.",
+    says="1 where the guard's database answered when it was read last, else 0: then nothing it holds is shown.",
     labels=(),
 )
 _TOOK = Gauge(
@@ -97,13 +97,15 @@ _LAG = Gauge(
     name="lag_seconds",
     otel_name="lag.time",
     unit="s",
-    says="The age of the oldest event that waits: failed, parked, or still in the log; 0 where none waits.",
+    says="The age of the oldest event that waits: failed, parked, or still in the log; 0 where none waits; "
+    "not there while the log cannot be read.",
 )
 _LAG_EVENTS = Gauge(
     name="lag_events",
     otel_name="lag.events",
     unit="{event}",
-    says="How many events wait; of those still in the log at most so many, as sequences have holes.",
+    says="How many events wait; of those still in the log at most so many, as sequences have holes; "
+    "not there while the log cannot be read.",
 )
 _CHECKPOINT = Gauge(
     name="checkpoint_sequence",
@@ -224,12 +226,12 @@ def _numbers(standing: Standing) -> Iterator[Reading]:
         _OLDEST: facts.oldest_failure_seconds,
         _PARKED: health.parked_events,
         _TAINTED: health.tainted_streams,
-        _LAG: health.lag_seconds,
-        _LAG_EVENTS: health.lag_events,
         _PROCESSED: health.total_events_processed,
         _OVERDUE: facts.overdue_seconds,
         _PARTITIONS: facts.partitions,
     }
+    if standing.knows_log:
+        values |= {_LAG: health.lag_seconds, _LAG_EVENTS: health.lag_events}
     if facts.last_sequence is not None:
         values[_CHECKPOINT] = facts.last_sequence
     for gauge, value in values.items():

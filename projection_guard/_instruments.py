@@ -2,7 +2,7 @@
 
 Each flow asks `watching` before it calls a handler. Without instruments `NOBODY` answers, which does nothing; else a
 watch that puts them around the call, on the thread or in the task of the handler. What became of an event is told once,
-after it was committed. An instrument that raises is logged and disturbs nobody.
+after it was committed. An instrument that raises is logged, once in a minute, and disturbs nobody.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from itertools import cycle
 from types import TracebackType
 from typing import Final, Protocol
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from ._model import EventRecord, Origin, Outcome, OutcomeStatus
 from ._notices import Notice
+from ._seldom import Seldom
+from ._wording import type_name, without_values
 
 __all__ = ["NOBODY", "Delivery", "Instrument", "Settled", "Watching", "watching"]
 
 log = logging.getLogger("projection_guard")
 _LONGEST_TRACE: Final = 55
+_said_of: Final[WeakKeyDictionary[type, Seldom]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,7 +206,7 @@ class _Watch:
             try:
                 instrument.settled(delivery, settled)
             except Exception as raised:
-                _disturbs_nobody(raised)
+                _disturbs_nobody(instrument, "settled", raised)
 
 
 class _Calling:
@@ -221,7 +225,7 @@ class _Calling:
         self._deliveries = deliveries
         self._tell_entered = tell_entered
         self._tell_raised = tell_raised
-        self._entered: list[AbstractContextManager[str | None]] = []
+        self._entered: list[tuple[Instrument, AbstractContextManager[str | None]]] = []
 
     def __enter__(self) -> None:
         kept: str | None = None
@@ -230,9 +234,9 @@ class _Calling:
                 surrounding = instrument.calling(self._deliveries)
                 given = surrounding.__enter__()
             except Exception as raised:
-                _disturbs_nobody(raised)
+                _disturbs_nobody(instrument, "calling", raised)
             else:
-                self._entered.append(surrounding)
+                self._entered.append((instrument, surrounding))
                 kept = kept or _fit_to_be_kept(given)
         self._tell_entered(kept)
 
@@ -241,17 +245,22 @@ class _Calling:
     ) -> None:
         if isinstance(error, Exception):
             self._tell_raised()
-        for surrounding in reversed(self._entered):
+        for instrument, surrounding in reversed(self._entered):
             try:
                 surrounding.__exit__(kind, error, trace)
             except Exception as raised:
                 if raised is not error:
-                    _disturbs_nobody(raised)
+                    _disturbs_nobody(instrument, "calling", raised)
+        if error is not None:
+            error.__traceback__ = trace  # without the frames of whoever raised it again: like failures are alike in it
 
 
 def _fit_to_be_kept(given: object) -> str | None:
     return given if isinstance(given, str) and 0 < len(given) <= _LONGEST_TRACE and given.isascii() else None
 
 
-def _disturbs_nobody(error: Exception) -> None:
-    log.warning("an instrument raised %s", type(error).__name__)
+def _disturbs_nobody(instrument: Instrument, method: str, error: Exception) -> None:
+    kind = type(instrument)
+    if _said_of.setdefault(kind, Seldom()).is_time_for(method):
+        where = f"{kind.__qualname__}.{method}"
+        log.warning("an instrument raised %s: %s", type_name(error), where, exc_info=without_values(error))

@@ -42,6 +42,7 @@ from ._on_bulk import OnBulk
 from ._on_failures import OnFailures
 from ._on_log import OnLog, Opened, check_limit, ensure_rows, id_of
 from ._store import attempts, counters, failures, reading, states
+from ._store.reading import Judged
 from .errors import (
     DeliveryInterrupted,
     EventError,
@@ -237,12 +238,16 @@ class Service:
 
     async def health(self, names: Sequence[str] | None = None) -> tuple[Health, ...]:
         """Judge projections by the facts as they are now."""
+        return tuple(each.health for each in await self.judged(names))
+
+    async def judged(self, names: Sequence[str] | None = None) -> tuple[Judged, ...]:
+        """Judge projections, and say by what."""
         await self.open(names)
         wanted = list(self.projections if names is None else names)
         await self._roll_up()
         lagging = await self.lags(wanted)
         return tuple(
-            await self.read(lambda connection: reading.healths(connection, self.context.health, lagging, wanted))
+            await self.read(lambda connection: reading.judged(connection, self.context.health, lagging, wanted))
         )
 
     async def lags(self, names: Sequence[str]) -> Mapping[str, Lag]:

@@ -25,7 +25,8 @@ from ._model import Health
 from ._records import WorkerState
 from ._store import workers
 from ._store.standing import Facts, facts
-from .errors import ConfigurationError
+from ._wording import type_name, words_of
+from .errors import ConfigurationError, ProjectionGuardError
 
 __all__ = ["EVERY_SECONDS", "TIMEOUT_SECONDS", "Guard", "Look", "Standing", "Standings"]
 
@@ -39,10 +40,11 @@ _JUST_NOW_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One projection: how healthy it is, and the facts beside that."""
+    """One projection: how healthy it is, and the facts beside that. `knows_log`: its log could be read."""
 
     health: Health
     facts: Facts
+    knows_log: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +95,8 @@ class Standings:
             return self._away()
         try:
             return future.result(self._timeout_seconds)
-        except Exception:  # it has not answered, or the loop was closed meanwhile
-            return self._known(self._away())
+        except Exception as error:  # it has not answered, or the loop was closed meanwhile
+            return self._known(self._away(), error)
 
     async def refresh(self) -> None:
         """Take a look if it is time to; for an async guard, on its loop. Raises nothing where the database is away."""
@@ -153,35 +155,47 @@ class Standings:
         try:
             standings, seen = await self._read()
         except Exception as error:
-            log.debug("gauges were not read: %s", type(error).__name__)
-            look = Look(is_up=False, at=time.time(), took_seconds=time.monotonic() - began)
-        else:
-            took = time.monotonic() - began
-            look = Look(is_up=True, at=time.time(), took_seconds=took, standings=standings, workers=seen)
-        return self._known(look)
+            return self._known(Look(is_up=False, at=time.time(), took_seconds=time.monotonic() - began), error)
+        took = time.monotonic() - began
+        return self._known(Look(is_up=True, at=time.time(), took_seconds=took, standings=standings, workers=seen))
 
-    def _known(self, look: Look) -> Look:
+    def _known(self, look: Look, error: Exception | None = None) -> Look:
         with self._lock:
-            self._look, self._looked_at = look, time.monotonic()
+            before, self._look, self._looked_at = self._look, look, time.monotonic()
+        was_up = before is None or before.is_up
+        if error is not None and was_up:
+            log.warning("gauges are not exported, the database is taken for away (%s)", _why(error))
+        elif error is None and not was_up:
+            log.info("gauges are exported again")
         return look
 
     async def _read(self) -> tuple[tuple[Standing, ...], tuple[WorkerState, ...]]:
-        judged = await self._service.health()
-        names = [health.projection_name for health in judged]
+        judged = await self._service.judged()
+        names = [each.health.projection_name for each in judged]
 
         def look(connection: Connection) -> tuple[dict[str, Facts], tuple[WorkerState, ...]]:
             return facts(connection, names), workers.seen(connection)
 
         found, seen = await self._service.read(look)
         standings = tuple(
-            Standing(health=health, facts=found[health.projection_name])
-            for health in judged
-            if health.projection_name in found
+            Standing(
+                health=each.health,
+                facts=found[each.health.projection_name],
+                knows_log=each.signs.lag.unread is None,
+            )
+            for each in judged
+            if each.health.projection_name in found
         )
         return standings, seen
 
     def _away(self) -> Look:
         return Look(is_up=False, at=time.time(), took_seconds=self._timeout_seconds)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it has not answered in time"
+    return f"{type_name(error)}: {words_of(error)}" if isinstance(error, ProjectionGuardError) else type_name(error)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -26,11 +26,12 @@ except ImportError as error:
     ) from error
 
 from ._core.describing import describe
-from ._gauges import GAUGES, Gauge, readings
+from ._gauges import GAUGES, Gauge, Reading, readings
 from ._instruments import Delivery, Settled
 from ._labels import FewOf
 from ._model import Origin, OutcomeStatus
 from ._notices import Notice, NoticeKind
+from ._seldom import Seldom
 from ._standing import EVERY_SECONDS, TIMEOUT_SECONDS, Guard, Look, Standings
 from ._wording import type_name, words_of
 from .errors import ConfigurationError
@@ -90,6 +91,7 @@ class OpenTelemetryTraces:
         self._context_of = context_of
         self._is_parent = producer == "parent"
         self._tells_messages = tells_messages
+        self._seldom = Seldom()
 
     def calling(self, deliveries: Sequence[Delivery], /) -> AbstractContextManager[str | None]:
         """Surround a call by a span."""
@@ -142,7 +144,8 @@ class OpenTelemetryTraces:
         try:
             return _span_context(self._context_of(delivery.event))
         except Exception as raised:
-            log.warning("context_of raised %s: a span is not linked to its producer", type(raised).__name__)
+            if self._seldom.is_time_for("context_of"):
+                log.warning("context_of raised %s: a span is not linked to its producer", type(raised).__name__)
             return None
 
     def _record(self, span: Span, error: BaseException) -> None:
@@ -293,24 +296,35 @@ def _meter(provider: MeterProvider | None) -> Meter:
 
 
 class _Shown:
-    """What the gauges show; the callbacks of one collection share a look at the database."""
+    """What the gauges show; the callbacks of one collection share a look at the database.
+
+    Where a gauge is asked for that was shown of a look already, the next collection has begun.
+    """
 
     def __init__(self, standings: Standings) -> None:
         self._standings = standings
+        self._waiting: dict[Gauge, list[Reading]] = {}
 
     def observe(self, gauge: Gauge) -> Callable[[CallbackOptions], list[Observation]]:
         """Return the callback of a gauge."""
         names = [f"projection_guard.{label}" for label in gauge.labels]
 
         def callback(_: CallbackOptions) -> list[Observation]:
-            look: Look = self._standings.now()
-            return [
-                Observation(reading.value, dict(zip(names, reading.labels, strict=True)))
-                for reading in readings(look)
-                if reading.gauge is gauge
-            ]
+            shown = self._waiting.pop(gauge, None)
+            if shown is None:
+                self._waiting = _by_gauge(self._standings.now())
+                shown = self._waiting.pop(gauge, [])
+            return [Observation(reading.value, dict(zip(names, reading.labels, strict=True))) for reading in shown]
 
         return callback
+
+
+def _by_gauge(look: Look) -> dict[Gauge, list[Reading]]:
+    """Sort what is shown of a look, once for all gauges."""
+    found: dict[Gauge, list[Reading]] = {gauge: [] for gauge in GAUGES}
+    for reading in readings(look):
+        found[reading.gauge].append(reading)
+    return found
 
 
 def observe_database(

@@ -5,7 +5,7 @@ Only the call is the handler's; bookkeeping that goes wrong is done again by its
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
 from typing import Final
 
@@ -40,6 +40,7 @@ async def deliver_apart(
     taking = _lease(context, projection, ticket, event, token, watch)
     known = await or_give_back(context, taking, _giving_back(ticket, token), what=_not_given_back(ticket))
     if known is not None:
+        watch.settled(known)
         return known
     call = projection.call(abandonable=False, watch=watch)
     work = _call(context, projection, ticket, event, token, born, call, watch)
@@ -73,9 +74,16 @@ async def _call(
         if error is not None:  # out of its except: what the store may say of it would carry the handler's error along
             duration_ms = (perf_counter() - started) * 1000
             failed = failed_call(context, ticket, event, error, duration_ms, watch.failed(error))
-            return await context.io.shielded(_keep(context, projection, ticket, failed, token, born))
+            return await context.io.shielded(_told(watch, _keep(context, projection, ticket, failed, token, born)))
         context.timings.add(projection.name, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_settle(context, projection, ticket, token))
+        return await context.io.shielded(_told(watch, _settle(context, projection, ticket, token)))
+
+
+async def _told(watch: Watching, recording: Coroutine[object, None, Outcome]) -> Outcome:
+    """Tell what was recorded also where whoever delivered is cancelled meanwhile, and is not told himself."""
+    outcome = await recording
+    watch.settled(outcome)
+    return outcome
 
 
 async def _lease(

@@ -125,19 +125,19 @@ async def attempt(context: Context, projection: Projection, job: Job, event: obj
         if not progress.has_called:
             await _not_called(context, job)
         raise
-    _tell(context, watch, done)
-    if done.wake_seconds is not None:
-        context.wake(done.wake_seconds)
+    if projection.joins:
+        _tell(context, watch, done)
     return done.outcome
 
 
 def _tell(context: Context, watch: Watching, done: Done) -> None:
     context.tell(done.notices)
-    if not done.is_news:
-        return
-    if done.outcome.status is OutcomeStatus.PARKED:
-        watch.parked()
-    watch.settled(done.outcome)
+    if done.is_news:
+        if done.outcome.status is OutcomeStatus.PARKED:
+            watch.parked()
+        watch.settled(done.outcome)
+    if done.wake_seconds is not None:
+        context.wake(done.wake_seconds)
 
 
 async def refuse(context: Context, job: Job, call: FailedCall) -> Outcome:
@@ -274,11 +274,19 @@ async def _write_anew(context: Context, job: Job, write: Callable[[Connection], 
     return await transact(context, look_and_write, what=job.what)
 
 
+async def _record(context: Context, job: Job, watch: Watching, write: Callable[[Connection], Done]) -> Done:
+    """Record what an apart call came to, and tell it: whoever is cancelled meanwhile is not asked for it any more."""
+    done = await _write_anew(context, job, write)
+    _tell(context, watch, done)
+    return done
+
+
 async def _apart(
     context: Context, projection: Projection, job: Job, call: Call, event: object, progress: _Progress
 ) -> Done:
     done = await transact(context, job.prepare, what=job.what)
     if done is not None:
+        _tell(context, progress.watch, done)
         return done
     started, progress.has_called = perf_counter(), True
     # Recorded inside: to end the renewing takes a moment, in which a cancellation would forget what the handler did.
@@ -291,6 +299,7 @@ async def _apart(
         if error is not None:
             duration_ms = (perf_counter() - started) * 1000
             failed = described_call(error, duration_ms, progress.watch.failed(error))
-            return await context.io.shielded(_write_anew(context, job, lambda anew: job.failed(anew, failed)))
+            kept = _record(context, job, progress.watch, lambda anew: job.failed(anew, failed))
+            return await context.io.shielded(kept)
         context.timings.add(projection.name, (perf_counter() - started) * 1000)
-        return await context.io.shielded(_write_anew(context, job, job.succeeded))
+        return await context.io.shielded(_record(context, job, progress.watch, job.succeeded))

@@ -33,10 +33,14 @@ _SLIPPED_IN: Final = "a transaction was lost, and a later event of the stream wa
 
 @dataclass(slots=True)
 class _Place:
-    """A delivery's place in its stream: the gate's epoch at its first claim. Broken off, it may lose that."""
+    """A delivery's place in its stream: the gate's epoch at its first claim. Broken off, it may lose that.
+
+    `outcome`: what became of it, once that is committed, also where it is cancelled before it can return that.
+    """
 
     epoch: int | None = None
     taint: str | None = None
+    outcome: Outcome | None = None
 
     def take(self, claim: Claim) -> str | None:
         """Note a claim that was granted; say so if somebody came in between the first one and this one."""
@@ -64,18 +68,27 @@ async def deliver(
         context.instruments,
         lambda: [Delivery(projection=projection.name, origin=origin, record=record, event=event)],
     )
-    if projection.joins:
-        outcome = await _deliver_joined(context, projection, ticket, event, born, watch)
-    else:
-        outcome = await deliver_apart(context, projection, ticket, event, born, watch)
-    watch.settled(outcome)
-    return outcome
+    if not projection.joins:
+        return await deliver_apart(context, projection, ticket, event, born, watch)
+    place = _Place()
+    try:
+        place.outcome = await _deliver_joined(context, projection, ticket, event, born, place, watch)
+    finally:
+        if place.outcome is not None:
+            watch.settled(place.outcome)
+    return place.outcome
 
 
 async def _deliver_joined(
-    context: Context, projection: Projection, ticket: Ticket, event: object, born: str | None, watch: Watching
+    context: Context,
+    projection: Projection,
+    ticket: Ticket,
+    event: object,
+    born: str | None,
+    place: _Place,
+    watch: Watching,
 ) -> Outcome:
-    tries, place = Tries(context.io), _Place()
+    tries = Tries(context.io)
     while True:
         outcome = await _joined(context, projection, ticket, event, born, tries, place, watch)
         if outcome is not None:
@@ -120,7 +133,8 @@ async def _joined(
             error = await _commit(transaction)
             if error is None:
                 context.timings.add(projection.name, duration_ms)
-                return answer(ticket, OutcomeStatus.APPLIED, attempts=1)
+                place.outcome = answer(ticket, OutcomeStatus.APPLIED, attempts=1)
+                return place.outcome
             state = TransactionState.LOST
         if error is None:
             error = HandlerLeftTransactionAborted.after(is_lost=state is TransactionState.LOST)

@@ -21,7 +21,7 @@ from .._wording import words_of
 from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
 from .answering import answer
 from .attempting import Done, attempt, refuse
-from .context import Context, or_give_back, recall, transact
+from .context import Context, look, or_give_back, recall, transact
 from .keeping import FailedCall, described_call, write_attempt
 from .projection import Projection
 
@@ -262,7 +262,7 @@ async def _first_trace(context: Context, failure: Failure, token: str) -> str | 
     if not context.instruments:
         return None
     what, name = f"{failure.projection_name}: a retry", failure.projection_name
-    looking = transact(context, lambda connection: attempts.first_trace(connection, failure.id), what=what)
+    looking = look(context, lambda connection: attempts.first_trace(connection, failure.id), what=what)
     back = partial(failures.give_back, projection=name, token=token)
     try:
         return await or_give_back(context, looking, back, what=what)

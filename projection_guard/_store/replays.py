@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "one",
     "page",
     "unfinished",
+    "unfinished_among",
     "want",
 ]
 
@@ -93,11 +95,15 @@ def one(connection: Connection, job: UUID) -> Replay | None:
 
 def unfinished(connection: Connection, projection: str) -> Replay | None:
     """Read the replay of a projection that has not ended, if there is one."""
+    return unfinished_among(connection, [projection]).get(projection)
+
+
+def unfinished_among(connection: Connection, projections: Sequence[str]) -> dict[str, Replay]:
+    """Read the replays of these projections that have not ended; each has one at most."""
     statement = select(*_COLUMNS, utc_now().label("now")).where(
-        R.projection_name == projection, R.finished_at.is_(None)
+        R.projection_name.in_(projections), R.finished_at.is_(None)
     )
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else _replay(row)
+    return {row.projection_name: _replay(row) for row in connection.execute(statement)}
 
 
 def page(connection: Connection, projection: str | None, *, limit: int, after: str | None) -> Page[Replay]:

@@ -122,6 +122,7 @@ def facts(connection: Connection, names: Sequence[str]) -> dict[str, Facts]:
     """Read how these projections stand."""
     leases = {kind: _leases(connection, statement) for kind, statement in _LEASES.items()}
     numbers = {row.projection_name: row.number for row in connection.execute(_numbers)}
+    under_way = replays.unfinished_among(connection, names)
     found: dict[str, Facts] = {}
     for row in connection.execute(_ages.where(T.projection_name.in_(names))):
         is_flowing = row.state == "active" and row.held_since is None
@@ -131,7 +132,7 @@ def facts(connection: Connection, names: Sequence[str]) -> dict[str, Facts]:
             last_sequence=row.last_event_sequence,
             partitions=numbers.get(row.projection_name, 0),
             leases={kind: leases[kind].get(row.projection_name, Leases()) for kind in _LEASES},
-            replay=replays.unfinished(connection, row.projection_name),
+            replay=under_way.get(row.projection_name),
         )
     return found
 

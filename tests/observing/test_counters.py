@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
+from sqlalchemy import event as events
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import wait_fixed
 
-from projection_guard import Notice, Outcome, PermanentFailure, ProjectionGuard, RetryPolicy
+from projection_guard import AsyncProjectionGuard, Notice, Outcome, PermanentFailure, ProjectionGuard, RetryPolicy
+from projection_guard._desk import engine_of
 from projection_guard.errors import ConfigurationError
 from projection_guard.prometheus import PrometheusMetrics
 from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, happened
@@ -17,6 +21,7 @@ from tests.flow.acting import Planned, make_due, one_failure
 from tests.following.logs import FollowedLog
 from tests.observing.scraped import scraped
 
+SECRET = "canary-4711"
 LATER = RetryPolicy(wait=wait_fixed(3600))
 """Retries are made once a test makes them due."""
 
@@ -158,7 +163,7 @@ def test_blocking_retries_are_counted_as_retries(bed: Bed) -> None:
 
 
 def test_an_instrument_that_raises_disturbs_nobody(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the handler nor the other instruments; each of its errors is a line in the log."""
+    """Neither the handler nor the other instruments; its errors are lines in the log."""
 
     class Broken:
         def __init__(self, where: str) -> None:
@@ -194,6 +199,91 @@ def test_an_instrument_that_raises_disturbs_nobody(bed: Bed, caplog: pytest.LogC
     assert scraped(registry).of("events_total", projection="P", origin="publish", outcome="applied") == 1
     assert "an instrument raised LookupError" in caplog.text
     assert "an observer raised LookupError" in caplog.text
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(None, "applied"), (ValueError("planned"), "failed")])
+def test_what_is_recorded_in_spite_of_a_cancellation_is_counted(
+    sqlite_url: str, error: Exception | None, outcome: str
+) -> None:
+    """Whoever published has gone away while the apart handler's end was written down."""
+    registry = CollectorRegistry()
+
+    async def scenario() -> None:
+        guard = AsyncProjectionGuard(sqlite_url, worker="external", instruments=[PrometheusMetrics(registry)])
+        publishing: list[asyncio.Task[Any]] = []
+
+        async def handler(event: Happened) -> None:
+            publishing[0].cancel()
+            if error is not None:
+                raise error
+
+        guard.projection("P", handles=[Happened])(handler)
+        publishing.append(asyncio.ensure_future(guard.publisher().publish(happened("A", 1))))
+        with pytest.raises(asyncio.CancelledError):
+            await publishing[0]
+        assert (await guard.checkpoint("P")).last_event_id == "A#1"
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert scraped(registry).above_0("events_total", "origin", "outcome") == {("publish", outcome): 1}
+
+
+def test_what_is_committed_is_counted_though_its_connection_is_given_back_in_vain(sqlite_url: str) -> None:
+    """Whoever published has gone away after the COMMIT of a joined handler."""
+    registry = CollectorRegistry()
+
+    async def scenario() -> None:
+        guard = AsyncProjectionGuard(sqlite_url, worker="external", instruments=[PrometheusMetrics(registry)])
+        publishing, called = list[asyncio.Task[Any]](), list[str]()
+
+        @guard.projection("P", handles=[Happened])
+        async def handler(event: Happened, connection: AsyncConnection) -> None:
+            called.append(event.event_id)
+
+        def go_away(*_: object) -> None:
+            if called:
+                publishing[0].cancel()
+
+        events.listen(engine_of(guard), "checkin", go_away)
+        publishing.append(asyncio.ensure_future(guard.publisher().publish(happened("A", 1))))
+        with pytest.raises(asyncio.CancelledError):
+            await publishing[0]
+        assert (await guard.checkpoint("P")).last_event_id == "A#1"
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert scraped(registry).above_0("events_total", "origin", "outcome") == {("publish", "applied"): 1}
+
+
+def test_a_retry_that_is_recorded_in_spite_of_a_cancellation_is_told(sqlite_url: str) -> None:
+    """Its failure has healed, and nobody would say so."""
+    notices, registry, working = list[Notice](), CollectorRegistry(), list[asyncio.Task[Any]]()
+
+    async def scenario() -> None:
+        guard = AsyncProjectionGuard(
+            sqlite_url,
+            worker="external",
+            retry=AT_ONCE,
+            observers=[notices.append],
+            instruments=[PrometheusMetrics(registry)],
+        )
+
+        @guard.projection("P", handles=[Happened])
+        async def handler(event: Happened) -> None:
+            if not working:
+                raise ValueError("planned")
+            working[0].cancel()
+
+        await guard.publisher().publish(happened("A", 1))
+        working.append(asyncio.ensure_future(guard.worker().run_once()))
+        with pytest.raises(asyncio.CancelledError):
+            await working[0]
+        assert not (await guard.failures()).items
+        await guard.close()
+
+    asyncio.run(scenario())
+    assert "healed" in [notice.kind for notice in notices]
+    assert scraped(registry).of("events_total", projection="P", origin="retry", outcome="applied") == 1
 
 
 def test_types_of_errors_are_few(sqlite_bed: Bed) -> None:
@@ -234,3 +324,54 @@ def test_without_instruments_the_handler_is_called_itself(sqlite_bed: Bed) -> No
     handler = sqlite_bed.joined(guard, "P", lambda event, connection: None).handler
     real: ProjectionGuard = guard.real
     assert service_of(real).named("P").call(abandonable=False).handler is handler
+
+
+def test_an_instrument_that_goes_on_raising_is_no_flood(sqlite_bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told with its name and its frames, once in a while: it is called twice for each event."""
+
+    class Broken:
+        def calling(self, deliveries: object) -> Any:
+            raise LookupError(SECRET)
+
+        def settled(self, delivery: object, settled: object) -> None:
+            raise LookupError(SECRET)
+
+        def noticed(self, notice: Notice) -> None:
+            raise LookupError(SECRET)
+
+    guard = sqlite_bed.guard(instruments=[Broken()])
+    sqlite_bed.joined(guard, "P", lambda event, connection: None)
+    for n in range(20):
+        guard.publish(happened("A", n))
+    told = [record for record in caplog.records if "raised LookupError" in record.message]
+    assert len(told) == 2
+    assert "Broken" in told[0].message
+    assert "in calling" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_what_stands_around_a_handler_changes_nothing_of_its_error(sqlite_bed: Bed) -> None:
+    """Failures of a guard with instruments are grouped with those of one without; also where one raises it again."""
+
+    class Again:
+        def calling(self, deliveries: object) -> Any:
+            return self
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+            if error is not None:
+                raise error
+
+        def settled(self, delivery: object, settled: object) -> None: ...
+
+        def noticed(self, notice: Notice) -> None: ...
+
+    planned = Planned("P", "A#1", "B#1")
+    plain = sqlite_bed.guard(retry=LATER)
+    watched = sqlite_bed.guard(instruments=[Again(), PrometheusMetrics(CollectorRegistry())], retry=LATER)
+    for guard, stream in ((plain, "A"), (watched, "B")):
+        sqlite_bed.joined(guard, "P", planned.joined)
+        guard.publish(happened(stream, 1))
+    first, second = plain.failures().items
+    assert first.fingerprint == second.fingerprint

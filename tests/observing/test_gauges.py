@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
+from sqlalchemy import event as events
 from tenacity import wait_fixed
 
 from projection_guard import AsyncProjectionGuard, ProjectionGuard, RetryPolicy
+from projection_guard._desk import engine_of
 from projection_guard._gauges import GAUGES
 from projection_guard.errors import ConfigurationError
+from projection_guard.opentelemetry import observe_database
 from projection_guard.prometheus import DatabaseMetrics, database_metrics, metrics_page
 from tests.bed import Bed, GuardOnBed, happened
 from tests.flow.acting import Planned, make_due
@@ -257,3 +264,90 @@ def test_a_missing_library_is_told_with_its_extra(adapter: str, library: str, mo
     monkeypatch.delitem(sys.modules, f"projection_guard.{adapter}", raising=False)
     with pytest.raises(ImportError, match=rf"pip install 'projection-guard\[{adapter}\]'"):
         import_module(f"projection_guard.{adapter}")
+
+
+def _read_by(guard: GuardOnBed, scraping: Callable[[], object]) -> list[str]:
+    """Return the statements by which a guard's database is read meanwhile."""
+    told: list[str] = []
+    engine = engine_of(guard.real)
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        told.append(statement)
+
+    events.listen(engine, "before_cursor_execute", note)
+    scraping()
+    events.remove(engine, "before_cursor_execute", note)
+    return told
+
+
+def test_many_projections_take_no_more_statements_than_one(sqlite_bed: Bed) -> None:
+    """However far the database is: a scrape that has to wait for each of 200 would not be answered in time."""
+
+    def statements(names: str) -> int:
+        guard = sqlite_bed.guard()
+        for name in names:
+            sqlite_bed.joined(guard, name, lambda event, connection: None)
+        registry, made = gauges(sqlite_bed, guard)
+        scrape(sqlite_bed, registry, made)
+        return len(_read_by(guard, lambda: scrape(sqlite_bed, registry, made)))
+
+    assert statements("P") == statements("QRSTU") > 0
+
+
+def test_a_collection_of_opentelemetry_is_one_reading(blocking_bed: Bed) -> None:
+    """Its gauges are asked one by one, and show the same moment; also where each collection is to read anew."""
+    bed, reader = blocking_bed, InMemoryMetricReader()
+    guard, planned = bed.guard(retry=LATER), Planned("P", "A#1")
+    planned.register(bed, guard, "joined")
+    provider = MeterProvider(metric_readers=[reader])
+    observe_database(guard.real, meter_provider=provider, every_seconds=0)
+    collect(reader)
+    collected: list[set[object]] = []
+    for failures in (0, 1):
+        read = _read_by(guard, lambda: collected.append(collect(reader)))
+        assert len([each for each in read if "projection_health_metrics.health_status" in each]) == 1
+        assert collected[-1] == {failures}
+        guard.publish(happened("A", 1))
+    provider.shutdown()
+
+
+def collect(reader: InMemoryMetricReader) -> set[object]:
+    """Collect all gauges; return the values of one."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    told = {metric.name: metric for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    assert len(told) > 15
+    return {getattr(point, "value", None) for point in told["projection_guard.active_failures"].data.data_points}
+
+
+def test_how_far_a_log_is_ahead_is_not_shown_where_it_cannot_be_read(bed: Bed) -> None:
+    """0 would say that the projection is caught up."""
+    log = FollowedLog(bed)
+    guard = log.guard()
+    bed.joined(guard, "P", lambda event, connection: None)
+    log.append("A")
+    registry, made = gauges(bed, guard)
+    assert scrape(bed, registry, made).of("lag_events", projection="P") == 1
+    bed.change("ALTER TABLE log RENAME TO log_away")
+    found = scrape(bed, registry, made)
+    assert found.of("database_up") == found.of("health_status", projection="P", status="offline") == 1
+    assert not {"projection_guard_lag_seconds", "projection_guard_lag_events"} & found.names()
+    assert "projection_guard_active_failures" in found.names()
+
+
+def test_why_the_database_is_taken_for_away_is_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One when that begins and one when it ends, however often it is scraped meanwhile."""
+    caplog.set_level(logging.INFO, "projection_guard")
+    registry = CollectorRegistry()
+    with ProjectionGuard(f"sqlite:///{tmp_path}/app.db", worker="external") as guard:
+        guard.projection("P")(lambda event: None)
+        database_metrics(guard, registry=registry, every_seconds=0)
+        assert scraped(registry).of("database_up") == scraped(registry).of("database_up") == 0
+        (record,) = [each for each in caplog.records if "gauges" in each.message]
+        assert record.levelname == "WARNING"
+        assert "SchemaError" in record.message
+        guard.migrate()
+        assert scraped(registry).of("database_up") == scraped(registry).of("database_up") == 1
+        assert [each.levelname for each in caplog.records if "gauges" in each.message] == ["WARNING", "INFO"]
