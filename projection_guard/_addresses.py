@@ -24,7 +24,9 @@ _AZURE: Final = ipaddress.ip_address("168.63.129.16")
 """Azure's platform service: global by its number, and reached from each of its machines."""
 _ASSIGNED: Final = ipaddress.ip_network("192.0.0.0/24")
 """For protocols' own purposes (RFC 6890), among them metadata services; older Pythons take most of it for global."""
-_NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+"""Where in it an address of IPv4 stands is each network's own affair (RFC 8215)."""
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
 
 
@@ -43,8 +45,8 @@ def is_public(host: str) -> bool:
 
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (
-        address.sixtofour or address.teredo or address.is_site_local
-    ):  # tunnels that nobody uses any more, and what private networks once were
+        address.sixtofour or address.teredo or address.is_site_local or address in _LOCAL_NAT64
+    ):  # tunnels that nobody uses any more, what private networks once were, and what they translate by themselves
         return False
     is_special = address.is_multicast or address.is_reserved or address == _AZURE or address in _ASSIGNED
     return address.is_global and not is_special
@@ -54,7 +56,7 @@ def _meant(address: ipaddress.IPv6Address) -> Address:
     """Return the address of IPv4 that is written in one of IPv6, mapped or translated, or else the one of IPv6."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
-    if any(address in network for network in (*_NAT64, _COMPATIBLE)):
+    if any(address in network for network in (_NAT64, _COMPATIBLE)):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

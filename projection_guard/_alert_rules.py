@@ -17,9 +17,21 @@ from ._health import Signs
 from ._model import Health
 from ._records import WorkerState
 
-__all__ = ["LeftJob", "Seen", "Sign", "Standing", "Step", "sign_of_worker", "signs_of_projection", "step"]
+__all__ = [
+    "LeftJob",
+    "Seen",
+    "Sign",
+    "Standing",
+    "Step",
+    "sign_of_worker",
+    "signs_of_projection",
+    "step",
+    "unwatched",
+]
 
 STATUSES: Final = ("healthy", "degraded", "critical", "offline")
+_HAVE_TO_LAST: Final = (AlertKind.STATUS, AlertKind.STUCK, AlertKind.WORKER_GONE)
+"""A worker too: after an outage of the database all but the one who looks first have been silent for its length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +59,15 @@ class Seen:
 class Sign:
     """One condition as it is seen now: 0 where it does not hold, else how bad it is.
 
-    `may_clear`: it is low enough for being over; between the two thresholds neither is so.
+    `may_clear`: it is low enough for being over; between the two thresholds neither is so, nor where it cannot be seen.
+    `is_watched`: somebody asks for it; nothing is seen of it otherwise.
     """
 
     kind: AlertKind
     level: int
     may_clear: bool
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    is_watched: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +114,7 @@ def step(standing: Standing | None, sign: Sign, policy: AlertPolicy, *, incident
 def _waiting(standing: Standing, sign: Sign, policy: AlertPolicy, now: datetime) -> Step:
     if sign.level == 0:
         return Step(standing=None)
-    lasts = policy.fires_after_seconds if sign.kind in (AlertKind.STATUS, AlertKind.STUCK) else 0.0
+    lasts = policy.fires_after_seconds if sign.kind in _HAVE_TO_LAST else 0.0
     if now - standing.since < timedelta(seconds=lasts):
         return Step(standing=replace(standing, level=sign.level))
     return _tell(replace(standing, level=0), sign.level, sign.kind, policy, now)
@@ -145,13 +159,23 @@ def _reminder(kind: AlertKind, policy: AlertPolicy, now: datetime) -> datetime |
 # -- what is seen
 
 
+def unwatched(kind: AlertKind, **facts: Any) -> Sign:
+    """Say of a condition that the policy does not ask for it.
+
+    What is on record of it ends like what is over: not at once, for another process may have another policy.
+    """
+    return Sign(kind=kind, level=0, may_clear=True, facts={**facts, "watched": False}, is_watched=False)
+
+
 def signs_of_projection(seen: Seen, policy: AlertPolicy) -> list[Sign]:
     """Say what is seen of each condition of a projection."""
     return [_status(seen, policy), *_numbers(seen, policy), _skipped(seen, policy), _stuck(seen, policy)]
 
 
 def _status(seen: Seen, policy: AlertPolicy) -> Sign:
-    level = STATUSES.index(seen.health.status.value) if policy.status else 0
+    if not policy.status:
+        return unwatched(AlertKind.STATUS)
+    level = STATUSES.index(seen.health.status.value)
     unread = seen.signs.lag.unread  # the words of an application's error
     reasons = ["its event log cannot be read" if each == unread else each for each in seen.health.reasons]
     facts: dict[str, Any] = {"status": seen.health.status.value, "reasons": reasons}
@@ -162,24 +186,38 @@ def _numbers(seen: Seen, policy: AlertPolicy) -> list[Sign]:
     health = seen.health
     facts = {"active_failures": health.active_failures, "exhausted_failures": health.exhausted_failures}
     lag = {"lag_seconds": health.lag_seconds, "lag_events": health.lag_events, "state": health.state}
-    exhausted = health.exhausted_failures > 0 and policy.exhausted
+    behind = _number(AlertKind.LAG, health.lag_seconds, policy.lag_seconds, policy, lag)
     return [
         _number(AlertKind.ACTIVE_FAILURES, health.active_failures, policy.active_failures, policy, facts),
-        _number(AlertKind.LAG, health.lag_seconds, policy.lag_seconds, policy, lag),
-        Sign(kind=AlertKind.EXHAUSTED, level=int(exhausted), may_clear=not exhausted, facts=facts),
+        _while_unread(behind) if seen.signs.lag.unread is not None else behind,
+        _exhausted(health, policy, facts),
     ]
+
+
+def _exhausted(health: Health, policy: AlertPolicy, facts: Mapping[str, Any]) -> Sign:
+    if not policy.exhausted:
+        return unwatched(AlertKind.EXHAUSTED)
+    is_so = health.exhausted_failures > 0
+    return Sign(kind=AlertKind.EXHAUSTED, level=int(is_so), may_clear=not is_so, facts=facts)
+
+
+def _while_unread(sign: Sign) -> Sign:
+    """What the log would say is not known while it cannot be read: least of all that it is over."""
+    return replace(sign, may_clear=sign.may_clear and not sign.is_watched)
 
 
 def _number(
     kind: AlertKind, value: float, threshold: float | None, policy: AlertPolicy, facts: Mapping[str, Any]
 ) -> Sign:
     if threshold is None:
-        return Sign(kind=kind, level=0, may_clear=True, facts=facts)
+        return unwatched(kind)
     is_low = value < threshold * policy.clears_below or value == 0
     return Sign(kind=kind, level=int(value > threshold), may_clear=is_low, facts={**facts, "threshold": threshold})
 
 
 def _skipped(seen: Seen, policy: AlertPolicy) -> Sign:
+    if not (policy.skipped or policy.holes):
+        return unwatched(AlertKind.SKIPPED)
     counted = seen.given_up * policy.skipped + seen.holes * policy.holes
     facts = {"given_up": seen.given_up, "holes": seen.holes}
     return Sign(kind=AlertKind.SKIPPED, level=counted, may_clear=counted == 0, facts=facts)
@@ -189,6 +227,8 @@ Reason = Literal["no_worker", "not_followed", "held", "unreadable", "beyond", "r
 
 
 def _stuck(seen: Seen, policy: AlertPolicy) -> Sign:
+    if policy.stuck_seconds is None:
+        return unwatched(AlertKind.STUCK)
     reasons = _reasons(seen, policy.stuck_seconds)
     facts: dict[str, Any] = {"reasons": list(reasons), "state": seen.health.state}
     if seen.left_job is not None:
@@ -196,9 +236,7 @@ def _stuck(seen: Seen, policy: AlertPolicy) -> Sign:
     return Sign(kind=AlertKind.STUCK, level=int(bool(reasons)), may_clear=not reasons, facts=facts)
 
 
-def _reasons(seen: Seen, stuck_seconds: float | None) -> Sequence[Reason]:
-    if stuck_seconds is None:
-        return ()
+def _reasons(seen: Seen, stuck_seconds: float) -> Sequence[Reason]:
     signs, lag = seen.signs, seen.signs.lag
     told: dict[Reason, bool] = {
         "no_worker": signs.overdue_seconds >= stuck_seconds,
@@ -217,17 +255,17 @@ def sign_of_worker(worker: WorkerState, policy: AlertPolicy, others: Sequence[Wo
 
     That is one that began after the last sign of the one that is gone, and has all of its projections.
     """
-    gone_after = policy.worker_gone_seconds
-    is_gone = gone_after is not None and worker.silent_seconds > gone_after
-    follower = next(
-        (other for other in others if gone_after is not None and _replaces(other, worker, gone_after)), None
-    )
     facts: dict[str, Any] = {
         "host": worker.host,
         "process_id": worker.process_id,
         "projections": list(worker.projections),
         "silent_seconds": round(worker.silent_seconds, 1),
     }
+    gone_after = policy.worker_gone_seconds
+    if gone_after is None:
+        return unwatched(AlertKind.WORKER_GONE, **facts)
+    is_gone = worker.silent_seconds > gone_after
+    follower = next((other for other in others if _replaces(other, worker, gone_after)), None)
     if is_gone and is_told and follower is not None:
         is_gone = False
         facts["replaced_by"] = follower.worker_id

@@ -29,6 +29,8 @@ def severity_of(kind: AlertKind, state: AlertState, facts: Facts) -> AlertSeveri
 def title_of(kind: AlertKind, state: AlertState, subject: str, facts: Facts) -> str:
     """Say it in one line."""
     name = _name(kind, subject, facts)
+    if _is_unwatched(facts):
+        return f"{name}: not watched any more"
     if state == "recovered":
         return f"{name}: recovered ({_CALM[kind]})"
     return f"{name}: {'still ' if state == 'reminder' else ''}{_TITLES[kind](facts)}"
@@ -36,6 +38,8 @@ def title_of(kind: AlertKind, state: AlertState, subject: str, facts: Facts) -> 
 
 def text_of(kind: AlertKind, state: AlertState, subject: str, facts: Facts) -> str:
     """Say what it means, and what to do."""
+    if _is_unwatched(facts):
+        return f"Alerts of this kind ({kind.value}) were switched off. Whether it is over is not known."
     if state == "recovered":
         return f"It is over: {_CALM[kind]}. Nothing has to be done."
     sentences = [_TEXTS[kind](facts), _errors(facts)]
@@ -43,6 +47,10 @@ def text_of(kind: AlertKind, state: AlertState, subject: str, facts: Facts) -> s
         sentences.append(_LOOK)
     text = " ".join(each for each in sentences if each)
     return text.replace(_QUOTED, repr(subject)).replace(_NAME, quote(subject, safe=""))
+
+
+def _is_unwatched(facts: Facts) -> bool:
+    return facts.get("watched") is False
 
 
 def _name(kind: AlertKind, subject: str, facts: Facts) -> str:

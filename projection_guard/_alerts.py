@@ -153,9 +153,10 @@ class AlertPolicy:
 
     `active_failures` and `lag_seconds` are told above that number, and are over once the number is below
     `clears_below` of it. Anything is over once it has been so for `clears_after_seconds`: what comes and goes within
-    that time is told once. A status, and what is stuck, has to last `fires_after_seconds` first. `stuck_seconds`: how
-    long work may wait with nobody doing it, or a reset or job be left. `skipped` are positions of the log that were
-    given up; `holes` those where nothing can come any more (each insert that was rolled back leaves one).
+    that time is told once. A status, what is stuck and a worker's silence have to last `fires_after_seconds` first.
+    `stuck_seconds`: how long work may wait with nobody doing it, or a reset or job be left. `skipped` are positions of
+    the log that were given up; `holes` those where nothing can come any more (each insert that was rolled back leaves
+    one).
 
     What goes on is told again every `reminder_seconds` (None: never), but for what was skipped. A receiver has
     `timeout_seconds` for a call; where it fails it is called again after `wait` (one of tenacity's), for

@@ -33,7 +33,7 @@ async def lags(context: Context, projections: Sequence[Projection], log: EventLo
         head = await log.head()
         return {name: await _lag(log, at, head, now) for name, at in reached.items()}
     except SourceError as error:
-        return {name: Lag(unread=str(error)) for name in names}
+        return {name: Lag(unread=str(error), given_up=at.given_up) for name, at in reached.items()}
 
 
 async def _lag(log: EventLog, at: Reached, head: int, now: datetime) -> Lag:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from .._alert_rules import STATUSES, Seen, Sign, Standing, Step, sign_of_worker, signs_of_projection, step
+from .._alert_rules import STATUSES, Seen, Sign, Standing, Step, sign_of_worker, signs_of_projection, step, unwatched
 from .._alert_words import severity_of, text_of, title_of
 from .._alerts import Alert, AlertKind, AlertPolicy, AlertState
 from .._health import HealthPolicy, Lag
@@ -79,8 +79,7 @@ class _Watch:
             name = each.health.projection_name
             policy = self.policy.of(name)
             if policy is None:
-                for place in [place for place in before if place.subject == name]:
-                    alerts.forget(self.connection, place)
+                self._without_policy({place: at for place, at in before.items() if place.subject == name})
                 continue
             seen = Seen(
                 health=each.health,
@@ -93,6 +92,15 @@ class _Watch:
             for sign in signs_of_projection(seen, policy):
                 place = Place(subject=name, kind=sign.kind)
                 self._note(place, before.get(place), sign, policy)
+
+    def _without_policy(self, standing: Mapping[Place, Standing]) -> None:
+        """Nothing is to be told of a projection: what is on record of it ends without a word."""
+        for place, before in standing.items():
+            came = step(before, unwatched(place.kind), self.policy, incident=before.incident, now=self.now)
+            if came.standing is None:
+                alerts.forget(self.connection, place)
+            elif came.standing != before:
+                alerts.go_on(self.connection, place, came.standing)
 
     def workers(self) -> None:
         """Look at the workers."""
@@ -166,7 +174,7 @@ class _Watch:
 
 def _levelled(sign: Sign, level: int, before: int) -> dict[str, Any]:
     """Return the facts that are told: of a status the one that lasted, and the one before."""
-    if sign.kind is not AlertKind.STATUS:
+    if sign.kind is not AlertKind.STATUS or not sign.is_watched:
         return dict(sign.facts)
     return {**sign.facts, "status": STATUSES[level], "before": STATUSES[before]}
 

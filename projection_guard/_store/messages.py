@@ -87,7 +87,7 @@ _due = select(D.receiver).where(D.receiver.in_(bindparam("receivers", expanding=
 _next = (
     select(D.id)
     .where(D.receiver == bindparam("receiver_name"), or_(D.lease_owner == _TOKEN, and_(*_IS_DUE)))
-    .order_by(D.id)
+    .order_by(D.next_attempt_at, D.id)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
@@ -114,7 +114,10 @@ def receivers_due(connection: Connection, receivers: Sequence[str]) -> list[str]
 
 
 def claim(connection: Connection, receiver: str, *, token: str, lease_seconds: float) -> Claimed | None:
-    """Take the oldest message that is due for a receiver and that nobody gives just now, or the one taken already."""
+    """Take the message that has been due the longest for a receiver and that nobody gives just now.
+
+    So one that is refused time and again holds up no other one. Where one was taken with this token already it is that.
+    """
     while True:
         due = connection.execute(_next, {"receiver_name": receiver, "token": token}).scalar_one_or_none()
         if due is None:

@@ -40,7 +40,9 @@ def act(order: dict[str, Any]) -> None:
         with notes.open("a") as file:
             file.write(f"{alert.kind} {alert.state} {alert.projection or alert.facts['process_id']}\n")
 
-    policy = policy_of(receiver, exhausted=True, worker_gone_seconds=3600, clears_after_seconds=0)
+    policy = policy_of(
+        receiver, exhausted=True, worker_gone_seconds=3600, fires_after_seconds=0, clears_after_seconds=0
+    )
     guard = watched(bed, policy)
     worker = guard.real.worker(poll_seconds=0.05)
     if bed.is_async:

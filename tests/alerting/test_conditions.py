@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.alerting.told import Heard, pass_and_work, policy_of, watched
+from projection_guard._store import workers
+from projection_guard._store.workers import Introduction
+from tests.alerting.told import Heard, outage, pass_and_work, policy_of, seconds_pass, watched
 from tests.bed import Bed, GuardOnBed, happened
 from tests.flow.acting import Planned, make_due, shift
 from tests.following.logs import FollowedLog
@@ -209,13 +211,113 @@ def test_where_the_log_is_not_nothing_is_said_of_a_projection_that_follows_it(bl
     assert heard.told == [("lag", "firing")]
 
 
+class Breakable:
+    """A log that cannot be read while it is `broken`."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.broken = False
+
+    def head(self) -> int:
+        """Return the highest sequence."""
+        if self.broken:
+            raise ConnectionError(SECRET)
+        return int(self.source.head())
+
+    def read(self, after: int, limit: int, until: int | None = None) -> Any:
+        """Return what comes next."""
+        if self.broken:
+            raise ConnectionError(SECRET)
+        return self.source.read(after, limit, until)
+
+
+def test_while_the_log_cannot_be_read_neither_its_lag_nor_what_was_given_up_there_is_over(blocking_bed: Bed) -> None:
+    """Nothing is known of them then: "recovered, nothing has to be done" would be wrong, just when all stands still."""
+    bed, heard, log = blocking_bed, Heard(), FollowedLog(blocking_bed)
+    source = Breakable(log.source())
+    guard = watched(bed, policy_of(heard, lag_seconds=300, skipped=True), source=source)
+    guard.work()
+    guard.pause("P", actor="alice")
+    log.append("A")
+    bed.change(
+        "INSERT INTO projection_skipped_ranges (projection_name, first_sequence, last_sequence, given_up, reason,"
+        " skipped_at) VALUES ('P', 7, 8, true, 'r', CURRENT_TIMESTAMP)"
+    )
+    pass_and_work(guard, 301)
+    assert sorted(heard.take()) == [("lag", "firing"), ("skipped", "firing")]
+    source.broken = True
+    for _ in range(3):
+        seconds_pass(guard, 61)
+        bed.run(guard.real._service.on_alerts.run_once())
+    assert heard.told == []
+    source.broken = False
+    guard.resume("P", actor="alice")
+    for _ in range(3):
+        pass_and_work(guard, 61)
+    assert heard.told == [("lag", "recovered")]
+
+
+def is_seen(bed: Bed, worker: str) -> None:
+    """Let a worker give a sign of life."""
+    itself = Introduction(
+        worker_id=worker, kind="service", host="h", process_id=7, library_version="1", projections=("P",)
+    )
+    with bed.engine.begin() as connection:
+        workers.beat(connection, itself)
+
+
+def test_after_an_outage_of_the_database_nobody_is_gone_who_comes_back(blocking_bed: Bed) -> None:
+    """Nobody could give a sign meanwhile; whoever looks first gives the others time for one."""
+    bed, heard = blocking_bed, Heard()
+    guard = watched(bed, policy_of(heard, worker_gone_seconds=60))
+    guard.work()
+    is_seen(bed, "other")
+    pass_and_work(guard, 120)
+    is_seen(bed, "other")
+    pass_and_work(guard, 31)
+    assert heard.told == []
+    pass_and_work(guard, 30)
+    pass_and_work(guard, 31)
+    assert heard.told == [("worker_gone", "firing")]
+
+
+def test_a_condition_that_was_switched_off_is_not_said_to_be_over(blocking_bed: Bed) -> None:
+    """People are told that nobody watches it any more; receivers may close the incident."""
+    bed, heard = blocking_bed, Heard()
+    guard, _ = failing_guard(bed, heard, 3, active_failures=1)
+    guard.work()
+    (firing,) = heard.alerts
+    heard.take()
+    off = watched(bed, policy_of(heard))
+    pass_and_work(off)
+    pass_and_work(off, 61)
+    assert heard.told == [("active_failures", "recovered")]
+    assert heard.alerts[0].incident == firing.incident
+    assert heard.alerts[0].title == "P: not watched any more"
+    assert "Nothing has to be done" not in heard.alerts[0].text
+    assert "It is over" not in heard.alerts[0].text
+
+
 def test_a_projection_without_alerts_is_not_told_of(blocking_bed: Bed) -> None:
-    """What was on record of it goes without a word."""
+    """What was on record of it goes without a word, once nobody has watched it for a while."""
     bed, heard = blocking_bed, Heard()
     guard, _ = failing_guard(bed, heard, 3, active_failures=1)
     guard.work()
     assert heard.take() == [("active_failures", "firing")]
     quiet = watched(bed, policy_of(heard, active_failures=1, projections={"P": None}))
-    pass_and_work(quiet, 100)
+    pass_and_work(quiet)
+    pass_and_work(quiet, 61)
     assert heard.told == []
     assert quiet.alerts() == ()
+
+
+def test_while_versions_with_and_without_its_alerts_are_exchanged_it_is_told_once(blocking_bed: Bed) -> None:
+    """They look by turns: what one takes for no matter must not be new to the other each time."""
+    bed, heard = blocking_bed, Heard()
+    loud = watched(bed, policy_of(heard, exhausted=True))
+    quiet = watched(bed, policy_of(heard, exhausted=True, projections={"P": None}))
+    outage(bed, loud)
+    for _ in range(4):
+        pass_and_work(loud)
+        pass_and_work(quiet)
+    assert heard.told == [("exhausted", "firing")]

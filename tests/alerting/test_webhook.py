@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,20 @@ def test_a_name_that_resolves_anew_reaches_only_what_was_looked_at(monkeypatch: 
         SignedWebhook("https://rebinding.example/", secret=SECRET)(an_alert())
     assert asked == ["rebinding.example"]
     assert connected == [("93.184.215.14", 443)]
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host has two addresses, and the first leads nowhere, as where a network lets nothing of IPv6 through."""
+    with listening() as requests, socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(3):  # its queue is full from then on, and further ones get no answer
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        ports = [full.getsockname()[1], int(requests.url.rpartition(":")[2])]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        SignedWebhook(requests.url, secret=SECRET, allow_private=True, timeout_seconds=1.0)(an_alert())
+    assert len(requests.seen) == 1
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A worker service as a process of its own: `python -m tests.operations.serving '{"url": ..., "kind": ...}'`.
 
 It follows the test's log as projection P. `hangs_at` names an event in whose handler it says "reached" and stands until
-a line comes on its stdin, or for as long as `hangs_for` says. The last thing it says is its exit code.
+a line comes on its stdin, or for as long as `hangs_for` says. Its receiver of alerts writes into the file that `alerts`
+names, where others write, too. The last thing it says is its exit code.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 from sqlalchemy import Connection
 from tenacity import stop_after_attempt, wait_fixed
 
-from projection_guard import RetryPolicy
+from projection_guard import Alert, AlertPolicy, RetryPolicy
 from projection_guard.worker_service import Page, WorkerServiceSettings, run_worker_service
+from tests.alerting.told import policy_of
 from tests.bed import Bed, Happened, noted
 from tests.following.logs import FollowedLog
 
@@ -49,7 +51,7 @@ def serve(order: dict[str, Any]) -> int:
     bed.url = order.get("through", bed.url)
     log = FollowedLog(bed, is_there=True)
     retry = RetryPolicy(wait=wait_fixed(0.05), stop=stop_after_attempt(30), breaker=None)
-    guard = log.guard(lease=timedelta(seconds=order.get("lease", 1)), retry=retry)
+    guard = log.guard(lease=timedelta(seconds=order.get("lease", 1)), retry=retry, alerts=_alerts(order.get("alerts")))
     note, calls = noted("P"), Counter[str]()
 
     def joined(event: Happened, connection: Connection) -> None:
@@ -74,6 +76,14 @@ def serve(order: dict[str, Any]) -> int:
         pages=(Page(path="/page", content=lambda: ("text/plain", b"a page")), Page(path="/broken", content=_broken)),
     )
     return run_worker_service(guard.real, settings)
+
+
+def _alerts(notes: str | None) -> AlertPolicy | None:
+    def receiver(alert: Alert) -> None:
+        with Path(notes or "").open("a") as file:
+            file.write(f"{alert.kind} {alert.state}\n")
+
+    return policy_of(receiver, exhausted=True, clears_after_seconds=0) if notes else None
 
 
 def _broken() -> tuple[str, bytes]:

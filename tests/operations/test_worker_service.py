@@ -18,6 +18,7 @@ from projection_guard import ConfigurationError, ProjectionGuard, SchemaError
 from projection_guard._probes import condition
 from projection_guard._worker import Pulse
 from projection_guard.worker_service import WorkerServiceSettings, run_worker_service
+from tests.alerting.told import outage
 from tests.bed import Bed
 from tests.faults.processes import Victim
 from tests.faults.proxy import Proxy
@@ -57,10 +58,15 @@ def ended(process: Victim) -> int:
 # -- signals
 
 
-def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(bed: Bed) -> None:
-    """SIGTERM, SIGKILL, SIGSTOP past the lease, each to one of two while events come, some fail: exact (P1, P2, P3)."""
-    log = prepared(bed, partitions=4)
-    order = {"fails": True, "partitions": 4, "timeout": 3.0}
+def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(bed: Bed, tmp_path: Path) -> None:
+    """SIGTERM, SIGKILL, SIGSTOP past the lease, each to one of two while events come, some fail: exact (P1, P2, P3).
+
+    A failure that waits for a person meanwhile is told once by all of them, and its end, too.
+    """
+    log, alerts = prepared(bed, partitions=4), tmp_path / "alerts"
+    alerts.touch()
+    order = {"fails": True, "partitions": 4, "timeout": 3.0, "alerts": str(alerts)}
+    outage(bed, log.guard())
     with ExitStack() as stack, Appenders(bed, 1, pause_seconds=0.1) as appenders:
         for sent in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP):
             hit, other = (stack.enter_context(service(bed, **order)) for _ in range(2))
@@ -75,9 +81,12 @@ def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(be
                     each.process.send_signal(signal.SIGTERM)
                     assert ended(each) in (0, -signal.SIGKILL)
         appenders.stop()
-        with service(bed, partitions=4):
+        bed.wait_until(lambda: alerts.read_text() == "exhausted firing\n")
+        bed.change("DELETE FROM projection_failures WHERE event_id = 'e'")
+        with service(bed, partitions=4, alerts=str(alerts)):
             head = bed.value("SELECT max(sequence) FROM log")
             bed.wait_until(has_come_to(bed, head))
+            bed.wait_until(lambda: alerts.read_text() == "exhausted firing\nexhausted recovered\n")
     log.lengths.update(appenders.committed)
     assert_exact(bed, log)
     assert bed.value("SELECT count(*) FROM projection_failures") > 0
