@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from projection_guard import ProjectionGuard, Replay
+from projection_guard._core import verifying
+from projection_guard._io.protocol import drive
 from tests.bed import Bed, GuardOnBed, Happened
 from tests.flow.acting import states_of
 from tests.following.beside import LATER, Model, run_for
@@ -94,3 +96,21 @@ def test_no_probe_of_one_held_by_the_breaker_is_made_while_the_two_are_compared(
     assert model.totals() == {"B": 1}
     assert found(run_for(bed, guard, job)) == {}
     bed.wait_until(lambda: guard.work() and model.totals() == {"A": 1, "B": 1})
+
+
+def test_who_was_stopped_at_the_end_of_a_round_does_not_end_the_next_one(blocking_bed: Bed) -> None:
+    """Another one has begun to build on meanwhile: what he has not come to would be passed over."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
+    guard = model.guard()
+    model.log.append("A", "B")
+    guard.catch_up("P")
+    job = guard.start_verify("P", actor="alice")
+    run_to(bed, guard, job, "mend")
+    model.log.append("A", "C")
+    guard.catch_up("P")
+    bed.change("UPDATE projection_replays SET phase = 'build', ends_at = 4")  # as where the live one is far ahead
+    service = guard.real._service
+    drive(verifying.came_to_its_end(service.context, service.named("P"), guard.replay_of(job.id), "build"))
+    assert guard.replay_of(job.id).phase == "build"
+    done = run_for(bed, guard, job)
+    assert (found(done), done.events_replayed) == ({}, 4)
