@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import Connection, event, text
 
@@ -22,6 +24,11 @@ def run_to(bed: Bed, guard: GuardOnBed, job: Replay, phase: str) -> None:
     bed.wait_until(lambda: run_for(bed, guard, job, steps=1).phase == phase)
 
 
+def _enforce(connection: Any, _: object) -> None:
+    """Let SQLite enforce foreign keys."""
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
 @pytest.mark.parametrize("beyond", ["CASCADE", "RESTRICT"])
 def test_rows_that_refer_to_others_do_so_in_the_copy_and_not_from_there_to_the_live_ones(
     blocking_bed: Bed, beyond: str
@@ -29,7 +36,7 @@ def test_rows_that_refer_to_others_do_so_in_the_copy_and_not_from_there_to_the_l
     """What goes with what it refers to goes in the copy, too; and no row of the copy holds a live one fast."""
     bed = blocking_bed
     if bed.database == "sqlite":
-        event.listen(bed.engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
+        event.listen(bed.engine, "connect", _enforce)
         bed.engine.dispose()
     bed.change("CREATE TABLE papers (id varchar(50) PRIMARY KEY)")
     bed.change(f"CREATE TABLE notes (id varchar(50) PRIMARY KEY REFERENCES papers (id) ON DELETE {beyond})")
