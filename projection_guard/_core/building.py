@@ -21,7 +21,18 @@ from .context import Context, transact
 from .describing import describe
 from .projection import Projection
 
-__all__ = ["LONGEST_SECONDS", "be_ready", "check", "exchange", "is_in", "make", "refused", "say_how_far", "stand_still"]
+__all__ = [
+    "LONGEST_SECONDS",
+    "be_ready",
+    "check",
+    "check_tables",
+    "exchange",
+    "is_in",
+    "make",
+    "refused",
+    "say_how_far",
+    "stand_still",
+]
 
 LONGEST_SECONDS: Final = 3600.0
 
@@ -61,6 +72,26 @@ async def make(context: Context, projection: Projection, job: Replay) -> None:
         await transact(context, write, what=f"{projection.name}: {job.kind} {job.id}")
     except (ConfigurationError, StoreUnavailable) as error:
         raise refused(projection, "the tables beside it could not be made", error) from error
+
+
+async def check_tables(context: Context, projection: Projection, job: Replay) -> None:
+    """Raise `RebuildRefused` where a table is gone, or has none beside it: then the live one would be written to.
+
+    So it is where another deployment, which knew of other tables, has begun the job, or somebody has dropped one.
+    """
+
+    def look(connection: Connection) -> list[str]:
+        seen = replays.one(connection, job.id)
+        if seen is None or seen.is_finished or seen.built_into is None or seen.phase == "make":
+            return []
+        return shadows.lacking(connection, seen.built_into, projection.tables)
+
+    lacking = await transact(context, look, what=f"{projection.name}: {job.kind} {job.id}")
+    if lacking:
+        raise RebuildRefused(
+            f"{projection.name}: there is no table {', '.join(map(repr, lacking))}, or none beside it: either it was "
+            "dropped, or tables= did not name it when this was begun; begin it again"
+        )
 
 
 async def stand_still(context: Context, projection: Projection, job: Replay) -> None:

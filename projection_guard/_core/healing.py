@@ -123,8 +123,9 @@ class _Retry:
             return ended
         state = states.read(connection, self.projection.name)
         goes_past_hold = self.is_probe or self.by is not None
-        walking = states.WALKING if self.is_probe else ("active",)
-        if state is not None and state.state in walking and (state.held_since is None or goes_past_hold):
+        is_free = state is not None and (state.held_since is None or goes_past_hold)
+        walks = state is not None and state.state == "active"
+        if is_free and (walks or (self.is_probe and states.may_be_probed(connection, self.projection.name))):
             return None
         failures.give_back(connection, self.projection.name, token=self.token)
         return Finished(outcome=self._answer(OutcomeStatus.PARKED), is_news=False)

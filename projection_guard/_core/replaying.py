@@ -100,6 +100,7 @@ class _Run:
         if job.status == "pending" and job.kind != "verify":  # that lets nothing stand still yet
             await pass_barrier(self._context, self._projection)
         try:
+            await building.check_tables(self._context, self._projection, job)
             while not stops():
                 stands = await self._go_on(job)
                 if stands is None or stands.wanted == "pause":

@@ -80,11 +80,15 @@ def check(connection: Connection, projection: Projection, how: Comparing) -> Non
 
 
 async def came_to_its_end(context: Context, projection: Projection, job: Replay, phase: str) -> None:
-    """The copy has come to the end of a phase: what has healed by now is mended next."""
+    """The copy has come to the end of a phase: what has healed by now is mended next.
+
+    Nothing is done where it has not: whoever has seen it there may have been stopped since, while another one went on.
+    """
 
     def go_on(connection: Connection) -> None:
         states.hold_row(connection, projection.name)
-        if building.is_in(connection, job, phase):
+        seen, row = replays.one(connection, job.id), partitions.replay_row(connection, projection.name)
+        if seen is not None and not seen.is_finished and seen.phase == phase and row and row.cursor >= seen.ends_at:
             replays.next_phase(connection, job.id, _MENDED_IN[phase])
 
     await transact(context, go_on, what=_what(projection, job))

@@ -28,6 +28,7 @@ __all__ = [
     "exchange",
     "give_back",
     "handed_out",
+    "lacking",
     "lend",
     "make",
     "quoted",
@@ -70,7 +71,7 @@ def make(connection: Connection, into: str, tables: Sequence[str]) -> None:
             name = _on_sqlite(into, table)
             if name in there:
                 raise ConfigurationError(f"A table {name!r} is there already; drop it, or choose another into=")
-            _copy_on_sqlite(connection, table, name)
+        _copy_on_sqlite(connection, into, tables)
         return
     if into in inspect(connection).get_schema_names():
         raise ConfigurationError(f"A schema {into!r} is there already; drop it, or choose another into=")
@@ -78,6 +79,33 @@ def make(connection: Connection, into: str, tables: Sequence[str]) -> None:
     for table in tables:
         made, like = shadow(connection, into, table), quoted(connection, table)
         connection.execute(text(f"CREATE TABLE {made} (LIKE {like} INCLUDING ALL)"))
+    for table in tables:
+        _let_follow(connection, into, table, tables)
+
+
+def _let_follow(connection: Connection, into: str, table: str, tables: Sequence[str]) -> None:
+    """Let rows of a shadow go, or change, with those that they refer to, as they do in the live tables.
+
+    PostgreSQL's LIKE leaves foreign keys out. Those that only refuse stay out: what once was refused, and healed, may
+    stand in the log before what it refers to.
+    """
+    for found in inspect(connection).get_foreign_keys(table):
+        key: Any = found
+        options: dict[str, Any] = key["options"]
+        changes = [options.get(on) not in (None, "RESTRICT", "NO ACTION") for on in ("ondelete", "onupdate")]
+        if key["referred_schema"] is None and key["referred_table"] in tables and any(changes):
+            words = {"match": "MATCH", "onupdate": "ON UPDATE", "ondelete": "ON DELETE", "initially": "INITIALLY"}
+            said = [f"{words[name]} {options[name]}" for name in words if options.get(name)]
+            if options.get("deferrable"):
+                said.insert(-1 if options.get("initially") else len(said), "DEFERRABLE")
+            columns = ", ".join(quoted(connection, name) for name in key["constrained_columns"])
+            others = ", ".join(quoted(connection, name) for name in key["referred_columns"])
+            connection.execute(
+                text(
+                    f"ALTER TABLE {shadow(connection, into, table)} ADD FOREIGN KEY ({columns}) "
+                    f"REFERENCES {shadow(connection, into, key['referred_table'])} ({others}) {' '.join(said)}"
+                )
+            )
 
 
 def count_apart(connection: Connection, into: str, tables: Sequence[str]) -> None:
@@ -113,13 +141,32 @@ def _is_serial(column: Any) -> bool:
     return str(column["default"] or "").startswith("nextval(")
 
 
+def lacking(connection: Connection, into: str, tables: Sequence[str]) -> list[str]:
+    """Name the tables that are not there, or have no shadow."""
+    live = set(inspect(connection).get_table_names())
+    if _is_sqlite(connection):
+        return [table for table in tables if not live.issuperset((table, _on_sqlite(into, table)))]
+    there = live.intersection(inspect(connection).get_table_names(schema=into))
+    return [table for table in tables if table not in there]
+
+
 def drop(connection: Connection, into: str, tables: Sequence[str]) -> None:
     """Take the shadows away."""
     if not _is_sqlite(connection):
         connection.execute(text(f"DROP SCHEMA IF EXISTS {quoted(connection, into)} CASCADE"))
         return
-    for table in tables:
+    left = list(reversed(tables))
+    while left:  # where SQLite enforces foreign keys, a table goes after those that refer to it
+        referred = {name for table in left for name in _referred(connection, _on_sqlite(into, table))}
+        table = next((each for each in left if _on_sqlite(into, each) not in referred), left[0])
         connection.execute(text(f"DROP TABLE IF EXISTS {shadow(connection, into, table)}"))
+        left.remove(table)
+
+
+def _referred(connection: Connection, table: str) -> set[str]:
+    """Name the other tables that a table of SQLite refers to."""
+    keys = connection.exec_driver_sql(f"PRAGMA foreign_key_list({quoted(connection, table)})")
+    return {str(key.table) for key in keys} - {table}
 
 
 def lend(connection: Connection, into: str, tables: Sequence[str]) -> None:
@@ -204,19 +251,28 @@ def _rename(connection: Connection, table: str, name: str) -> None:
     connection.execute(text(f"ALTER TABLE {quoted(connection, table)} RENAME TO {quoted(connection, name)}"))
 
 
-def _copy_on_sqlite(connection: Connection, table: str, shadow: str) -> None:
-    """Make a table like another one: from its own words, while that has another name; and its indexes."""
+def _copy_on_sqlite(connection: Connection, into: str, tables: Sequence[str]) -> None:
+    """Make tables like others: from their own words, while those have other names; and their indexes.
+
+    All are made before any gets its name, so that those that refer to one another go on doing so among themselves.
+    """
     words = text(
         "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = :t AND sql IS NOT NULL AND type <> 'trigger'"
     )
-    found = connection.execute(words, {"t": table}).all()
-    _rename(connection, table, _LIVE + table)
-    connection.exec_driver_sql(next(row.sql for row in found if row.type == "table"))
-    _rename(connection, table, shadow)
-    _rename(connection, _LIVE + table, table)
-    for row in found:
-        if row.type == "index":
-            connection.exec_driver_sql(_indexing(connection, row.sql, f"{shadow}_{row.name}", shadow))
+    found = {table: connection.execute(words, {"t": table}).all() for table in tables}
+    for table in tables:
+        _rename(connection, table, _LIVE + table)
+    for table in tables:
+        connection.exec_driver_sql(next(row.sql for row in found[table] if row.type == "table"))
+    for table in tables:
+        _rename(connection, table, _on_sqlite(into, table))
+    for table in tables:
+        _rename(connection, _LIVE + table, table)
+    for table in tables:
+        for row in found[table]:
+            if row.type == "index":
+                made = _on_sqlite(into, table)
+                connection.exec_driver_sql(_indexing(connection, row.sql, f"{made}_{row.name}", made))
 
 
 def _indexing(connection: Connection, words: str, name: str, table: str) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     BindParameter,
     Connection,
+    and_,
     bindparam,
     delete,
     exists,
@@ -48,6 +49,7 @@ __all__ = [
     "in_flight",
     "leased",
     "let_go",
+    "may_be_probed",
     "open_rows",
     "postpone_probe",
     "read",
@@ -243,8 +245,9 @@ _let_go = (
     .values(held_since=null(), outage_began_at=null(), probe_at=null(), failed_probes=0)
 )
 WALKING: Final = ("active", "replaying", "rebuilding")
-"""In which states a projection held by the breaker waits for a probe: a replay does, too."""
-_WALKS = T.state.in_(WALKING)
+"""In which states a projection held by the breaker waits for a probe: a replay does, too. A verification does not."""
+_verified = exists(select(literal(1)).where(R.projection_name == _NAME, R.finished_at.is_(None), R.kind == "verify"))
+_WALKS = and_(T.state.in_(WALKING), or_(T.state == "active", ~_verified))
 _take_probe = (
     update(T)
     .where(T.projection_name == _NAME, T.held_since.is_not(None), T.probe_at <= statement_start(), _WALKS)
@@ -273,6 +276,12 @@ def take_probe(connection: Connection, projection: str, *, longest_call_seconds:
     parameters = {"projection": projection, "pause": longest_call_seconds}
     number = connection.execute(_take_probe, parameters).scalar_one_or_none()
     return None if number is None else int(number)
+
+
+def may_be_probed(connection: Connection, projection: str) -> bool:
+    """Return whether a probe may be made: not while a copy is compared with the read model, which stands still."""
+    statement = select(T.projection_name).where(T.projection_name == _NAME, _WALKS)
+    return connection.execute(statement, {"projection": projection}).first() is not None
 
 
 def postpone_probe(connection: Connection, projection: str, *, pause_seconds: float) -> None:

@@ -67,7 +67,7 @@ class Model:
 def leftovers(bed: Bed) -> list[str]:
     """Return what a rebuild has left behind."""
     if bed.database == "sqlite":
-        rows = bed.rows("SELECT name FROM sqlite_schema WHERE name LIKE 'next_%' OR instr(name, '_live_')")
+        rows = bed.rows("SELECT name FROM sqlite_schema WHERE name LIKE 'next_%' OR name LIKE 'projection_guard_live%'")
     else:
         rows = bed.rows("SELECT nspname AS name FROM pg_namespace WHERE nspname = 'next'")
     return [row.name for row in rows]

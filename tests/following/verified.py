@@ -26,7 +26,8 @@ def copies(bed: Bed) -> list[str]:
     """Return what is left of copies, under the names that they are given or under `copied`."""
     if bed.database == "sqlite":
         rows = bed.rows(
-            "SELECT name FROM sqlite_schema WHERE name LIKE 'verify%' OR name LIKE 'copied%' OR name LIKE '%_live_%'"
+            "SELECT name FROM sqlite_schema "
+            "WHERE name LIKE 'verify%' OR name LIKE 'copied%' OR name LIKE 'projection_guard_live%'"
         )
     else:
         rows = bed.rows("SELECT nspname AS name FROM pg_namespace WHERE nspname LIKE 'verify%' OR nspname = 'copied'")
