@@ -72,11 +72,12 @@ async def deliver(
         return await deliver_apart(context, projection, ticket, event, born, watch)
     place = _Place()
     try:
-        place.outcome = await _deliver_joined(context, projection, ticket, event, born, place, watch)
+        outcome = await _deliver_joined(context, projection, ticket, event, born, place, watch)
+        place.outcome = outcome
     finally:
         if place.outcome is not None:
             watch.settled(place.outcome)
-    return place.outcome
+    return outcome
 
 
 async def _deliver_joined(
