@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
-from ._worker import Pulse
+from ._shift import Pulse
 from .errors import ConfigurationError
 
 __all__ = ["Condition", "HealthFile", "HealthPort", "Page", "condition", "notify_systemd"]

@@ -26,7 +26,7 @@ from ._guard import ProjectionGuard
 from ._io.protocol import drive
 from ._probes import Condition, HealthFile, HealthPort, Page, condition, notify_systemd
 from ._service import Service
-from ._worker import Pulse
+from ._shift import Pulse
 from .errors import ConfigurationError, StoreUnavailable
 
 __all__ = ["Page", "WorkerServiceSettings", "run_worker_service"]

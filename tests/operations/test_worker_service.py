@@ -16,7 +16,7 @@ import pytest
 
 from projection_guard import ConfigurationError, ProjectionGuard, SchemaError
 from projection_guard._probes import condition
-from projection_guard._worker import Pulse
+from projection_guard._shift import Pulse
 from projection_guard.worker_service import WorkerServiceSettings, run_worker_service
 from tests.alerting.told import outage
 from tests.bed import Bed
