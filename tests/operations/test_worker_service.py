@@ -210,8 +210,8 @@ def test_it_waits_for_a_database_that_is_away(postgres_bed: Bed) -> None:
     with Proxy(bed.url) as proxy:
         proxy.go_away()
         with Victim(PROGRAM, url=bed.url, through=proxy.url, kind=bed.kind, health_port=0) as process:
-            assert told(process, "").endswith("it waits for that")
             port = int(told(process, "probes are answered").rpartition(":")[2])
+            assert told(process, "The guard's database").endswith("it waits for that")
             assert get(port, "/readyz")[0] == 503
             assert get(port, "/livez")[0] == 200
             proxy.come_back()
@@ -222,8 +222,24 @@ def test_it_waits_for_a_database_that_is_away(postgres_bed: Bed) -> None:
     assert_exact(bed, log)
 
 
+def test_a_database_that_does_not_answer_holds_up_neither_probes_nor_signals(postgres_bed: Bed) -> None:
+    """Connected and not answered, it tells that it is alive and not ready; SIGTERM ends it, with nothing in hand."""
+    bed = postgres_bed
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        through = f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/nothing"
+        with Victim(PROGRAM, url=bed.url, through=through, kind=bed.kind, health_port=0) as process:
+            port = int(told(process, "probes are answered").rpartition(":")[2])
+            assert get(port, "/livez")[0] == 200
+            assert json.loads(get(port, "/readyz")[1])["reason"] == "it has not looked for work yet"
+            process.process.send_signal(signal.SIGTERM)
+            assert ended(process) == 0
+
+
 def test_systemd_is_told(blocking_bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """READY once it works, WATCHDOG while it is alive, STOPPING when it ends: the datagrams of sd_notify(3)."""
+    """READY once it works, WATCHDOG while it is alive, STOPPING when it ends: the datagrams of sd_notify(3).
+
+    Until it is ready it asks for more time: systemd would end one that waits for its database after 90 s.
+    """
     bed, path = blocking_bed, tmp_path / "notify"
     prepared(bed)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as pipe:
@@ -238,6 +254,7 @@ def test_systemd_is_told(blocking_bed: Bed, tmp_path: Path, monkeypatch: pytest.
                 heard += pipe.recv(1000).decode().splitlines()
             assert ended(process) == 0
     assert "WATCHDOG=1" in heard
+    assert "EXTEND_TIMEOUT_USEC=30000000" in heard[: heard.index("READY=1")]
 
 
 @pytest.mark.parametrize(
