@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from projection_guard import ConfigurationError, ProjectionGuard, SchemaError
-from projection_guard._probes import condition
+from projection_guard._probes import Condition, HealthFile, HealthPort, condition
 from projection_guard._shift import Pulse
 from projection_guard.worker_service import WorkerServiceSettings, run_worker_service
 from tests.alerting.told import outage
@@ -278,6 +278,37 @@ def test_the_judgement(pulse: Pulse, *, is_stopping: bool, now: float, expected:
     """Dead only where the coordinator stands still; not ready where it cannot get on with its work."""
     found = condition(pulse, is_stopping=is_stopping, now=now, began=0.0)
     assert (found.is_alive, found.is_ready, found.why) == expected
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_health_port_is_of_ipv4_or_ipv6(host: str) -> None:
+    """Clusters are of either kind."""
+    port = HealthPort(host, 0, lambda: Condition(is_alive=True, is_ready=True, why="it is well"), ())
+    port.start()
+    try:
+        with socket.create_connection((host, port.port), timeout=30) as asked:
+            asked.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            assert asked.recv(100).startswith(b"HTTP/1.0 200")
+    finally:
+        port.close()
+
+
+def test_a_health_file_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not every 5 s for as long as the disk is full; and again when it was well in between."""
+    folder = tmp_path / "folder"
+    file = HealthFile(folder / "health")
+    wells = [Condition(is_alive=True, is_ready=True, why=f"look {n}") for n in range(5)]
+    file.show(wells[0])
+    file.show(wells[1])
+    assert caplog.text.count("could not be written") == 1
+    folder.mkdir()
+    file.show(wells[2])
+    assert (folder / "health").read_text() == "ready: look 2\n"
+    file.remove()
+    folder.rmdir()
+    file.show(wells[3])
+    file.show(wells[4])
+    assert caplog.text.count("could not be written") == 2
 
 
 # -- wrong use
