@@ -13,9 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Final
 
-from ._worker import Pulse
+from ._shift import Pulse
 from .errors import ConfigurationError
 
 __all__ = ["Condition", "HealthFile", "HealthPort", "Page", "condition", "notify_systemd"]
@@ -65,9 +66,10 @@ class HealthFile:
         self._path = path
         self._next_at = 0.0
         self._last: Condition | None = None
+        self._trouble: str | None = None
 
     def show(self, found: Condition) -> None:
-        """Write what is the case, when it has changed and every 5 s. Where that fails, a line in the log says so."""
+        """Write what is the case, when it has changed and every 5 s. Where that fails, the log says so once."""
         if not found.is_alive or (found == self._last and time.monotonic() < self._next_at):
             return
         self._last, self._next_at = found, time.monotonic() + _FILE_EVERY_SECONDS
@@ -76,7 +78,11 @@ class HealthFile:
             beside.write_text(f"{'ready' if found.is_ready else 'not ready'}: {found.why}\n", encoding="utf-8")
             beside.replace(self._path)
         except OSError as error:
-            log.warning("the health file %s could not be written: %s", self._path, error.strerror)
+            if error.strerror != self._trouble:
+                log.warning("the health file %s could not be written: %s", self._path, error.strerror)
+            self._trouble = error.strerror
+        else:
+            self._trouble = None
 
     def remove(self) -> None:
         """Take it away."""
@@ -90,7 +96,8 @@ class HealthPort:
     def __init__(self, host: str, port: int, look: Callable[[], Condition], pages: tuple[Page, ...]) -> None:
         handler = _handler(look, {page.path: page.content for page in pages})
         try:
-            self._server = _Server((host, port), handler)
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+            self._server = _server_of(family)((host, port), handler)
         except OSError as error:
             raise ConfigurationError(
                 f"The health port {host}:{port} cannot be opened ({error.strerror}); choose another one"
@@ -119,8 +126,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
+    def server_bind(self) -> None:
+        """Bind, and leave out the look-up of the host's name: where names are not resolved, it takes long."""
+        TCPServer.server_bind(self)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that go away."""
+
+
+def _server_of(family: socket.AddressFamily) -> type[_Server]:
+    """Return a server for addresses of IPv4 or IPv6; it is the class that says which."""
+    return type("_Server", (_Server,), {"address_family": family})
 
 
 def _handler(look: Callable[[], Condition], pages: dict[str, Callable[[], tuple[str, bytes]]]) -> type:

@@ -13,8 +13,11 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +29,14 @@ from ._guard import ProjectionGuard
 from ._io.protocol import drive
 from ._probes import Condition, HealthFile, HealthPort, Page, condition, notify_systemd
 from ._service import Service
-from ._worker import Pulse
+from ._shift import Pulse
 from .errors import ConfigurationError, StoreUnavailable
 
 __all__ = ["Page", "WorkerServiceSettings", "run_worker_service"]
 
 log = logging.getLogger("projection_guard")
 _TICK_SECONDS: Final = 0.5
+_START_GOES_ON_SECONDS: Final = 30
 _AFTER_GRACE_SECONDS: Final = 5.0
 """What cancelled tasks, and a pool that is closed, may take beyond the grace period."""
 
@@ -165,6 +169,8 @@ class _Watched:
             self._file.show(found)
         if found.is_alive:
             notify_systemd("WATCHDOG=1")
+            if not self._is_ready:  # it may wait for the database longer than systemd lets a start last
+                notify_systemd(f"EXTEND_TIMEOUT_USEC={_START_GOES_ON_SECONDS * 1_000_000}")
         if found.is_ready and not self._is_ready:
             self._is_ready = True
             notify_systemd("READY=1\nSTATUS=it is well")
@@ -177,37 +183,61 @@ class _Watched:
 
 
 def _run_blocking(guard: ProjectionGuard, settings: WorkerServiceSettings) -> int:
-    drive(_check_schema(service_of(guard)))
     worker = guard.worker(kind="service", poll_seconds=settings.poll_seconds, batch=settings.batch)
     with ExitStack() as stack:
         signals = _Signals(settings.grace_seconds, stack)
         watched = _Watched(worker.pulse, signals, settings, stack)
-        worker.start()
+        checked = _in_thread(partial(_check_schema, service_of(guard)))
+        while signals.received is None and not wait([checked], _TICK_SECONDS).done:
+            watched.tick()
+        if checked.done():
+            checked.result()
+            worker.start()
         while signals.received is None and worker.is_running:
             watched.tick()
             time.sleep(_TICK_SECONDS)
         watched.stopping()
         is_settled = worker.stop(settings.grace_seconds)
-        if is_settled:
+        if is_settled and checked.done():  # else nothing was begun, and the database does not answer
             guard.close(0.0)
             drive(_close_source(service_of(guard)))
             engine_of(guard).dispose()
         return _exit_code(signals, is_settled=is_settled)
 
 
+def _in_thread(work: Callable[[], Coroutine[object, None, None]]) -> Future[None]:
+    """Do what may wait long for the database where signals and probes need not wait for it."""
+    done = Future[None]()
+
+    def run() -> None:
+        try:
+            drive(work())
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="projection_guard-check", daemon=True).start()
+    return done
+
+
 async def _run_async(guard: AsyncProjectionGuard, settings: WorkerServiceSettings) -> int:
-    await _check_schema(service_of(guard))
     worker = guard.worker(kind="service", poll_seconds=settings.poll_seconds, batch=settings.batch)
     with ExitStack() as stack:
         signals = _Signals(settings.grace_seconds, stack)
         watched = _Watched(worker.pulse, signals, settings, stack)
-        worker.start()
+        checked = asyncio.create_task(_check_schema(service_of(guard)))
+        while signals.received is None and not (await asyncio.wait([checked], timeout=_TICK_SECONDS))[0]:
+            watched.tick()
+        if checked.done():
+            checked.result()
+            worker.start()
         while signals.received is None and worker.is_running:
             watched.tick()
             await asyncio.sleep(_TICK_SECONDS)
         watched.stopping()
         is_settled = await worker.stop(settings.grace_seconds)
-        if is_settled:
+        if is_settled and checked.done():  # else nothing was begun, and the database does not answer
             await guard.close(0.0)
             await _close_source(service_of(guard))
             await AsyncEngine(engine_of(guard)).dispose()

@@ -17,7 +17,7 @@ from . import _rendering
 from ._command import Call, Command, on_records
 from ._exits import exit_of_status, refusal_of
 from ._findings import SILENT_SECONDS
-from ._parser import add_pages
+from ._parser import add_pages, seconds
 from ._progress import lasting
 from ._screen import Cell, Screen, counted
 
@@ -132,7 +132,7 @@ def _watch(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         nargs="?",
-        type=float,
+        type=seconds,
         const=2.0,
         metavar="SECONDS",
         help="look again and again, every 2 s unless said, until Ctrl-C; with --json a line each time",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import math
 import re
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "moment",
     "parsed",
     "parser_of",
+    "seconds",
 ]
 
 _ABOUT: Final = """\
@@ -49,6 +51,7 @@ _GROUPS: Final = {
 }
 _DEFAULTS: Final = {"app": None, "database": None, "schema": None, "json": False, "traceback": False}
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
+_LONGEST_WAIT_SECONDS: Final = 86_400
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -176,14 +179,25 @@ def filter_of(options: Namespace) -> FailureFilter:
 def moment(text: str) -> datetime:
     """Read a time: ISO 8601 with a zone, or how long ago, such as 30m, 2h or 7d."""
     ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # there was no year -712
         raise argparse.ArgumentTypeError(f"{text!r} is no time: 2026-01-31T12:00Z, or 30m, 2h, 7d (ago)") from None
     if found.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} does not say in which zone: append Z, or +02:00")
+    return found
+
+
+def seconds(text: str) -> float:
+    """Read how long to wait: a number of seconds above 0, at most a day."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found <= _LONGEST_WAIT_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0, at most a day")
     return found
 
 

@@ -85,7 +85,8 @@ class Screen:
             people()
             return
         indent = None if self.watches else 2  # one line a round for whoever watches
-        self.out.write(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent) + "\n")
+        told = self.hidden.out_of_all(value)
+        self.out.write(json.dumps(told, ensure_ascii=True, allow_nan=False, indent=indent) + "\n")
         self.out.flush()
 
     def say(self, text: str = "") -> None:

@@ -1,9 +1,10 @@
-"""Passwords are never on screen: whatever is written for people goes through here."""
+"""Passwords are never on screen: whatever is written, for people or as JSON, goes through here."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 __all__ = ["Hidden"]
 
@@ -32,3 +33,13 @@ class Hidden:
         for word in sorted(self._words, key=len, reverse=True):
             text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", _STARS, text)
         return text
+
+    def out_of_all(self, value: object) -> object:
+        """Return JSON whose texts are without passwords; names of fields are ours."""
+        if isinstance(value, str):
+            return self.out_of(value)
+        if isinstance(value, Mapping):
+            return {key: self.out_of_all(each) for key, each in cast("Mapping[str, object]", value).items()}
+        if isinstance(value, (list, tuple)):
+            return [self.out_of_all(each) for each in cast("list[object]", value)]
+        return value

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final, TypeVar
 
 from ..errors import StoreUnavailable
 from ._command import Call
-from ._exits import Exit, Refused
+from ._exits import Exit, Refused, refusal_of
 from ._progress import Progress
 
 __all__ = ["Seen", "watched"]
@@ -36,8 +36,9 @@ async def watched(
     look: Callable[[], Coroutine[object, None, Seen]],
     interrupted: str,
 ) -> T:
-    """Run a job beside this and show its progress. On Ctrl-C it is left where it is, and `interrupted` is said.
+    """Run a job beside this and show its progress.
 
+    On Ctrl-C, and where the database goes away, it is left where it is, and `interrupted` is said.
     `run` is given what says whether to stop; it gives the job up then, after what it has in hand.
     """
     is_told_to_stop: list[bool] = []
@@ -57,4 +58,8 @@ async def watched(
             is_told_to_stop.append(True)
             call.screen.refuse(Refused(kind="interrupted", detail=f"Interrupted. {interrupted}", code=Exit.INTERRUPTED))
             await under_way.ended()
-    return under_way.result
+    try:
+        return under_way.result
+    except StoreUnavailable as error:  # whoever began it again would be refused, and not know why
+        met = refusal_of(error)
+        raise replace(met, detail=f"{met.detail.rstrip('.')}. {interrupted}") from error

@@ -11,9 +11,12 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.cli import shop
 from tests.cli.conftest import Place
 from tests.cli.shell import COMMAND
+from tests.faults.proxy import Proxy
 
 
 def wait_until(condition: Callable[[], object], *, within: float = 60.0) -> None:
@@ -53,6 +56,31 @@ def test_ctrl_c_leaves_a_replay_where_it_is_and_says_how_to_go_on(place: Place) 
         seen = shell.app("replays", "run", job, "--json", app="follower").json
     assert seen["status"] == "completed"
     assert place.value("SELECT count(*) FROM totals") == 3
+
+
+def test_a_database_that_goes_away_leaves_a_replay_on_record_too_and_that_is_said(place: Place) -> None:
+    """Exit code 3, and what to do: begun again, it would be refused, since the one that was left stands there."""
+    if place.engine.dialect.name == "sqlite":
+        pytest.skip("a file does not go away")
+    shell = place.shell
+    place.append(shop.event("X", 1))
+    place.follow()
+    shut = shell.folder / "shut"
+    shut.touch()
+    with Proxy(shell.url) as proxy:
+        shell.env["SHOP_DATABASE"] = proxy.url
+        process = shell.begin("replay", "Totals", "--from", "1", "--app", "tests.cli.shop:follower")
+        try:
+            wait_until((shell.folder / "shut.reached").exists)
+            proxy.go_away()
+            shut.unlink()
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 3, err
+    job = err.split("replays run ")[1].split()[0]
+    assert shell.bare("replays", "show", job, "--json").json["finished_at"] is None
 
 
 def test_watching_goes_on_until_ctrl_c(place: Place) -> None:

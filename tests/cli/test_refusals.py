@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from projection_guard.cli._screen import Screen
 from projection_guard.cli._secrets import Hidden
 from tests.cli import shop
 from tests.cli.conftest import Place
@@ -50,6 +53,10 @@ def refused(shell: Shell, *words: str, code: int) -> str:
         (("status", "--databse", NOWHERE), "unrecognized arguments"),
         (("failures", "list", "--until", "2026-01-01T00:00"), "does not say in which zone"),
         (("failures", "list", "--until", "soon"), "'soon' is no time"),
+        (("failures", "list", "--until", "999999d"), "'999999d' is no time"),
+        (("status", "--watch", "nan"), "'nan' is no number of seconds"),
+        (("status", "--watch", "inf"), "'inf' is no number of seconds"),
+        (("status", "--watch", "0"), "'0' is no number of seconds"),
     ],
 )
 def test_wrong_usage_ends_with_2(lonely: Shell, words: tuple[str, ...], said: str) -> None:
@@ -167,3 +174,14 @@ def test_passwords_are_left_out_of_every_text(text: str, shown: str) -> None:
     hidden.add(None)
     hidden.add("x")
     assert hidden.out_of(text) == shown
+
+
+def test_json_has_no_passwords_either() -> None:
+    """A failure's message may quote a connection; numbers, names and nothing else stay as they are."""
+    screen = Screen(is_json=True, hidden=Hidden(), out=StringIO())
+    told = {"items": [{"error_message": "no postgresql://u:hunter2secret@h/db", "retry_count": 1, "stream_id": None}]}
+    screen.answer(told, lambda: None)
+    assert isinstance(screen.out, StringIO)
+    assert json.loads(screen.out.getvalue()) == {
+        "items": [{"error_message": "no postgresql://u:***@h/db", "retry_count": 1, "stream_id": None}]
+    }

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from projection_guard import ConfigurationError, ProjectionGuard, SchemaError
-from projection_guard._probes import condition
-from projection_guard._worker import Pulse
+from projection_guard._probes import Condition, HealthFile, HealthPort, condition
+from projection_guard._shift import Pulse
 from projection_guard.worker_service import WorkerServiceSettings, run_worker_service
 from tests.alerting.told import outage
 from tests.bed import Bed
@@ -210,8 +210,8 @@ def test_it_waits_for_a_database_that_is_away(postgres_bed: Bed) -> None:
     with Proxy(bed.url) as proxy:
         proxy.go_away()
         with Victim(PROGRAM, url=bed.url, through=proxy.url, kind=bed.kind, health_port=0) as process:
-            assert told(process, "").endswith("it waits for that")
             port = int(told(process, "probes are answered").rpartition(":")[2])
+            assert told(process, "The guard's database").endswith("it waits for that")
             assert get(port, "/readyz")[0] == 503
             assert get(port, "/livez")[0] == 200
             proxy.come_back()
@@ -222,8 +222,24 @@ def test_it_waits_for_a_database_that_is_away(postgres_bed: Bed) -> None:
     assert_exact(bed, log)
 
 
+def test_a_database_that_does_not_answer_holds_up_neither_probes_nor_signals(postgres_bed: Bed) -> None:
+    """Connected and not answered, it tells that it is alive and not ready; SIGTERM ends it, with nothing in hand."""
+    bed = postgres_bed
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        through = f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/nothing"
+        with Victim(PROGRAM, url=bed.url, through=through, kind=bed.kind, health_port=0) as process:
+            port = int(told(process, "probes are answered").rpartition(":")[2])
+            assert get(port, "/livez")[0] == 200
+            assert json.loads(get(port, "/readyz")[1])["reason"] == "it has not looked for work yet"
+            process.process.send_signal(signal.SIGTERM)
+            assert ended(process) == 0
+
+
 def test_systemd_is_told(blocking_bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """READY once it works, WATCHDOG while it is alive, STOPPING when it ends: the datagrams of sd_notify(3)."""
+    """READY once it works, WATCHDOG while it is alive, STOPPING when it ends: the datagrams of sd_notify(3).
+
+    Until it is ready it asks for more time: systemd would end one that waits for its database after 90 s.
+    """
     bed, path = blocking_bed, tmp_path / "notify"
     prepared(bed)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as pipe:
@@ -238,6 +254,7 @@ def test_systemd_is_told(blocking_bed: Bed, tmp_path: Path, monkeypatch: pytest.
                 heard += pipe.recv(1000).decode().splitlines()
             assert ended(process) == 0
     assert "WATCHDOG=1" in heard
+    assert "EXTEND_TIMEOUT_USEC=30000000" in heard[: heard.index("READY=1")]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +278,37 @@ def test_the_judgement(pulse: Pulse, *, is_stopping: bool, now: float, expected:
     """Dead only where the coordinator stands still; not ready where it cannot get on with its work."""
     found = condition(pulse, is_stopping=is_stopping, now=now, began=0.0)
     assert (found.is_alive, found.is_ready, found.why) == expected
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_health_port_is_of_ipv4_or_ipv6(host: str) -> None:
+    """Clusters are of either kind."""
+    port = HealthPort(host, 0, lambda: Condition(is_alive=True, is_ready=True, why="it is well"), ())
+    port.start()
+    try:
+        with socket.create_connection((host, port.port), timeout=30) as asked:
+            asked.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            assert asked.recv(100).startswith(b"HTTP/1.0 200")
+    finally:
+        port.close()
+
+
+def test_a_health_file_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not every 5 s for as long as the disk is full; and again when it was well in between."""
+    folder = tmp_path / "folder"
+    file = HealthFile(folder / "health")
+    wells = [Condition(is_alive=True, is_ready=True, why=f"look {n}") for n in range(5)]
+    file.show(wells[0])
+    file.show(wells[1])
+    assert caplog.text.count("could not be written") == 1
+    folder.mkdir()
+    file.show(wells[2])
+    assert (folder / "health").read_text() == "ready: look 2\n"
+    file.remove()
+    folder.rmdir()
+    file.show(wells[3])
+    file.show(wells[4])
+    assert caplog.text.count("could not be written") == 2
 
 
 # -- wrong use
