@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -291,6 +292,18 @@ def blocking_bed(database_url: str) -> Iterator[Bed]:
 def async_bed(database_url: str) -> Iterator[Bed]:
     """The async guard, on both databases."""
     made = Bed("async", "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    yield made
+    made.close()
+
+
+_WAYS = [("blocking", "sqlite"), ("async", "postgresql"), ("blocking", "postgresql"), ("async", "sqlite")]
+
+
+@pytest.fixture(params=_WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else _WAYS[:2], ids="-".join)
+def diagonal_bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """Two of the four ways, in which each guard and each database is there once: for what takes long."""
+    kind, database = request.param
+    made = Bed(kind, database, request.getfixturevalue("sqlite_url" if database == "sqlite" else "postgres_url"))
     yield made
     made.close()
 

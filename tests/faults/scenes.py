@@ -38,18 +38,18 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
     return guard, planned
 
 
-def places(bed: Bed, kind: str, deed: str, *, step: int = 2, turn: int = 0) -> Iterable[int]:
+def places(bed: Bed, kind: str, deed: str, *, step: int = 4, turn: int = 0) -> Iterable[int]:
     """Return where to break a scene, one place after the other; to save CI's time, not all of them on each bed.
 
-    What callers do is broken at every place, the odd ones on one of the two guards, the even ones on the other; `turn`
-    exchanges them, `step=1` is for what only one of them does. Of a worker's rounds it is every fifth, beginning
-    elsewhere for each kind of handler and guard. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
+    What callers do is broken at every `step`-th place, beginning elsewhere on each of the two guards and with each
+    `turn`: with 4 all of them are taken in two turns. Of a worker's rounds it is every ninth, beginning elsewhere for
+    each kind of handler and guard. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
     """
     if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
         return range(1, 400)
     if deed in CALLERS_OWN:
-        return range(1 + (bed.is_async + turn) % step, 400, step)
-    return range(1 + (kind == "apart") + bed.is_async, 400, 5)
+        return range(1 + (bed.is_async + 2 * turn) % step, 400, step)
+    return range(1 + (kind == "apart") + bed.is_async, 400, 9)
 
 
 def quiet(bed: Bed, guard: GuardOnBed) -> None:

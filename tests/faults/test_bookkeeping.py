@@ -24,7 +24,7 @@ def spoiler(bed: Bed) -> Iterator[Spoiler]:
 def sweep(bed: Bed, spoiler: Spoiler, kind: str, deed: str, *, at_least: int, after: bool = False) -> None:
     """Act one scene after the other, each with the next statement broken, until one has no such statement."""
     guard, planned = guard_with(bed, kind)
-    for place in places(bed, kind, deed):
+    for place in places(bed, kind, deed, turn=after):
         scene = Scene(bed, guard, planned, kind, deed=deed, stream=f"S{place}")
         scene.prepare()
         spoiler.spoil(at=place, after=after)

@@ -26,11 +26,19 @@ def any_statement(message: Message) -> bool:
 
 
 def sweep(
-    bed: Bed, proxy: Proxy, kind: str, deed: str, break_at: Callable[[int], None], *, at_least: int, turn: int = 0
+    bed: Bed,
+    proxy: Proxy,
+    kind: str,
+    deed: str,
+    break_at: Callable[[int], None],
+    *,
+    at_least: int,
+    turn: int = 0,
+    step: int = 4,
 ) -> None:
     """Act one scene after the other, each broken one place further on, until one is not reached by the break."""
     guard, planned = guard_with(bed, kind)
-    for place in places(bed, kind, deed, turn=turn):
+    for place in places(bed, kind, deed, turn=turn, step=step):
         scene = Scene(bed, guard, planned, kind, deed=deed, stream=f"S{place}")
         scene.prepare()
         break_at(place)
@@ -86,7 +94,9 @@ def test_a_cut_right_before_any_commit_undoes_it_and_it_is_done_again(
 ) -> None:
     """The COMMIT never reaches the server."""
     at_least = 0 if deed == "redeliver" else 1
-    sweep(postgres_bed, proxy, "joined", deed, lambda place: proxy.cut(at=place, which=COMMIT), at_least=at_least)
+    sweep(
+        postgres_bed, proxy, "joined", deed, lambda place: proxy.cut(at=place, which=COMMIT), at_least=at_least, step=2
+    )
 
 
 def test_a_commit_whose_reply_is_lost_is_reported_as_applied(postgres_bed: Bed, proxy: Proxy) -> None:

@@ -58,11 +58,14 @@ def ended(process: Victim) -> int:
 # -- signals
 
 
-def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(bed: Bed, tmp_path: Path) -> None:
+def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(
+    diagonal_bed: Bed, tmp_path: Path
+) -> None:
     """SIGTERM, SIGKILL, SIGSTOP past the lease, each to one of two while events come, some fail: exact (P1, P2, P3).
 
     A failure that waits for a person meanwhile is told once by all of them, and its end, too.
     """
+    bed = diagonal_bed
     log, alerts = prepared(bed, partitions=4), tmp_path / "alerts"
     alerts.touch()
     order = {"fails": True, "partitions": 4, "timeout": 3.0, "alerts": str(alerts)}
@@ -107,8 +110,9 @@ def high(bed: Bed) -> int:
     return found
 
 
-def test_sigterm_settles_what_is_in_hand(bed: Bed) -> None:
+def test_sigterm_settles_what_is_in_hand(diagonal_bed: Bed) -> None:
     """The event in hand is applied, the next one left to others; the worker's row is gone, the exit code 0."""
+    bed = diagonal_bed
     log = prepared(bed)
     log.append("A", "A")
     with Victim(PROGRAM, url=bed.url, kind=bed.kind, hangs_at="A#1", hangs_for=1.0) as process:
@@ -120,8 +124,9 @@ def test_sigterm_settles_what_is_in_hand(bed: Bed) -> None:
     assert bed.effects("P") in ([("A", 1)], [("A", 1), ("A", 2)])
 
 
-def test_a_second_signal_stops_it_at_once(bed: Bed) -> None:
+def test_a_second_signal_stops_it_at_once(diagonal_bed: Bed) -> None:
     """What was in hand is taken over by the next one when its lease ends, as after a kill: nothing is lost or twice."""
+    bed = diagonal_bed
     log = prepared(bed)
     log.append("A", "A")
     with Victim(PROGRAM, url=bed.url, kind=bed.kind, hangs_at="A#2", hangs_for=60.0) as process:
@@ -133,8 +138,9 @@ def test_a_second_signal_stops_it_at_once(bed: Bed) -> None:
     goes_on_exactly(bed, log)
 
 
-def test_the_grace_period_ends(bed: Bed) -> None:
+def test_the_grace_period_ends(diagonal_bed: Bed) -> None:
     """A handler that does not come to its end holds the process up no longer than was granted."""
+    bed = diagonal_bed
     log = prepared(bed)
     log.append("A", "A")
     with Victim(PROGRAM, url=bed.url, kind=bed.kind, hangs_at="A#2", hangs_for=60.0, grace=0.5) as process:
