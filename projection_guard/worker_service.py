@@ -15,11 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,6 +36,7 @@ __all__ = ["Page", "WorkerServiceSettings", "run_worker_service"]
 
 log = logging.getLogger("projection_guard")
 _TICK_SECONDS: Final = 0.5
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _START_GOES_ON_SECONDS: Final = 30
 _AFTER_GRACE_SECONDS: Final = 5.0
 """What cancelled tasks, and a pool that is closed, may take beyond the grace period."""
@@ -90,8 +91,8 @@ def run_worker_service(
 class _Signals:
     """The first SIGTERM or SIGINT is noted; a second one, or the end of the grace period, ends the process at once.
 
-    A handler of signals may run in the middle of anything: it only writes the number into a pipe. A thread reads it,
-    so that neither a loop that is blocked nor a log that is being written holds it up.
+    The interpreter writes the number of each signal into a pipe, on whatever thread that comes, and a thread reads it:
+    neither a loop that is blocked nor a log that is being written holds it up.
     """
 
     def __init__(self, grace_seconds: float, stack: ExitStack) -> None:
@@ -99,8 +100,9 @@ class _Signals:
         self.received: signal.Signals | None = None
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stack.callback(signal.signal, number, signal.signal(number, lambda came, _: _write(writer, came)))
+        for number in _ENDING:
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
         self._thread = threading.Thread(
             target=self._listen, args=(reader,), name="projection_guard-signals", daemon=True
         )
@@ -110,30 +112,41 @@ class _Signals:
         stack.callback(os.close, writer)
 
     def _listen(self, reader: int) -> None:
-        first = os.read(reader, 1)
-        if not first:
+        came = _next_signal(reader, None)
+        if came is None:
             return
-        came = signal.Signals(first[0])
         log.info(
             "worker service: %s: it ends what is in hand, for %.0f s at most; a second signal stops it at once",
             came.name,
             self._grace_seconds,
         )
         self.received = came
-        is_over = not select.select([reader], [], [], self._grace_seconds + _AFTER_GRACE_SECONDS)[0]
-        if is_over or os.read(reader, 1):
-            why = "the grace period is over" if is_over else "a second signal"
-            log.warning("worker service: %s: it stops at once; others take over what was in hand", why)
+        try:
+            again = _next_signal(reader, self._grace_seconds + _AFTER_GRACE_SECONDS)
+        except TimeoutError:
+            log.warning("worker service: the grace period is over: it stops at once; others take over what was in hand")
+            self.exit_at_once()
+        if again is not None:
+            log.warning("worker service: a second signal: it stops at once; others take over what was in hand")
             self.exit_at_once()
 
-    def exit_at_once(self) -> None:
+    def exit_at_once(self) -> NoReturn:
         """End the process without waiting for threads, as a kill would: nothing that is committed is lost."""
         os._exit(128 + (self.received or signal.SIGTERM))
 
 
-def _write(pipe: int, number: int) -> None:
-    with suppress(OSError):
-        os.write(pipe, bytes([number]))
+def _next_signal(reader: int, within_seconds: float | None) -> signal.Signals | None:
+    """Wait for a signal that ends the process; None once the pipe is closed. Raises `TimeoutError`."""
+    end = None if within_seconds is None else time.monotonic() + within_seconds
+    while True:
+        left = None if end is None else max(end - time.monotonic(), 0.0)
+        if not select.select([reader], [], [], left)[0]:
+            raise TimeoutError
+        number = os.read(reader, 1)
+        if not number:
+            return None
+        if number[0] in _ENDING:
+            return signal.Signals(number[0])
 
 
 class _Watched:

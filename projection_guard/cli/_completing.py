@@ -24,7 +24,7 @@ def completion(parser: Callable[[], ArgumentParser]) -> Command:
             raise Refused(
                 kind="not-installed", detail="Completion needs shtab: pip install 'projection-guard[cli]'"
             ) from None
-        script = str(shtab.complete(parser(), shell=asked.options.shell))
+        script = str(shtab.complete(parser(), asked.options.shell))
         asked.screen.answer({"shell": asked.options.shell, "script": script}, lambda: asked.screen.raw(script))
         return Exit.FINE
 

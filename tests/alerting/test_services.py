@@ -81,7 +81,7 @@ def test_workers_that_are_killed_stopped_and_started_again_tell_everything_once(
         first.kill()
         is_silent(bed, first)
         is_told(f"worker_gone firing {first.process.pid}")
-        second.process.send_signal(signal.SIGSTOP)
+        second.stop(bed)
         is_silent(bed, second)
         is_told(f"worker_gone firing {second.process.pid}")
         second.process.send_signal(signal.SIGCONT)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from sqlalchemy.engine import make_url
 
 from tests.bed import Bed
 from tests.faults.forked import Forked
@@ -49,6 +52,14 @@ class Victim:
         self.process.stdin.close()
         return self.lines()
 
+    def stop(self, bed: Bed) -> None:
+        """SIGSTOP, and not while it has SQLite's write lock, which nobody could take from it."""
+        while True:
+            self.process.send_signal(signal.SIGSTOP)
+            if bed.database != "sqlite" or _is_free(bed.url):
+                return
+            self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL."""
         self.process.send_signal(signal.SIGKILL)
@@ -65,6 +76,16 @@ class Victim:
             self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             pipe.close()
+
+
+def _is_free(url: str) -> bool:
+    with closing(sqlite3.connect(make_url(url).database or "", timeout=0.5, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def test_cancelled_at_any_await_it_is_cancelled_and_nothing_else(
     """What comes out is `CancelledError`; no failure is written, no connection stays out, no stream stays lent."""
     bed = async_bed
     guard, planned = guard_with(bed, kind)
-    for place in places(bed, kind, deed, step=1):
+    for place in places(bed, kind, deed, step=3, turn=when == "as it ends"):
         scene = Scene(bed, guard, planned, kind, deed=deed, stream=f"S{place}")
         scene.prepare()
         is_reached, _ = cancelled(bed, act(scene), place, when)

@@ -321,7 +321,7 @@ def test_any_history_leaves_what_the_model_says(machine: type[Machine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES or 16,
+            max_examples=EXAMPLES or 12,
             stateful_step_count=25,
             derandomize=not EXAMPLES,
             database=None,
