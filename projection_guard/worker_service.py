@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Final, NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -101,7 +102,7 @@ class _Signals:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         for number in _ENDING:
-            stack.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+            stack.callback(signal.signal, number, signal.signal(number, _heard))
         stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
         self._thread = threading.Thread(
             target=self._listen, args=(reader,), name="projection_guard-signals", daemon=True
@@ -133,6 +134,10 @@ class _Signals:
     def exit_at_once(self) -> NoReturn:
         """End the process without waiting for threads, as a kill would: nothing that is committed is lost."""
         os._exit(128 + (self.received or signal.SIGTERM))
+
+
+def _heard(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the pipe has it."""
 
 
 def _next_signal(reader: int, within_seconds: float | None) -> signal.Signals | None:
