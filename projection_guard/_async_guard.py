@@ -13,18 +13,18 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._alerts import AlertPolicy
-from ._core.asked import Asked
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import AsyncForOperators
+from ._for_replaying import AsyncForReplaying
 from ._for_verifying import AsyncForVerifying
 from ._health import HealthPolicy
 from ._instruments import Instrument
 from ._io.asynchronous import AsyncIO
 from ._io.engines import async_engine_for, async_view
 from ._mapping import EventMapping
-from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, SkippedRange, StreamState, SystemStatus
+from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, SkippedRange, StreamState, SystemStatus
 from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import AsyncPublisher, Inner, OnUnavailable
@@ -54,7 +54,7 @@ class AsyncGuarded(Generic[H]):
         return await self._service.apply(self.name, event)
 
 
-class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorker]):
+class AsyncProjectionGuard(AsyncForOperators, AsyncForReplaying, AsyncForVerifying, Desk[AsyncWorker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for asyncio.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
@@ -320,113 +320,7 @@ class AsyncProjectionGuard(AsyncForOperators, AsyncForVerifying, Desk[AsyncWorke
         """
         await self._service.reset(name, actor=actor)
 
-    async def replay(
-        self,
-        name: str,
-        *,
-        from_sequence: int | None = None,
-        to_sequence: int | None = None,
-        stream_id: str | None = None,
-        skip_failed: bool = False,
-        events_per_second: float | None = None,
-        actor: str,
-        note: str | None = None,
-    ) -> Replay:
-        """Apply events of the log again, and return how that went. Live events wait in the log meanwhile.
-
-        Without `from_sequence` it begins at the checkpoint, with what is failed or parked included (`skip_failed`
-        leaves that as it is), and goes to the log's end. With it, what is in the range, up to the checkpoint at most,
-        is applied again on purpose. `stream_id` does so for one stream, from its beginning, and ends its taint.
-        Interrupted or killed, the job goes on where it stopped with whichever worker takes it up. Raises
-        `InvalidArgument`, `FailureBusy` while another one runs.
-        """
-        asked = Asked(
-            actor=actor,
-            from_sequence=from_sequence,
-            to_sequence=to_sequence,
-            stream_id=stream_id,
-            skip_failed=skip_failed,
-            events_per_second=events_per_second,
-            note=note,
-        )
-        return await self._service.on_log.replay(name, asked)
-
-    async def rebuild(
-        self,
-        name: str,
-        *,
-        into: str | None = None,
-        max_failures: int = 0,
-        events_per_second: float | None = None,
-        actor: str,
-        note: str | None = None,
-    ) -> Replay:
-        """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`.
-
-        With `into=`, a name that is free, its `tables` are built beside the live ones, compared with them (`compared`),
-        and exchanged for them in one transaction: nobody sees a half-built one. Where more than `max_failures` events
-        fail there the job fails, and the live one stays; up to so many are failures from the exchange on, with what
-        waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
-        """
-        asked = Asked(
-            actor=actor,
-            is_rebuild=True,
-            into=into,
-            max_failures=max_failures,
-            events_per_second=events_per_second,
-            note=note,
-        )
-        return await self._service.on_log.replay(name, asked)
-
-    async def start_replay(
-        self,
-        name: str,
-        *,
-        rebuild: bool = False,
-        into: str | None = None,
-        max_failures: int = 0,
-        from_sequence: int | None = None,
-        to_sequence: int | None = None,
-        stream_id: str | None = None,
-        skip_failed: bool = False,
-        events_per_second: float | None = None,
-        actor: str,
-        note: str | None = None,
-    ) -> Replay:
-        """Write a replay or rebuild down, to be run by a worker, and return at once."""
-        asked = Asked(
-            actor=actor,
-            is_rebuild=rebuild or into is not None,
-            into=into,
-            max_failures=max_failures,
-            from_sequence=from_sequence,
-            to_sequence=to_sequence,
-            stream_id=stream_id,
-            skip_failed=skip_failed,
-            events_per_second=events_per_second,
-            note=note,
-        )
-        return await self._service.on_log.start_replay(name, asked)
-
-    async def replays(self, name: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Replay]:
-        """Return replays and rebuilds, newest first, `limit` (1 to 1000) at a time."""
-        return await self._service.on_log.replays(name, limit=limit, after=after)
-
-    async def replay_of(self, replay_id: UUID | str) -> Replay:
-        """Return one replay or rebuild, as far as it has come. Raises `UnknownReplay`."""
-        return await self._service.on_log.replay_of(replay_id)
-
-    async def pause_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """Let a replay rest; its projection goes on standing still."""
-        return await self._service.on_log.steer(replay_id, "pause", actor=actor)
-
-    async def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """Let a worker go on with a replay that rests."""
-        return await self._service.on_log.steer(replay_id, "run", actor=actor)
-
-    async def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
-        return await self._service.on_log.steer(replay_id, "cancel", actor=actor)
+    # -- working
 
     def worker(self, *, kind: WorkerKind = "embedded", poll_seconds: float = 0.5, batch: int = 100) -> AsyncWorker:
         """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.

@@ -13,11 +13,11 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from ._alerts import AlertPolicy
-from ._core.asked import Asked
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
 from ._for_operators import ForOperators
+from ._for_replaying import ForReplaying
 from ._for_verifying import ForVerifying
 from ._health import HealthPolicy
 from ._instruments import Instrument
@@ -25,7 +25,7 @@ from ._io.blocking import BlockingIO
 from ._io.engines import engine_for, view
 from ._io.protocol import drive
 from ._mapping import EventMapping
-from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, Replay, SkippedRange, StreamState, SystemStatus
+from ._model import Attempt, Checkpoint, Failure, Health, Outcome, Page, SkippedRange, StreamState, SystemStatus
 from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import Inner, OnUnavailable, Publisher
@@ -55,7 +55,7 @@ class Guarded(Generic[H]):
         return drive(self._service.apply(self.name, event))
 
 
-class ProjectionGuard(ForOperators, ForVerifying, Desk[Worker]):
+class ProjectionGuard(ForOperators, ForReplaying, ForVerifying, Desk[Worker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for blocking code.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")
@@ -321,113 +321,7 @@ class ProjectionGuard(ForOperators, ForVerifying, Desk[Worker]):
         """
         drive(self._service.reset(name, actor=actor))
 
-    def replay(
-        self,
-        name: str,
-        *,
-        from_sequence: int | None = None,
-        to_sequence: int | None = None,
-        stream_id: str | None = None,
-        skip_failed: bool = False,
-        events_per_second: float | None = None,
-        actor: str,
-        note: str | None = None,
-    ) -> Replay:
-        """Apply events of the log again, and return how that went. Live events wait in the log meanwhile.
-
-        Without `from_sequence` it begins at the checkpoint, with what is failed or parked included (`skip_failed`
-        leaves that as it is), and goes to the log's end. With it, what is in the range, up to the checkpoint at most,
-        is applied again on purpose. `stream_id` does so for one stream, from its beginning, and ends its taint.
-        Interrupted or killed, the job goes on where it stopped with whichever worker takes it up. Raises
-        `InvalidArgument`, `FailureBusy` while another one runs.
-        """
-        asked = Asked(
-            actor=actor,
-            from_sequence=from_sequence,
-            to_sequence=to_sequence,
-            stream_id=stream_id,
-            skip_failed=skip_failed,
-            events_per_second=events_per_second,
-            note=note,
-        )
-        return drive(self._service.on_log.replay(name, asked))
-
-    def rebuild(
-        self,
-        name: str,
-        *,
-        into: str | None = None,
-        max_failures: int = 0,
-        events_per_second: float | None = None,
-        actor: str,
-        note: str | None = None,
-    ) -> Replay:
-        """Clear the read model by `on_reset` and fill it again from the log's beginning; see `replay`.
-
-        With `into=`, a name that is free, its `tables` are built beside the live ones, compared with them (`compared`),
-        and exchanged for them in one transaction: nobody sees a half-built one. Where more than `max_failures` events
-        fail there the job fails, and the live one stays; up to so many are failures from the exchange on, with what
-        waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
-        """
-        asked = Asked(
-            actor=actor,
-            is_rebuild=True,
-            into=into,
-            max_failures=max_failures,
-            events_per_second=events_per_second,
-            note=note,
-        )
-        return drive(self._service.on_log.replay(name, asked))
-
-    def start_replay(
-        self,
-        name: str,
-        *,
-        rebuild: bool = False,
-        into: str | None = None,
-        max_failures: int = 0,
-        from_sequence: int | None = None,
-        to_sequence: int | None = None,
-        stream_id: str | None = None,
-        skip_failed: bool = False,
-        events_per_second: float | None = None,
-        actor: str,
-        note: str | None = None,
-    ) -> Replay:
-        """Write a replay or rebuild down, to be run by a worker, and return at once."""
-        asked = Asked(
-            actor=actor,
-            is_rebuild=rebuild or into is not None,
-            into=into,
-            max_failures=max_failures,
-            from_sequence=from_sequence,
-            to_sequence=to_sequence,
-            stream_id=stream_id,
-            skip_failed=skip_failed,
-            events_per_second=events_per_second,
-            note=note,
-        )
-        return drive(self._service.on_log.start_replay(name, asked))
-
-    def replays(self, name: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Replay]:
-        """Return replays and rebuilds, newest first, `limit` (1 to 1000) at a time."""
-        return drive(self._service.on_log.replays(name, limit=limit, after=after))
-
-    def replay_of(self, replay_id: UUID | str) -> Replay:
-        """Return one replay or rebuild, as far as it has come. Raises `UnknownReplay`."""
-        return drive(self._service.on_log.replay_of(replay_id))
-
-    def pause_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """Let a replay rest; its projection goes on standing still."""
-        return drive(self._service.on_log.steer(replay_id, "pause", actor=actor))
-
-    def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """Let a worker go on with a replay that rests."""
-        return drive(self._service.on_log.steer(replay_id, "run", actor=actor))
-
-    def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
-        return drive(self._service.on_log.steer(replay_id, "cancel", actor=actor))
+    # -- working
 
     def worker(self, *, kind: WorkerKind = "embedded", poll_seconds: float = 0.5, batch: int = 100) -> Worker:
         """Return a worker: it makes retries, drains what is parked, keeps counters. Not started yet.
