@@ -13,7 +13,6 @@ from ._standing import Look, Standing
 
 __all__ = ["GAUGES", "Gauge", "Reading", "readings"]
 
-_SILENT_SECONDS: Final = 60.0
 _STATES: Final = ("active", "paused", "resetting", "replaying", "rebuilding")
 
 
@@ -204,7 +203,7 @@ def _workers(look: Look) -> Iterator[Reading]:
 
 
 def _sign_of(worker: WorkerState) -> str:
-    if worker.silent_seconds > _SILENT_SECONDS:
+    if worker.is_silent:
         return "silent"
     return "alive" if worker.stopping_at is None else "stopping"
 

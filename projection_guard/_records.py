@@ -12,6 +12,7 @@ from ._model import FailureFilter, Json
 __all__ = ["AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy", "WorkerKind", "WorkerState"]
 
 Strategy = Literal["retry", "skip", "manual_fix"]
+_SILENT_AFTER_SECONDS: Final = 60.0
 WorkerKind = Literal["service", "embedded"]
 BulkStatus = Literal["proposed", "pending", "running", "completed", "cancelled", "failed", "expired"]
 _FINISHED: Final = ("completed", "cancelled", "failed", "expired")
@@ -107,3 +108,8 @@ class WorkerState:
     seen_at: datetime
     stopping_at: datetime | None
     silent_seconds: float
+
+    @property
+    def is_silent(self) -> bool:
+        """True once nothing was heard of it for a minute."""
+        return self.silent_seconds > _SILENT_AFTER_SECONDS

@@ -16,7 +16,6 @@ from ._progress import lasting
 from ._screen import counted
 
 __all__ = [
-    "SILENT_SECONDS",
     "Facts",
     "Finding",
     "Verdict",
@@ -29,7 +28,6 @@ Verdict = Literal["ok", "warning", "problem"]
 _CLOCK_WARNING_SECONDS: Final = 2.0
 _CLOCK_PROBLEM_SECONDS: Final = 60.0
 _LONG_RESET_SECONDS: Final = 600.0
-SILENT_SECONDS: Final = 60.0
 """A worker gives a sign of life every 10 s."""
 
 
@@ -173,7 +171,7 @@ _CHECKS: Final = {
 
 def _workers(facts: Facts) -> Iterator[Finding]:
     for worker in facts.workers:
-        if worker.silent_seconds >= SILENT_SECONDS:
+        if worker.is_silent:
             yield Finding(
                 check="workers",
                 verdict="warning",
@@ -181,7 +179,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
                 f"{lasting(worker.silent_seconds)}: it was killed, hangs, or cannot reach the database",
                 advice="others take over what it had in hand; its row goes by itself after a day",
             )
-    if facts.known and all(worker.silent_seconds >= SILENT_SECONDS for worker in facts.workers):
+    if facts.known and all(worker.is_silent for worker in facts.workers):
         yield Finding(
             check="workers",
             verdict="warning",

@@ -16,7 +16,6 @@ from ..errors import StoreUnavailable
 from . import _rendering
 from ._command import Call, Command, on_records
 from ._exits import exit_of_status, refusal_of
-from ._findings import SILENT_SECONDS
 from ._parser import add_pages, seconds
 from ._progress import lasting
 from ._screen import Cell, Screen, counted
@@ -106,7 +105,7 @@ def _tell_status(call: Call, found: OnRecord, judged: Sequence[Health], summed: 
 def _tell_workers(screen: Screen, workers: Sequence[WorkerState]) -> None:
     for each in workers:
         does = "is stopping" if each.stopping_at is not None else "is at work"
-        if each.silent_seconds >= SILENT_SECONDS:
+        if each.is_silent:
             does = f"has been silent for {lasting(each.silent_seconds)}"
         screen.say(f"worker {each.host}:{each.process_id} ({each.kind}) {does}")
     if not workers:
