@@ -101,16 +101,16 @@ class _Signals:
         self.received: signal.Signals | None = None
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        for number in _ENDING:
-            stack.callback(signal.signal, number, signal.signal(number, _heard))
-        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
         self._thread = threading.Thread(
             target=self._listen, args=(reader,), name="projection_guard-signals", daemon=True
         )
         self._thread.start()
         stack.callback(os.close, reader)
         stack.callback(self._thread.join)
-        stack.callback(os.close, writer)
+        stack.callback(os.close, writer)  # once nothing writes there any more: callbacks are called in reverse
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
+        for number in _ENDING:
+            stack.callback(signal.signal, number, signal.signal(number, _heard))
 
     def _listen(self, reader: int) -> None:
         came = _next_signal(reader, None)
