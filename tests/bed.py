@@ -31,7 +31,7 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import AsyncProjectionGuard, Outcome, ProjectionGuard, RetryPolicy
 
-__all__ = ["AT_ONCE", "Bed", "GuardOnBed", "Happened", "counted", "effects", "happened", "noted"]
+__all__ = ["AT_ONCE", "TWO_WAYS", "Bed", "GuardOnBed", "Happened", "counted", "effects", "happened", "noted"]
 
 AT_ONCE = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(6))
 """The default policy without its waits: a retry is due as soon as it is planned."""
@@ -296,12 +296,14 @@ def async_bed(database_url: str) -> Iterator[Bed]:
     made.close()
 
 
-_WAYS = [("blocking", "sqlite"), ("async", "postgresql"), ("blocking", "postgresql"), ("async", "sqlite")]
+WAYS = [("blocking", "sqlite"), ("async", "postgresql"), ("blocking", "postgresql"), ("async", "sqlite")]
+TWO_WAYS = WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else WAYS[:2]
+"""In two of them each guard and each database is there once; all four are for whoever has the time."""
 
 
-@pytest.fixture(params=_WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else _WAYS[:2], ids="-".join)
+@pytest.fixture(params=TWO_WAYS, ids="-".join)
 def diagonal_bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
-    """Two of the four ways, in which each guard and each database is there once: for what takes long."""
+    """Two of the four ways: for what takes long."""
     kind, database = request.param
     made = Bed(kind, database, request.getfixturevalue("sqlite_url" if database == "sqlite" else "postgres_url"))
     yield made

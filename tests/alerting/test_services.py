@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -47,19 +47,11 @@ def has_looked_again(bed: Bed) -> None:
         bed.wait_until(is_later)
 
 
-@pytest.fixture(params=["blocking sqlite", "async postgres"])
-def mixed_bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
-    """Two of the four ways of running the library, in which everything occurs once: processes cost much."""
-    kind, database = request.param.split()
-    url: str = request.getfixturevalue(f"{database}_url")
-    made = Bed("async" if kind == "async" else "blocking", "sqlite" if database == "sqlite" else "postgresql", url)
-    yield made
-    made.close()
-
-
-def test_workers_that_are_killed_stopped_and_started_again_tell_everything_once(mixed_bed: Bed, tmp_path: Path) -> None:
+def test_workers_that_are_killed_stopped_and_started_again_tell_everything_once(
+    diagonal_bed: Bed, tmp_path: Path
+) -> None:
     """A failure, a worker that was killed, one that stands still and goes on, and nothing twice after a restart."""
-    bed, notes = mixed_bed, tmp_path / "notes"
+    bed, notes = diagonal_bed, tmp_path / "notes"
     notes.touch()
     told: list[str] = []
 

@@ -16,12 +16,9 @@ from sqlalchemy import Connection, Engine, create_engine, insert, text
 from projection_guard import ProjectionGuard
 from projection_guard._tables import metadata
 from projection_guard.testing import PostgresServer
+from tests.bed import TWO_WAYS
 from tests.cli import shop
 from tests.cli.shell import Shell, Spawner
-
-WAYS = [("blocking", "sqlite"), ("async", "postgresql"), ("blocking", "postgresql"), ("async", "sqlite")]
-TWO_WAYS = WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else WAYS[:2]
-"""In two of them each kind of guard and each database is there once; all four are for whoever has the time."""
 
 
 def _tables(engine: Engine) -> None:
