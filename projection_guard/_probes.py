@@ -22,8 +22,9 @@ from .errors import ConfigurationError
 __all__ = ["Condition", "HealthFile", "HealthPort", "Page", "condition", "notify_systemd"]
 
 log = logging.getLogger("projection_guard")
-_DEAD_AFTER_SECONDS: Final = 120.0
-"""The longest that one look at everything may take: statements are cut after 30 s, and tried again for 20 s."""
+_DEAD_AFTER_SECONDS: Final = 300.0
+"""More than the longest that one look may take: connecting to a server that says nothing is given up after 130 s by
+the system, a statement after 30 s, and either is tried again for 20 s."""
 _LONGEST_REQUEST_SECONDS: Final = 10.0
 _FILE_EVERY_SECONDS: Final = 5.0
 

@@ -276,8 +276,9 @@ def test_systemd_is_told(blocking_bed: Bed, tmp_path: Path, monkeypatch: pytest.
             10.0,
             (True, False, "it could not look for work; its log says why"),
         ),
-        (Pulse(), False, 200.0, (False, False, "it has not looked for work for 200 s")),
-        (Pulse(turned_at=9.0, looked_at=9.0), True, 150.0, (False, False, "it has not looked for work for 141 s")),
+        (Pulse(), False, 200.0, (True, False, "it has not looked for work yet")),
+        (Pulse(), False, 400.0, (False, False, "it has not looked for work for 400 s")),
+        (Pulse(turned_at=9.0, looked_at=9.0), True, 350.0, (False, False, "it has not looked for work for 341 s")),
     ],
 )
 def test_the_judgement(pulse: Pulse, *, is_stopping: bool, now: float, expected: tuple[bool, bool, str]) -> None:
