@@ -1,7 +1,8 @@
-"""Health and admin routes for FastAPI, over a blocking or an async guard.
+"""Health and admin routes and the dashboard for FastAPI, over a blocking or an async guard.
 
     app.include_router(health_router(guard, authorize=who), prefix="/api/v1")
     app.include_router(admin_router(guard, authorize=who), prefix="/api/v1")
+    app.include_router(dashboard_router(guard, authorize=who), prefix="/ops")      # at /ops/dashboard
 
 `who(request)` answers with an `Actor`, with an operator's name, or with None; it may be async, and may raise
 `HTTPException`. Without `authorize` nobody gets in; the bare summary and the probes are open to all.
@@ -25,11 +26,13 @@ try:
     from starlette.exceptions import HTTPException as StarletteHTTPException
     from starlette.requests import ClientDisconnect
 
+    from ._dashboard.forms import LONGEST_FORM_BYTES
+    from ._dashboard.site import ROOT, Dashboard
     from ._http import messages
     from ._http.access import Actor, Need, Role
     from ._http.api import Api
     from ._http.endpoint import Endpoint
-    from ._http.mounting import named, not_understood, open_api
+    from ._http.mounting import named, not_understood, open_api, settings_of
     from ._http.openapi import operation, operation_id
     from ._http.problems import FieldError, Problem, consumed, too_large
     from ._http.routes import ADMIN, HEALTH
@@ -40,10 +43,11 @@ except ImportError as error:
     ) from error
 
 from ._async_guard import AsyncProjectionGuard
+from ._desk import service_of
 from ._guard import ProjectionGuard
 from ._io.protocol import drive
 
-__all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_router", "health_router"]
+__all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_router", "dashboard_router", "health_router"]
 
 Guard = ProjectionGuard | AsyncProjectionGuard
 Authorize = Callable[[Request], object]
@@ -102,6 +106,48 @@ def admin_router(
         rate_limit_storage=rate_limit_storage,
     )
     return _router(guard, api, ADMIN, authorize)
+
+
+def dashboard_router(
+    guard: Guard,
+    *,
+    authorize: Authorize | None = None,
+    payloads_for: Role | None = None,
+    redact: Redact | None = None,
+    trusted_origins: Collection[str] = (),
+    rate_limit: str | None = "10/minute",
+    rate_limit_storage: str = "memory://",
+    name: str = "Projections",
+) -> APIRouter:
+    """Return the pages under /dashboard, for people; the other options are those of `admin_router`.
+
+    Where `authorize` raises an `HTTPException` with a status of 3xx and a `Location`, the browser is sent there: to
+    where people sign in, say. `name` stands at the top of each page. Raises `ConfigurationError`.
+    """
+    settings = settings_of(
+        is_closed=authorize is None,
+        payloads_for=payloads_for,
+        redact=redact,
+        trusted_origins=trusted_origins,
+        rate_limit=rate_limit,
+        rate_limit_storage=rate_limit_storage,
+    )
+    dashboard = Dashboard(service_of(guard), settings, name=name)
+
+    async def serve(request: Request) -> Response:
+        path = str(request.path_params.get("path", ""))
+        if dashboard.is_open(path):
+            return _written(dashboard.file(path))
+        actor = await _identified(authorize, request, may_redirect=True)
+        answering = dashboard.respond(await _read(request, LONGEST_FORM_BYTES), actor)
+        if isinstance(guard, AsyncProjectionGuard):
+            return _written(await answering)
+        return _written(await to_thread.run_sync(partial(drive, answering), limiter=_threads()))
+
+    router = APIRouter(include_in_schema=False)
+    for path in (f"/{ROOT}", f"/{ROOT}/{{path:path}}"):
+        router.add_api_route(path, serve, methods=["GET", "POST"], name="projection_guard_dashboard")
+    return router
 
 
 class _NameConvertor(Convertor[str]):
@@ -172,7 +218,9 @@ def _served(
     return serve
 
 
-async def _identified(authorize: Authorize | None, request: Request) -> Actor | Problem | None:
+async def _identified(
+    authorize: Authorize | None, request: Request, *, may_redirect: bool = False
+) -> Actor | Problem | None:
     if authorize is None:
         return None
     try:
@@ -183,18 +231,18 @@ async def _identified(authorize: Authorize | None, request: Request) -> Actor | 
             if inspect.isawaitable(answer):
                 answer = await cast("Awaitable[object]", answer)
     except StarletteHTTPException as refused:
-        return _refused(refused)
+        return _refused(refused, may_redirect=may_redirect)
     except Exception as error:
         return not_understood(error)
     return named(answer)
 
 
-def _refused(error: StarletteHTTPException) -> Problem:
-    status = error.status_code if error.status_code >= 400 else 401
+def _refused(error: StarletteHTTPException, *, may_redirect: bool = False) -> Problem:
+    status = error.status_code if error.status_code >= (300 if may_redirect else 400) else 401
     return Problem(status=status, kind="refused", detail=str(error.detail), headers=dict(error.headers or {}))
 
 
-async def _read(request: Request) -> messages.Request:
+async def _read(request: Request, longest_bytes: int = messages.LONGEST_BODY_BYTES) -> messages.Request:
     return messages.Request(
         method=request.method,
         path=_path(request),
@@ -202,7 +250,7 @@ async def _read(request: Request) -> messages.Request:
         path_parameters=dict(request.path_params),
         query=tuple(request.query_params.multi_items()),
         headers={name.lower(): value for name, value in request.headers.items()},
-        body=b"" if request.method == "GET" else await _body(request),
+        body=b"" if request.method == "GET" else await _body(request, longest_bytes),
     )
 
 
@@ -212,14 +260,14 @@ def _path(request: Request) -> str:
     return path if path.startswith(f"{root}/") else root + path
 
 
-async def _body(request: Request) -> bytes | Problem:
+async def _body(request: Request, longest_bytes: int) -> bytes | Problem:
     """Read the body; of one that is too long no more is read than shows that."""
     found = bytearray()
     try:
         async for chunk in request.stream():
             found += chunk
-            if len(found) > messages.LONGEST_BODY_BYTES:
-                return too_large()
+            if len(found) > longest_bytes:
+                return too_large(longest_bytes)
     except RuntimeError:  # Starlette's word for a stream that somebody has read, without keeping what he read
         return consumed()
     return bytes(found)

@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 from .messages import Request
 from .problems import Problem
 
-__all__ = ["Actor", "Need", "Role", "actor_of", "check_origin", "refuse"]
+__all__ = ["Actor", "Need", "Role", "actor_of", "admitted", "check_origin", "refuse"]
 
 Role = Literal["viewer", "operator"]
 
@@ -77,6 +77,17 @@ def refuse(actor: Actor | None, *, is_closed: bool) -> Problem:
     return Problem(
         status=403, kind="not-allowed", detail=f"{actor.name!r} may look but not act: that takes the role 'operator'"
     )
+
+
+def admitted(given: Actor | Problem | None, need: Need, *, is_closed: bool, is_open: bool = False) -> Actor | None:
+    """Return who is let in; None is nobody in particular, where that is enough. Raises `Problem`."""
+    if isinstance(given, Actor):
+        if given.may(need):
+            return given
+        raise refuse(given, is_closed=False)
+    if is_open:
+        return None
+    raise given or refuse(None, is_closed=is_closed)
 
 
 def check_origin(request: Request, trusted: frozenset[str]) -> None:

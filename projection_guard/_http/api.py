@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
-from uuid import uuid4
 
 from pydantic import BaseModel
 
 from .._acting import acting_for
 from .._model import HealthStatus, Json
 from .._service import Service
-from .._wording import without_values
-from ..errors import ProjectionGuardError
-from .access import Actor, Need, Role, check_origin, refuse
+from .access import Actor, Need, Role, admitted, check_origin
 from .asking import read_body, read_query
 from .endpoint import Answer, Call, Endpoint
 from .health_routes import HEALTH
 from .idempotency import once
 from .limiting import Limiter
 from .messages import Request, Response, json_response
-from .problems import Problem, as_problem, unexpected
+from .problems import Problem
+from .refusing import log_refusal, problem_of, request_id_of
 from .views import Redact, View
 
 __all__ = ["Api", "Settings"]
 
-log = logging.getLogger("projection_guard")
-_REFUSALS: Final = (401, 403, 429)
 _ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -55,17 +50,13 @@ class Api:
 
     async def respond(self, endpoint: Endpoint, request: Request, actor: Actor | Problem | None) -> Response:
         """Answer a request. `actor` is who sends it; None is nobody, a problem why that could not be found out."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request)
         try:
             with acting_for(request_id):
                 response = await self._answered(endpoint, request, actor)
         except Exception as error:
-            problem = _problem_of(error, endpoint, request_id)
-            if problem.kind == "not-configured" and not isinstance(actor, Actor):
-                problem = unexpected()
-            if problem.status in _REFUSALS:
-                who = actor.name if isinstance(actor, Actor) else "nobody"
-                log.warning("route %s: refused to %s, %s (request %s)", endpoint.name, who, problem.kind, request_id)
+            problem = problem_of(error, endpoint.name, request_id, actor)
+            log_refusal(problem, endpoint.name, request_id, actor)
             response = problem.as_response(request.path, request_id)
         return _with_headers(response, request_id)
 
@@ -104,19 +95,12 @@ class Api:
 
     def refuse(self, request: Request, problem: Problem) -> Response:
         """Answer a request that never came to a route."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request)
         return _with_headers(problem.as_response(request.path, request_id), request_id)
 
     def _admitted(self, endpoint: Endpoint, given: Actor | Problem | None) -> Actor | None:
-        """Return who is let in; None is nobody in particular. Raises `Problem`."""
-        if isinstance(given, Actor):
-            if given.may(endpoint.needs):
-                return given
-            raise refuse(given, is_closed=False)
         is_open = endpoint.needs is Need.NOBODY or (endpoint.needs is Need.SUMMARY and self.settings.public_summary)
-        if is_open:
-            return None
-        raise given or refuse(None, is_closed=self.settings.is_closed)
+        return admitted(given, endpoint.needs, is_closed=self.settings.is_closed, is_open=is_open)
 
     def _meant(self, endpoint: Endpoint, request: Request) -> tuple[Endpoint, dict[str, str]]:
         """Tell a projection's name from the words behind it, where the name has slashes of its own.
@@ -135,28 +119,8 @@ class Api:
         return endpoint, path
 
 
-def _request_id(request: Request) -> str:
-    given = request.headers.get("x-request-id")
-    is_usable = given is not None and 1 <= len(given) <= 255 and given.isascii() and given.isprintable()
-    return given if given is not None and is_usable else uuid4().hex
-
-
 def _with_headers(response: Response, request_id: str) -> Response:
     return replace(response, headers={**_ALWAYS, "X-Request-ID": request_id, **response.headers})
-
-
-def _problem_of(error: Exception, endpoint: Endpoint, request_id: str) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    known = as_problem(error) if isinstance(error, ProjectionGuardError) else None
-    if known is not None:
-        if known.status >= 500:
-            log.warning("route %s: %s (request %s)", endpoint.name, error, request_id)
-        return known
-    log.error(
-        "route %s met %s (request %s)", endpoint.name, type(error).__name__, request_id, exc_info=without_values(error)
-    )
-    return unexpected()
 
 
 def _written(endpoint: Endpoint, answer: Answer, prefix: str) -> Response:

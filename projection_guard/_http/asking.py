@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
@@ -41,6 +42,7 @@ __all__ = [
     "ResolveBody",
     "StreamsQuery",
     "read_body",
+    "read_fields",
     "read_query",
 ]
 
@@ -270,12 +272,17 @@ A = TypeVar("A", bound=BaseModel)
 
 def read_query(request: Request, kind: type[A]) -> A:
     """Read the query. Raises `Problem` 422, which names the parameter."""
-    names = [name for name, _ in request.query]
+    return read_fields(request.query, kind)
+
+
+def read_fields(fields: Sequence[tuple[str, str]], kind: type[A]) -> A:
+    """Read fields that are given as texts, each once at the most. Raises `Problem` 422, which names the field."""
+    names = [name for name, _ in fields]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise _unprocessable([FieldError(field=name, detail="It is given more than once") for name in twice])
     try:
-        return kind.model_validate(dict(request.query))
+        return kind.model_validate(dict(fields))
     except ValidationError as error:
         raise _unprocessable(_fields(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 
 from .._desk import service_of
 from .._model import HealthStatus
@@ -15,7 +16,7 @@ from .limiting import Limiter
 from .problems import Problem, unexpected
 from .views import Redact
 
-__all__ = ["named", "not_understood", "open_api"]
+__all__ = ["named", "not_understood", "open_api", "settings_of"]
 
 log = logging.getLogger("projection_guard")
 
@@ -33,22 +34,41 @@ def open_api(
     rate_limit_storage: str = "memory://",
 ) -> Api:
     """Make what answers the routes. Raises `ConfigurationError` for an option that cannot be."""
+    if ready_at_worst is not None and ready_at_worst not in list(HealthStatus):
+        raise ConfigurationError(f"ready_at_worst= takes {', '.join(HealthStatus)} or None, not {ready_at_worst!r}")
+    settings = settings_of(
+        is_closed=is_closed,
+        payloads_for=payloads_for,
+        redact=redact,
+        trusted_origins=trusted_origins,
+        rate_limit=rate_limit,
+        rate_limit_storage=rate_limit_storage,
+    )
+    worst = None if ready_at_worst is None else HealthStatus(ready_at_worst)
+    return Api(service_of(guard), replace(settings, public_summary=public_summary, ready_at_worst=worst))
+
+
+def settings_of(
+    *,
+    is_closed: bool,
+    payloads_for: Role | None,
+    redact: Redact | None,
+    trusted_origins: Collection[str],
+    rate_limit: str | None,
+    rate_limit_storage: str,
+) -> Settings:
+    """Read the options that routes and pages have in common. Raises `ConfigurationError` for one that cannot be."""
     if payloads_for not in (None, "viewer", "operator"):
         raise ConfigurationError(f"payloads_for= takes 'viewer', 'operator' or None, not {payloads_for!r}")
     if isinstance(trusted_origins, str) or any("://" not in origin for origin in trusted_origins):
         raise ConfigurationError("trusted_origins= takes origins, such as ['https://admin.example']")
-    if ready_at_worst is not None and ready_at_worst not in list(HealthStatus):
-        raise ConfigurationError(f"ready_at_worst= takes {', '.join(HealthStatus)} or None, not {ready_at_worst!r}")
-    settings = Settings(
+    return Settings(
         is_closed=is_closed,
-        public_summary=public_summary,
         payloads_for=payloads_for,
         redact=redact,
         trusted_origins=frozenset(origin.lower().rstrip("/") for origin in trusted_origins),
-        ready_at_worst=None if ready_at_worst is None else HealthStatus(ready_at_worst),
         limiter=Limiter(rate_limit, rate_limit_storage),
     )
-    return Api(service_of(guard), settings)
 
 
 def named(answer: object) -> Actor | Problem | None:

@@ -172,9 +172,9 @@ def as_problem(error: ProjectionGuardError) -> Problem | None:
     return None
 
 
-def too_large() -> Problem:
+def too_large(longest_bytes: int) -> Problem:
     """Say that a body is longer than any that is taken here."""
-    return Problem(status=413, kind="too-large", detail="No route here takes a body above 64 KiB")
+    return Problem(status=413, kind="too-large", detail=f"No body above {longest_bytes // 1024} KiB is taken here")
 
 
 def consumed() -> Problem:

@@ -31,7 +31,8 @@ class View:
     payloads_for: Role | None
 
     @property
-    def _shows_payloads(self) -> bool:
+    def shows_payloads(self) -> bool:
+        """Whether this caller is shown events."""
         if self.actor is None or self.payloads_for is None:
             return False
         return self.payloads_for == "viewer" or self.actor.is_operator
@@ -58,7 +59,7 @@ class View:
     def failure_detail(self, failure: Failure, attempts: Sequence[Attempt]) -> answers.FailureDetail:
         """Show a failure and its history."""
         sees_traceback = self.actor is not None and self.actor.is_operator
-        shows = self._shows_payloads
+        shows = self.shows_payloads
         return answers.FailureDetail.model_validate(
             {
                 **self._fields(failure),
@@ -86,7 +87,7 @@ class View:
 
     def parked(self, parked: Parked) -> answers.ParkedEvent:
         """Show a parked event."""
-        shows = self._shows_payloads
+        shows = self.shows_payloads
         hidden = {"event_payload", "event_payload_hidden"}
         fields: dict[str, object] = {
             name: getattr(parked, name) for name in answers.ParkedEvent.model_fields if name not in hidden

@@ -1,0 +1,48 @@
+// What pages need beside htmx: live parts rest while nobody sees them, and say so when the server is silent.
+"use strict";
+(() => {
+  const isLive = (event) => event.detail.elt instanceof Element && event.detail.elt.hasAttribute("data-live");
+  let seenAt = new Date();
+
+  const tell = (isStale) => {
+    const note = document.getElementById("stale");
+    if (!note) return;
+    note.querySelector("[data-stale-since]").textContent = seenAt.toISOString().slice(11, 19);
+    note.hidden = !isStale;
+  };
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.hidden && isLive(event)) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) htmx.trigger(document.body, "wake");
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (!isLive(event)) return;
+    if (event.detail.successful) seenAt = new Date();
+    tell(!event.detail.successful);
+  });
+
+  // A person's own doing stays as it is when a part is drawn anew: what is unfolded, and what is written.
+  Idiomorph.defaults.ignoreActiveValue = true;
+  Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
+    !(name === "open" && node.tagName === "DETAILS");
+
+  // A form that was sent is not sent again by a second click.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.dataset.sent) {
+      event.preventDefault();
+      return;
+    }
+    form.dataset.sent = "true";
+    for (const button of form.querySelectorAll("button")) button.setAttribute("aria-disabled", "true");
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) {
+      delete form.dataset.sent;
+      for (const button of form.querySelectorAll("button")) button.removeAttribute("aria-disabled");
+    }
+  });
+})();

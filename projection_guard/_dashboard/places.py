@@ -1,0 +1,12 @@
+"""All pages and all that their forms do, in the order in which an address is tried against them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .overview import OVERVIEW
+from .place import Place
+
+__all__ = ["PLACES"]
+
+PLACES: Final[tuple[Place, ...]] = (*OVERVIEW,)
