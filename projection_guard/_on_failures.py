@@ -61,6 +61,12 @@ class OnFailures:
         await self._service.open()
         return await self._service.read(lambda connection: matching.count(connection, meant))
 
+    async def search(self, wanted: str, *, limit: int) -> tuple[Failure, ...]:
+        """Look for the failure with an id, or else for those of an event or a stream with it; resolved ones too."""
+        check_text(wanted, "search")
+        await self._service.open()
+        return await self._service.read(lambda connection: matching.search(connection, wanted, limit=limit))
+
     def _meant(self, name: str | None, where: FailureFilter | None) -> FailureFilter:
         """Let a name that is given beside a filter narrow it. Raises `InvalidArgument`, `UnknownProjection`."""
         meant = where or _EVERYTHING

@@ -38,6 +38,9 @@ NOTES: Final = {
     "job-resumed": Note(text="The job goes on where it was."),
     "job-cancelled": Note(text="The job ends where it is; what it has done stays done."),
     "confirmed": Note(text="The action is on record. A worker takes it up; this page follows it."),
+    "more-than-seen": Note(
+        text="More failures are like that than when you decided. Look at the number, and confirm.", tone="warn"
+    ),
     "bulk-cancelled": Note(text="The action ends where it is; what it has done stays done."),
     "amended": Note(text="The amended event was applied. The original stays on record below.", tone="good"),
     "amended-failed": Note(text="The amended event failed again. The original stays on record below.", tone="bad"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from .bulk import BULK
+from .failure import FAILURE
+from .failures import FAILURES
 from .overview import OVERVIEW
 from .place import Place
 
 __all__ = ["PLACES"]
 
-PLACES: Final[tuple[Place, ...]] = (*OVERVIEW,)
+PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *FAILURES, *FAILURE, *BULK)

@@ -13,8 +13,12 @@ _JUST_NOW_SECONDS: Final = 5.0
 
 def span(seconds: float) -> str:
     """Tell how long something lasts: the two biggest units that say anything."""
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 0.001:
+        return "less than 1 ms"
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds > 0 else "0 s"
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     left, told = round(seconds), list[str]()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, or_, select, tuple_, union_all
 from sqlalchemy.orm import aliased
@@ -16,7 +17,7 @@ from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, P
 from .cursors import beyond, cursor, read_cursor, read_number, time_cursor
 from .failures import failure_of
 
-__all__ = ["conditions", "count", "failures_page", "groups_page", "in_order", "number_of_each"]
+__all__ = ["conditions", "count", "failures_page", "groups_page", "in_order", "number_of_each", "search"]
 
 F, P, T, M = ProjectionFailure, ParkedEvent, ProjectionState, ProjectionHealthMetrics
 _ROW: Final = F.__table__.c
@@ -133,6 +134,25 @@ def failures_page(
     items = tuple(found[:limit])
     more = time_cursor(items[-1].failed_at, items[-1].id) if len(found) > limit else None
     return Page(items=items, after=more)
+
+
+def search(connection: Connection, wanted: str, *, limit: int) -> tuple[Failure, ...]:
+    """Read the failure with an id, or else those of the event or stream with it, newest first; resolved ones too."""
+    for meant in (_with_id(wanted), [F.event_id == wanted], [F.stream_id == wanted]):
+        if meant is None:
+            continue
+        rows = select(*_ROW).where(*meant).order_by(F.failed_at.desc(), F.id.desc()).limit(limit)
+        found = tuple(failure_of(row) for row in connection.execute(rows))
+        if found:
+            return found
+    return ()
+
+
+def _with_id(wanted: str) -> Conditions | None:
+    try:
+        return [F.id == UUID(wanted)]
+    except ValueError:
+        return None
 
 
 def groups_page(connection: Connection, where: FailureFilter, *, limit: int, after: str | None) -> Page[FailureGroup]:

@@ -1,0 +1,150 @@
+"""One failure: what happened, where, how often, what waits behind it, and the ways to end it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from .._core.projection import Projection
+from .._http import answers
+from .._http.access import Need
+from .._http.endpoint import identity
+from .._model import Failure, Json, Order, OutcomeStatus
+from .._records import AuditEntry, Strategy
+from .place import Gone, Place, Shown, Visit
+from .tracebacks import Traceback, read
+
+__all__ = ["FAILURE", "Note", "pretty"]
+
+_SHOWN_PARKED: Final = 20
+_SHOWN_DEEDS: Final = 20
+_LONGEST_PAYLOAD: Final = 20_000
+_SAID: Final = {
+    OutcomeStatus.APPLIED: "retried",
+    OutcomeStatus.FAILED: "failed-again",
+    OutcomeStatus.DUPLICATE: "duplicate",
+    OutcomeStatus.PARKED: "parked",
+}
+Note = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True, pattern=r"^[^\x00]*$")]
+
+
+class ResolveForm(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    note: Note | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePage:
+    """What is known of a failure. `parked` are the first of what waits behind it; `has_more_parked`: there are others.
+
+    `payload` is the event as text, None where it is not shown. `is_registered`: its projection can be asked to retry.
+    """
+
+    failure: answers.FailureDetail
+    traceback: Traceback | None
+    payload: str | None
+    payload_is_cut: bool
+    parked: tuple[answers.ParkedEvent, ...]
+    has_more_parked: bool
+    deeds: tuple[AuditEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvePage:
+    """What is to be confirmed. `parked` events wait behind the failure; `has_more_parked`: at least so many."""
+
+    failure: answers.Failure
+    strategy: Strategy
+    parked: int
+    has_more_parked: bool
+
+
+def pretty(payload: Json) -> str:
+    """Write an event for people."""
+    return json.dumps(payload, indent=2, ensure_ascii=False)
+
+
+async def _failure(visit: Visit) -> Shown:
+    failure = await _meant(visit)
+    detail = visit.view.failure_detail(failure, await visit.looking.attempts(failure.id))
+    parked, has_more = await _waiting(visit, failure, _SHOWN_PARKED)
+    deeds = await visit.looking.on_failures.audit(
+        None, actor=None, action=None, failure_id=failure.id, limit=_SHOWN_DEEDS, after=None
+    )
+    payload = None if detail.event_payload_hidden or detail.event_payload is None else pretty(detail.event_payload)
+    page = FailurePage(
+        failure=detail,
+        traceback=None if detail.error_traceback is None else read(detail.error_traceback),
+        payload=None if payload is None else payload[:_LONGEST_PAYLOAD],
+        payload_is_cut=payload is not None and len(payload) > _LONGEST_PAYLOAD,
+        parked=parked,
+        has_more_parked=has_more,
+        deeds=deeds.items,
+    )
+    title = f"{failure.event_type} in {failure.projection_name}"
+    live = 3.0 if detail.state != "resolved" else 10.0
+    return Shown(template="failure.html", title=title, page=page, section="failures", live_seconds=live)
+
+
+async def _meant(visit: Visit) -> Failure:
+    return await visit.looking.failure(identity(visit.path["failure_id"], "failure"))
+
+
+async def _waiting(visit: Visit, failure: Failure, limit: int) -> tuple[tuple[answers.ParkedEvent, ...], bool]:
+    """Read what waits behind a failure: its stream, or the whole projection where that goes in one line."""
+    projection: Projection | None = visit.service.projections.get(failure.projection_name)
+    if projection is None or failure.resolved_at is not None or projection.order is Order.NONE:
+        return (), False
+    stream = None if projection.order is Order.GLOBAL else failure.stream_id
+    page = await visit.looking.on_failures.parked(projection.name, stream_id=stream, limit=limit, after=None)
+    return tuple(visit.view.parked(item) for item in page.items), page.after is not None
+
+
+def _confirming(strategy: Strategy) -> Place:
+    async def confirm(visit: Visit) -> Shown:
+        failure = await _meant(visit)
+        parked, has_more = await _waiting(visit, failure, 100)
+        page = ResolvePage(
+            failure=visit.view.failure(failure), strategy=strategy, parked=len(parked), has_more_parked=has_more
+        )
+        title = "Skip the event" if strategy == "skip" else "It was mended by hand"
+        return Shown(template="resolve.html", title=title, page=page, section="failures")
+
+    return Place(name=f"confirm_{strategy}", path=_path(strategy), do=confirm, needs=Need.OPERATOR)
+
+
+def _resolving(strategy: Strategy) -> Place:
+    async def resolve(visit: Visit) -> Gone:
+        failure_id = identity(visit.path["failure_id"], "failure")
+        note = visit.given(ResolveForm).note
+        outcome = await visit.service.resolve(failure_id, strategy, actor=visit.actor.name, note=note)
+        said = {"skip": "skipped", "manual_fix": "fixed"}.get(strategy) or _SAID.get(outcome.status)
+        return Gone(to=visit.links.to("failures", str(failure_id)), said=said)
+
+    return Place(
+        name=f"resolve_{strategy}",
+        method="POST",
+        path=_path(strategy),
+        do=resolve,
+        needs=Need.OPERATOR,
+        form=ResolveForm,
+    )
+
+
+def _path(strategy: Strategy) -> str:
+    return f"failures/{{failure_id}}/{strategy}"
+
+
+FAILURE: Final = (
+    Place(name="failure", path="failures/{failure_id}", do=_failure),
+    _resolving("retry"),
+    _confirming("skip"),
+    _resolving("skip"),
+    _confirming("manual_fix"),
+    _resolving("manual_fix"),
+)
