@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import Field
 
+from .._http import answers
 from .._http.access import Need
 from .._http.endpoint import identity
 from .._http.problems import Problem
@@ -28,9 +29,10 @@ class BulkForm(Criteria):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkChoice:
-    """What would be done with how many failures."""
+    """What would be done with how many failures. `sample` is the biggest group of them."""
 
     strategy: Strategy
+    sample: answers.FailureGroup | None
     criteria: tuple[tuple[str, str, str], ...]
     fields: dict[str, str]
     count: int
@@ -57,8 +59,15 @@ def _choosing(strategy: Strategy) -> Place:
     async def choose(visit: Visit) -> Shown:
         asked = visit.asked(Criteria)
         _check(asked)
-        count = await visit.looking.on_failures.count_failures(asked.as_filter())
-        page = BulkChoice(strategy=strategy, criteria=told_of(asked), fields=asked.fields(), count=count)
+        on_failures, where = visit.looking.on_failures, asked.as_filter()
+        groups = await on_failures.failure_groups(None, where=where, limit=1, after=None)
+        page = BulkChoice(
+            strategy=strategy,
+            sample=visit.view.group(groups.items[0]) if groups.items else None,
+            criteria=told_of(asked),
+            fields=asked.fields(),
+            count=await on_failures.count_failures(where),
+        )
         return Shown(template="bulk_choice.html", title=_TITLES[strategy], page=page, section="failures")
 
     return Place(name=f"choose_{strategy}", path=f"bulk/{strategy}", do=choose, needs=Need.OPERATOR, query=Criteria)
