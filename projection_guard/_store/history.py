@@ -53,7 +53,7 @@ class Sampled:
     buckets: tuple[Bucket, ...]
 
 
-_STATUSES: Final = tuple(HealthStatus)
+_STATUSES: Final[tuple[HealthStatus, ...]] = tuple(HealthStatus)
 _SIZE: Final = bindparam("size", type_=BigInteger())
 _first = (this_minute() - 1) // _SIZE - bindparam("buckets", type_=BigInteger()) + 1
 """The bucket with which the span begins."""

@@ -33,9 +33,10 @@ def advance(guard: AnyGuard, by: timedelta) -> Coroutine[Any, Any, None] | None:
 
     Retries become due, leases run out (whoever holds one is as one that was stopped for so long), lag grows, applied
     events leave `dedupe_window`, kept answers and proposals expire. All of it moves together, so what was before
-    something else still is; SQLite keeps milliseconds, and samples are moved by whole minutes. Not moved: the audit log, which cannot be changed; the
-    application's own tables, its events' times among them; a handler's `timeout`, which runs on the process's clock;
-    pages' `after` that were given out before. Raises `InvalidArgument` for a time that does not pass.
+    something else still is; SQLite keeps milliseconds, and samples move by whole minutes. Not moved: the audit log,
+    which cannot be changed; the application's own tables, its events' times among them; a handler's `timeout`, which
+    runs on the process's clock; pages' `after` that were given out before. Raises `InvalidArgument` for a time that
+    does not pass.
     """
     if by <= timedelta(0):
         raise InvalidArgument("advance() takes a time that passes: time does not go back")
