@@ -101,14 +101,16 @@ _buckets = (
         _grown(_each.c.total_failures),
         *(func.max(_each.c[gauge]).label(gauge) for gauge in _GAUGES),
     )
-    .where(_each.c.bucket >= _first)
     .group_by(_each.c.projection_name, _each.c.bucket)
     .order_by(_each.c.projection_name, _each.c.bucket)
 )
 
 
 def sampled(connection: Connection, names: Sequence[str], span: Span) -> dict[str, Sampled]:
-    """Read the buckets of a span, of any number of projections in one query; those without samples are left out."""
+    """Read the buckets of a span and the one before it, of any number of projections in one query.
+
+    Projections without samples are left out.
+    """
     found: dict[str, list[Any]] = {}
     parameters = {"names": list(names), "size": span.bucket_minutes, "buckets": span.buckets}
     for row in connection.execute(_buckets, parameters):
