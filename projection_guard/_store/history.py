@@ -131,7 +131,7 @@ def _bucket(row: Any) -> Bucket:
         lag_seconds=row.lag_seconds,
         lag_events=row.lag_events,
         avg_processing_time_ms=row.avg_processing_time_ms,
-        status=_STATUSES[row.status],
+        status=_STATUSES[int(row.status)],
     )
 
 
