@@ -14,6 +14,7 @@ from ._core.rounds import Round
 from ._encryption import Cipher, EncryptedCodec, EventCodec, Place, Sealed
 from ._guard import Guarded, ProjectionGuard
 from ._health import HealthPolicy
+from ._history import History, Point
 from ._instruments import Delivery, Instrument, Settled
 from ._mapping import EventMapping
 from ._model import (
@@ -107,6 +108,7 @@ __all__ = [
     "Health",
     "HealthPolicy",
     "HealthStatus",
+    "History",
     "Instrument",
     "InvalidArgument",
     "JsonCodec",
@@ -121,6 +123,7 @@ __all__ = [
     "Parked",
     "PermanentFailure",
     "Place",
+    "Point",
     "ProjectionGuard",
     "ProjectionGuardError",
     "Publisher",

@@ -34,6 +34,7 @@ __all__ = [
     "moved",
     "seconds_between",
     "statement_start",
+    "this_minute",
     "transaction_state",
     "trouble",
     "utc_now",
@@ -87,6 +88,14 @@ class statement_start(FunctionElement[datetime]):
     name = "statement_start"
 
 
+class this_minute(FunctionElement[int]):
+    """The minutes from 1970-01-01 UTC to when the statement began, by the database's clock."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "this_minute"
+
+
 class later(FunctionElement[datetime]):
     """The database's clock plus a number of seconds; `later(bindparam("delay"))`. NULL in, NULL out."""
 
@@ -128,6 +137,17 @@ def _start_postgresql(element: statement_start, compiler: SQLCompiler, **options
 @compiles(utc_now, "sqlite")
 def _now_sqlite(element: utc_now | statement_start, compiler: SQLCompiler, **options: Any) -> str:
     return f"strftime({_percent(compiler, _SQLITE_FORMAT)}, 'now')"
+
+
+@compiles(this_minute)
+def _minute_postgresql(element: this_minute, compiler: SQLCompiler, **options: Any) -> str:
+    return "CAST(floor(EXTRACT(EPOCH FROM statement_timestamp()) / 60) AS bigint)"
+
+
+@compiles(this_minute, "sqlite")
+def _minute_sqlite(element: this_minute, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = _percent(compiler, "'%s'")
+    return f"(CAST(strftime({seconds}, 'now') AS INTEGER) / 60)"
 
 
 @compiles(later)

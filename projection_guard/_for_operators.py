@@ -1,10 +1,11 @@
-"""The operators' part of both guards: lists of failures, groups, parked events, the audit log, bulk actions."""
+"""The operators' part of both guards: failures, parked events, the audit log, bulk actions, history."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from ._alerts import OpenAlert, TestedReceiver
+from ._history import History
 from ._io.protocol import drive
 from ._model import Failure, FailureFilter, FailureGroup, Page
 from ._on_workers import workers_of
@@ -113,6 +114,17 @@ class ForOperators:
         Raises `UnknownBulkAction`, `FailureBusy` where it has ended.
         """
         return drive(self._service.on_bulk.cancel(action_id, actor=actor))
+
+    def history(self, name: str, *, hours: float = 24.0, points: int = 96) -> History:
+        """Return how a projection did in the last hours (up to 168), in at most so many points (2 to 500).
+
+        Workers take a sample a minute; where none did, a point has None. Raises `UnknownProjection`, `InvalidArgument`.
+        """
+        return drive(self._service.on_history.of(name, hours=hours, points=points))
+
+    def histories(self, *, hours: float = 3.0, points: int = 36) -> tuple[History, ...]:
+        """Return the histories of all projections of this guard, in the order in which they were registered."""
+        return drive(self._service.on_history.of_all(hours=hours, points=points))
 
     def workers(self) -> tuple[WorkerState, ...]:
         """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""
@@ -225,6 +237,17 @@ class AsyncForOperators:
         Raises `UnknownBulkAction`, `FailureBusy` where it has ended.
         """
         return await self._service.on_bulk.cancel(action_id, actor=actor)
+
+    async def history(self, name: str, *, hours: float = 24.0, points: int = 96) -> History:
+        """Return how a projection did in the last hours (up to 168), in at most so many points (2 to 500).
+
+        Workers take a sample a minute; where none did, a point has None. Raises `UnknownProjection`, `InvalidArgument`.
+        """
+        return await self._service.on_history.of(name, hours=hours, points=points)
+
+    async def histories(self, *, hours: float = 3.0, points: int = 36) -> tuple[History, ...]:
+        """Return the histories of all projections of this guard, in the order in which they were registered."""
+        return await self._service.on_history.of_all(hours=hours, points=points)
 
     async def workers(self) -> tuple[WorkerState, ...]:
         """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""

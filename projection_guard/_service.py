@@ -40,6 +40,7 @@ from ._model import (
 from ._on_alerts import OnAlerts
 from ._on_bulk import OnBulk
 from ._on_failures import OnFailures
+from ._on_history import OnHistory
 from ._on_log import OnLog, Opened, check_limit, ensure_rows, id_of
 from ._store import attempts, counters, failures, reading, states
 from ._store.reading import Judged
@@ -86,6 +87,7 @@ class Service:
         self.on_log = OnLog(self, log)
         self.on_failures = OnFailures(self)
         self.on_bulk = OnBulk(self)
+        self.on_history = OnHistory(self)
         self.on_alerts = OnAlerts(self, alerts, receivers)
         self._followed_elsewhere: set[str] = set()
         self._bare_io = bare_io
@@ -360,12 +362,12 @@ class Service:
         return await rounds.keep_books(self.context)
 
     async def store_judgements(self) -> None:
-        """Store what the judge says now."""
+        """Store what the judge says now, and samples; of what is followed elsewhere the lag is not known here."""
         lagging = await self.lags(list(self.projections))
-        await rounds.store_judgements(self.context, tuple(self.projections), lagging)
+        await rounds.store_judgements(self.context, tuple(self.projections), lagging, sampled=self.runnable())
 
     async def prune(self) -> Round:
-        """Forget what is older than the deduplication window."""
+        """Forget what is too old."""
         return await rounds.prune(self.context)
 
     async def run_once(self, *, batch: int) -> Round:

@@ -87,6 +87,25 @@ class Notified:
         return True
 
 
+@dataclass(slots=True)
+class LastSamples:
+    """The minute of the newest sample of each projection, as far as this process knows."""
+
+    _minutes: dict[str, int] = field(default_factory=dict[str, int])
+
+    def lack(self, projection: str, minute: int) -> bool:
+        """Return whether no sample of this minute is known of."""
+        return self._minutes.get(projection) != minute
+
+    def note(self, projection: str, minute: int) -> None:
+        """Note that there is one."""
+        self._minutes[projection] = minute
+
+    def forget(self) -> None:
+        """Know of none."""
+        self._minutes.clear()
+
+
 @dataclass(slots=True, kw_only=True)
 class Context:
     """One guard's I/O, statements, codec and settings. `process` names this process in the leases it is born with."""
@@ -107,6 +126,7 @@ class Context:
     instruments: Sequence[Instrument] = ()
     timings: Timings = field(default_factory=Timings)
     notified: Notified = field(default_factory=Notified)
+    last_samples: LastSamples = field(default_factory=LastSamples)
 
 
 def encoded(context: Context, ticket: Ticket, event: object) -> Json:

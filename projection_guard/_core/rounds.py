@@ -5,7 +5,7 @@ Each projection is worked on by itself, so that a slow or failing one delays no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -16,7 +16,8 @@ from .._health import Lag
 from .._model import Failure, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
-from .._store import attempts, counters, failures, gates, reading, states, workers
+from .._store import attempts, counters, failures, gates, history, reading, states, workers
+from .._store.reading import Judged
 from ..errors import KeysUnavailable
 from .context import Context, new_token, transact
 from .draining import drain
@@ -177,13 +178,28 @@ async def keep_books(context: Context) -> Round:
     return Round(rolled_up=total, has_more=total >= _ROLLED_UP_AT_ONCE)
 
 
-async def store_judgements(context: Context, names: Sequence[str], lags: Mapping[str, Lag]) -> None:
-    """Let the judge look at the facts as they are now, and store what he says and the lag."""
+async def store_judgements(
+    context: Context, names: Sequence[str], lags: Mapping[str, Lag], *, sampled: Collection[str]
+) -> None:
+    """Let the judge look at the facts as they are now, and store what he says and the lag.
 
-    def judge(connection: Connection) -> None:
-        reading.store_judgements(connection, reading.healths(connection, context.health, lags, list(names)))
+    Of those in `sampled`, the first one who does it in a minute also keeps a sample.
+    """
 
-    await transact(context, judge, what="the judgements")
+    def judge(connection: Connection) -> list[Judged]:
+        judged = reading.judged(connection, context.health, lags, list(names))
+        due = [each for each in judged if each.health.projection_name in sampled and _lacks_sample(context, each)]
+        if due:
+            history.keep(connection, due[0].minute, [each.health for each in due])
+        reading.store_judgements(connection, [each.health for each in judged])  # last: others wait for these rows
+        return due
+
+    for each in await transact(context, judge, what="the judgements"):
+        context.last_samples.note(each.health.projection_name, each.minute)
+
+
+def _lacks_sample(context: Context, judged: Judged) -> bool:
+    return context.last_samples.lack(judged.health.projection_name, judged.minute)
 
 
 async def roll_up(context: Context, name: str, limit: int) -> int:
@@ -194,11 +210,12 @@ async def roll_up(context: Context, name: str, limit: int) -> int:
 
 
 async def prune(context: Context) -> Round:
-    """Forget applied events that are older than the window in which redelivery is recognised, and workers long gone."""
+    """Forget applied events older than the window in which redelivery is recognised, old samples, workers long gone."""
 
-    def forget(connection: Connection) -> int:
+    def forget(connection: Connection) -> tuple[int, int]:
         workers.forget(connection)
-        return counters.prune(connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE)
+        samples = history.prune(connection, _PRUNED_AT_ONCE)
+        return counters.prune(connection, older_than_seconds=context.dedupe_seconds, limit=_PRUNED_AT_ONCE), samples
 
     pruned = await transact(context, forget, what="pruning")
-    return Round(pruned=pruned, has_more=pruned >= _PRUNED_AT_ONCE)
+    return Round(pruned=sum(pruned), has_more=max(pruned) >= _PRUNED_AT_ONCE)

@@ -29,8 +29,10 @@ __all__ = [
     "FieldError",
     "GroupPage",
     "Health",
+    "History",
     "ParkedEvent",
     "ParkedPage",
+    "Point",
     "Probe",
     "ProblemDocument",
     "Replay",
@@ -93,6 +95,28 @@ class Checkpoint(_Answer):
     events_processed: int
     created_at: datetime
     updated_at: datetime
+
+
+class Point(_Answer):
+    """What a projection did from `at` on. All else is null where no worker took a sample: that is not the same as 0."""
+
+    at: datetime
+    events_per_second: float | None
+    failures: int | None = Field(description="New ones")
+    active_failures: int | None = Field(description="The most; of those below, too, the worst is told")
+    parked_events: int | None
+    lag_seconds: float | None
+    lag_events: int | None
+    avg_processing_time_ms: float | None
+    health_status: HealthStatus | None = Field(validation_alias="status")
+
+
+class History(_Answer):
+    """How a projection did over time."""
+
+    projection_name: str
+    bucket_seconds: int = Field(description="From one point to the next")
+    points: list[Point] = Field(description="The oldest first; empty where nothing was sampled")
 
 
 class SystemStatus(_Answer):

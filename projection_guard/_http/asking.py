@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._history import MOST_HOURS, MOST_POINTS
 from .._model import FailureFilter, FailureState
 from .._records import Strategy
 from .messages import Request
@@ -31,6 +32,7 @@ __all__ = [
     "FailuresOfProjectionQuery",
     "FailuresQuery",
     "GroupsQuery",
+    "HistoryQuery",
     "NoBody",
     "NoQuery",
     "PageQuery",
@@ -160,6 +162,13 @@ class StreamsQuery(PageQuery):
     state: Literal["blocked", "tainted"] = Field(
         "blocked", description="blocked: events wait there; tainted: one was skipped, or may be out of order"
     )
+
+
+class HistoryQuery(_Asked):
+    """Which part of a projection's history."""
+
+    hours: float = Field(24.0, gt=0, le=MOST_HOURS, description="How far back")
+    points: int = Field(96, ge=2, le=MOST_POINTS, description="How many at the most")
 
 
 class ReplaysQuery(PageQuery):

@@ -241,6 +241,23 @@ EXAMPLES: Final[Mapping[type[BaseModel], Example]] = {
             "skipped_at": _AT,
         }
     ),
+    answers.History: {
+        "projection_name": _NAME,
+        "bucket_seconds": 900,
+        "points": [
+            {
+                "at": "2026-11-25T20:15:00Z",
+                "events_per_second": 12.5,
+                "failures": 1,
+                "active_failures": 1,
+                "parked_events": 2,
+                "lag_seconds": 4.2,
+                "lag_events": 3,
+                "avg_processing_time_ms": 1.8,
+                "health_status": "degraded",
+            }
+        ],
+    },
     answers.Replay: _REPLAY,
     answers.ReplayPage: _page(_REPLAY),
     answers.Done: {

@@ -10,6 +10,7 @@ from .bulk_routes import BULK
 from .endpoint import Answer, Call, Endpoint
 from .failure_routes import FAILURES
 from .health_routes import HEALTH
+from .history_routes import HISTORY
 from .openapi import document
 from .projection_routes import PROJECTIONS
 
@@ -29,7 +30,7 @@ _DOCUMENT: Final = Endpoint(
     do=_document,
     answer=answers.Document,
 )
-ADMIN: Final[tuple[Endpoint, ...]] = (_DOCUMENT, *FAILURES, *BULK, *PROJECTIONS)
+ADMIN: Final[tuple[Endpoint, ...]] = (_DOCUMENT, *FAILURES, *BULK, *PROJECTIONS, *HISTORY)
 
 
 def everything() -> tuple[Endpoint, ...]:

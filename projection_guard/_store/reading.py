@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, and_, case, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import seconds_between, statement_start, utc_now
+from .._dialect import seconds_between, statement_start, this_minute, utc_now
 from .._health import HealthPolicy, Lag, Signs, judge
 from .._model import Health, HealthStatus, Page, SkippedRange, StreamState
 from .._tables import (
@@ -23,7 +23,7 @@ from .._tables import (
 )
 from .cursors import cursor, read_cursor, read_number
 
-__all__ = ["Judged", "healths", "judged", "now", "skipped_page", "store_judgements", "streams_page"]
+__all__ = ["Judged", "judged", "now", "skipped_page", "store_judgements", "streams_page"]
 
 M, F, P, S, T, K = (
     ProjectionHealthMetrics,
@@ -78,6 +78,7 @@ _facts = (
         T.state,
         T.held_since,
         T.reason,
+        this_minute().label("minute"),
         seconds_between(T.changed_at, utc_now()).label("state_for"),
         M.active_failures.label("active"),
         _exhausted.correlate(M).scalar_subquery().label("exhausted"),
@@ -95,26 +96,23 @@ _facts = (
 )
 
 
-def healths(
-    connection: Connection, policy: HealthPolicy, lags: Mapping[str, Lag], names: list[str] | None = None
-) -> list[Health]:
-    """Judge projections by the facts as they are now: all that are on record, or those of these names."""
-    return [each.health for each in judged(connection, policy, lags, names)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A projection's health, and what it was judged by. `state_seconds`: how long it has been in its state."""
+    """A projection's health, and what it was judged by. `state_seconds`: how long it has been in its state.
+
+    `minute` in which it was judged: since 1970, by the database's clock.
+    """
 
     health: Health
     signs: Signs
     state_seconds: float
+    minute: int
 
 
 def judged(
     connection: Connection, policy: HealthPolicy, lags: Mapping[str, Lag], names: list[str] | None = None
 ) -> list[Judged]:
-    """Judge projections, and say by what."""
+    """Judge projections by the facts as they are now: all that are on record, or those of these names."""
     facts = _facts if names is None else _facts.where(M.projection_name.in_(names))
     return [_judged(row, policy, lags.get(row.projection_name, Lag())) for row in connection.execute(facts)]
 
@@ -132,7 +130,12 @@ def _judged(row: Any, policy: HealthPolicy, lag: Lag) -> Judged:
         state=row.state,
         lag=lag,
     )
-    return Judged(health=_health(row, policy, signs), signs=signs, state_seconds=max(row.state_for, 0.0))
+    return Judged(
+        health=_health(row, policy, signs),
+        signs=signs,
+        state_seconds=max(row.state_for, 0.0),
+        minute=row.minute,
+    )
 
 
 def _health(row: Any, policy: HealthPolicy, signs: Signs) -> Health:

@@ -11,6 +11,7 @@ from .contract import ProjectionCheckpoint, ProjectionFailure, ProjectionHealthM
 from .following import ProjectionPartition, ProjectionSkippedRange, ProjectionState
 from .history import ProjectionAttempt, ProjectionAuditEntry, ProjectionRequest
 from .jobs import ProjectionBulkAction, ProjectionReplay, SetAsideEvent
+from .samples import ProjectionSample
 from .streams import ParkedEvent, ProjectionAppliedEvent, ProjectionStream
 from .workers import ProjectionWorker
 
@@ -29,6 +30,7 @@ __all__ = [
     "ProjectionPartition",
     "ProjectionReplay",
     "ProjectionRequest",
+    "ProjectionSample",
     "ProjectionSkippedRange",
     "ProjectionState",
     "ProjectionStream",

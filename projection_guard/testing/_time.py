@@ -17,7 +17,7 @@ from .._core.context import transact
 from .._desk import service_of
 from .._dialect import UtcDateTime, moved
 from .._guard import ProjectionGuard
-from .._tables import ProjectionAuditEntry, metadata
+from .._tables import ProjectionAuditEntry, ProjectionSample, metadata
 from ..errors import InvalidArgument
 from ._guards import AnyGuard, as_the_guard
 
@@ -33,9 +33,10 @@ def advance(guard: AnyGuard, by: timedelta) -> Coroutine[Any, Any, None] | None:
 
     Retries become due, leases run out (whoever holds one is as one that was stopped for so long), lag grows, applied
     events leave `dedupe_window`, kept answers and proposals expire. All of it moves together, so what was before
-    something else still is; SQLite keeps milliseconds. Not moved: the audit log, which cannot be changed; the
-    application's own tables, its events' times among them; a handler's `timeout`, which runs on the process's clock;
-    pages' `after` that were given out before. Raises `InvalidArgument` for a time that does not pass.
+    something else still is; SQLite keeps milliseconds, and samples move by whole minutes. Not moved: the audit log,
+    which cannot be changed; the application's own tables, its events' times among them; a handler's `timeout`, which
+    runs on the process's clock; pages' `after` that were given out before. Raises `InvalidArgument` for a time that
+    does not pass.
     """
     if by <= timedelta(0):
         raise InvalidArgument("advance() takes a time that passes: time does not go back")
@@ -47,6 +48,7 @@ async def _advance(guard: AnyGuard, seconds: float) -> None:
     await service.check_schema()  # says clearly where the tables are not there
     context = service.context
     await transact(context, lambda connection: _age(connection, seconds), what="letting time pass")
+    context.last_samples.forget()
     if context.works_here():
         context.wake(0.0)
 
@@ -57,3 +59,6 @@ def _age(connection: Connection, seconds: float) -> None:
         if times and table.name != ProjectionAuditEntry.__tablename__:
             older = {column.name: moved(column, literal(-seconds)) for column in times}
             connection.execute(update(table).values(older))
+    # Their minutes are part of a key: in two steps, over negative numbers, no row meets one that is still to be moved.
+    connection.execute(update(ProjectionSample).values(minute=-ProjectionSample.minute))
+    connection.execute(update(ProjectionSample).values(minute=-ProjectionSample.minute - int(seconds // 60)))

@@ -33,6 +33,7 @@ EXPECTED = {
     "parked": "viewer",
     "streams": "viewer",
     "skipped": "viewer",
+    "history": "viewer",
     "resolve": "operator",
     "propose_bulk": "operator",
     "confirm_bulk": "operator",

@@ -87,6 +87,39 @@ def test_parked_events_and_blocked_streams_are_listed(stage: Stage) -> None:
     assert (stream["stream_id"], stream["parked_events"], stream["failure_ids"]) == ("A", 3, [str(failure.id)])
 
 
+def test_a_projections_history_is_drawn_from_samples(stage: Stage) -> None:
+    """Empty before any worker has taken one; then a point for each part of the time, null where nothing is known."""
+    stage.failed(parked=1)
+    served = stage.serve()
+    path = "/admin/projections/P/history"
+    assert served.viewer.get(path).json() == {"projection_name": "P", "bucket_seconds": 900, "points": []}
+    stage.guard.work()
+    history = served.viewer.get(f"{path}?hours=1.5&points=90").json()
+    assert (history["bucket_seconds"], len(history["points"])) == (60, 90)
+    (point,) = [point for point in history["points"] if point["health_status"] is not None]
+    assert point.pop("at").endswith("00Z")
+    assert 0 < point.pop("lag_seconds") < 600
+    assert point == {
+        "events_per_second": None,
+        "failures": None,
+        "active_failures": 1,
+        "parked_events": 1,
+        "lag_events": 2,
+        "avg_processing_time_ms": point["avg_processing_time_ms"],
+        "health_status": "degraded",
+    }
+    for query, field in (
+        ("hours=0", "hours"),
+        ("hours=169", "hours"),
+        ("points=1", "points"),
+        ("points=501", "points"),
+    ):
+        refused = served.viewer.get(f"{path}?{query}")
+        assert is_problem(refused, 422)
+        assert [error["field"] for error in refused.json()["errors"]] == [field]
+    assert is_problem(served.viewer.get("/admin/projections/Q/history"), 404)
+
+
 def test_the_status_sums_up(stage: Stage) -> None:
     """All the fields of the contract, and no others."""
     for name in ("Q", "R"):

@@ -296,6 +296,7 @@ def test_a_reader_sees_all_but_events_and_tracebacks_and_changes_nothing(app_bed
         _HOW_FAR,
         _NEWEST,
         "SELECT projection_name, count(*) FROM guard.projection_parked_events GROUP BY 1",
+        "SELECT count(*) FROM guard.projection_samples",
     ):
         assert roles.execute(query, "guard_reader").rowcount == 1
     for statement in (
