@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .bulk import BULK
+from .edit import EDIT
 from .failure import FAILURE
 from .failures import FAILURES
 from .overview import OVERVIEW
@@ -12,4 +13,4 @@ from .place import Place
 
 __all__ = ["PLACES"]
 
-PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *FAILURES, *FAILURE, *BULK)
+PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *FAILURES, *FAILURE, *EDIT, *BULK)

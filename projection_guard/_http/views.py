@@ -41,6 +41,10 @@ class View:
         """Return whether an event is shown with nothing of it redacted: who edits less would lose the rest."""
         return self.shows_payloads and self._redacted("event_payload", payload) == payload
 
+    def payload(self, payload: Json) -> Json:
+        """Return what may be shown of an event; None where that is nothing."""
+        return self._redacted("event_payload", payload) if self.shows_payloads else None
+
     def _redacted(self, what: Redacted, value: Json) -> Json:
         return value if value is None else (self.redact or _as_it_is)(what, value)
 
@@ -71,7 +75,7 @@ class View:
                 **self._fields(failure),
                 "attempts": [self._attempt(attempt) for attempt in attempts],
                 "error_traceback": self._text("error_traceback", failure.error_traceback) if sees_traceback else None,
-                "event_payload": self._redacted("event_payload", failure.event_payload) if shows else None,
+                "event_payload": self.payload(failure.event_payload),
                 "event_payload_hidden": not shows,
                 "amended": amendment is not None,
                 "amended_by": None if amendment is None else amendment.amended_by,
@@ -101,7 +105,7 @@ class View:
         fields: dict[str, object] = {
             name: getattr(parked, name) for name in answers.ParkedEvent.model_fields if name not in hidden
         }
-        fields["event_payload"] = self._redacted("event_payload", parked.event_payload) if shows else None
+        fields["event_payload"] = self.payload(parked.event_payload)
         fields["event_payload_hidden"] = not shows
         return answers.ParkedEvent.model_validate(fields)
 
