@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from .acts import ACTS
 from .bulk import BULK
 from .failure import FAILURE
 from .failures import FAILURES
 from .overview import OVERVIEW
 from .place import Place
+from .projection import PROJECTION
 
 __all__ = ["PLACES"]
 
-PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *FAILURES, *FAILURE, *BULK)
+PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *PROJECTION, *ACTS, *FAILURES, *FAILURE, *BULK)
