@@ -54,7 +54,9 @@ class Able:
 
 def able(projection: Projection, standing: Standing, *, has_log: bool) -> Able:
     """Say what can be done to a projection."""
-    reasons = {act: _why_not(act, projection, standing, has_log=has_log) for act in _ACTS}
+    reasons: dict[Act, str | None] = {}
+    for act in _ACTS:
+        reasons[act] = _why_not(act, projection, standing, has_log=has_log)
     said: dict[str, list[Act]] = {}
     for act, why in reasons.items():
         if why:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._model import Checkpoint
+from .._model import Checkpoint, Health
 from .abilities import Act
 from .projection import Stands
 from .wording import amount, plural
@@ -45,11 +45,9 @@ def pause_does(stands: Stands) -> tuple[str, ...]:
         if stands.projection.is_followed
         else "Events that arrive are parked, in their order."
     )
+    stops = f"Its handler is not called any more: no new events, no retries{_of_failures(stands)}."
     return (
-        (
-            f"Its handler is not called any more: no new events, no retries{_of_failures(stands)}. What is running now "
-            "runs to its end first."
-        ),
+        f"{stops} What is running now runs to its end first.",
         f"{waits} Nothing is lost, and nothing is given up.",
         "It stays so until somebody resumes it. Other projections go on.",
     )
@@ -86,19 +84,18 @@ def reset_does(stands: Stands, checkpoint: Checkpoint) -> tuple[str, ...]:
         if projection.is_followed
         else "Events that were pushed before do not come again by themselves: publish again what it is to have."
     )
+    applied = plural(checkpoint.events_processed, "applied event")
     return (
-        (
-            f"The checkpoint is set back{where} to the beginning, and {plural(checkpoint.events_processed, 'applied event')}, "
-            "and all that is known of them, are forgotten."
-        ),
-        (
-            f"{plural(health.active_failures, 'open failure')} and {plural(health.parked_events, 'parked event')} end "
-            f"here{_tainted(stands)}."
-        ),
+        f"The checkpoint is set back{where} to the beginning. What is known of {applied} is forgotten.",
+        f"{_open(health)} end here{_tainted(stands)}.",
         clears,
         after,
         "There is no undo.",
     )
+
+
+def _open(health: Health) -> str:
+    return f"{plural(health.active_failures, 'open failure')} and {plural(health.parked_events, 'parked event')}"
 
 
 def _tainted(stands: Stands) -> str:
@@ -121,12 +118,10 @@ def replay_does(stands: Stands, first_open: int | None, stream_id: str | None) -
             f"event {amount(first_open)}, the first of {plural(health.active_failures, 'failed', 'failed')} and "
             f"{plural(health.parked_events, 'parked event')}"
         )
+    again = f"With one it applies again, on purpose, what is in it{_past(stands)}"
     return (
         f"Without a range it begins at {begins}, and goes to {_end(stands)}.",
-        (
-            f"With one it applies again, on purpose, what is in it{_past(stands)}, and settles the failures and parked "
-            "events there. The checkpoint never moves back."
-        ),
+        f"{again}, and settles the failures and parked events there. The checkpoint never moves back.",
         _STANDS_STILL,
     )
 
@@ -148,11 +143,9 @@ def _replay_of_stream(stands: Stands, stream_id: str) -> tuple[str, ...]:
         else "It has no on_reset_stream: the events are applied on top of what the read model has of the stream. A "
         "handler that sets values mends it so; one that counts would count twice."
     )
+    applied = f"All events of stream {stream_id!r} are applied again from its beginning, those that were skipped too"
     return (
-        (
-            f"All events of stream {stream_id!r} are applied again from its beginning, those that were skipped too, up to "
-            "where the projection is. Its failures and parked events are settled, and its taint ends."
-        ),
+        f"{applied}, up to where the projection is. Its failures and parked events are settled, and its taint ends.",
         clears,
         _STANDS_STILL,
     )
@@ -160,19 +153,15 @@ def _replay_of_stream(stands: Stands, stream_id: str) -> tuple[str, ...]:
 
 def rebuild_does(stands: Stands) -> tuple[str, ...]:
     """Say what a rebuild in place does."""
-    health = stands.health
     clears = (
         "Its on_reset clears the read model: until the end it is incomplete for everybody who reads it."
         if stands.projection.on_reset is not None
         else "It has no on_reset: the events are applied again on top of what the read model has."
     )
+    applied = f"All events are applied again, from the first one to {_end(stands)}."
     return (
         clears,
-        (
-            f"All events are applied again, from the first one to {_end(stands)}. The "
-            f"{plural(health.active_failures, 'open failure')} and {plural(health.parked_events, 'parked event')} of now "
-            "end."
-        ),
+        f"{applied} The {_open(stands.health)} of now end.",
         _STANDS_STILL,
         "There is no undo. Cancelled, it stops where it is, with a part of the read model.",
     )
@@ -181,12 +170,10 @@ def rebuild_does(stands: Stands) -> tuple[str, ...]:
 def rebuild_beside_does(stands: Stands) -> tuple[str, ...]:
     """Say what a rebuild beside the live read model does."""
     tables = ", ".join(stands.projection.tables)
+    exchanged = "At the end both are compared, and exchanged in one transaction: nobody sees half of it."
     return (
         f"A second copy of {tables} is filled with all events up to {_end(stands)}, while the live one goes on.",
-        (
-            "At the end both are compared, and exchanged in one transaction: nobody sees half of it. What they differed in "
-            "is shown with the job."
-        ),
+        f"{exchanged} In what they differed is shown with the job.",
         "Where more events fail than may, the job fails, and the live read model is as it was. Cancelled, too.",
     )
 
@@ -194,11 +181,9 @@ def rebuild_beside_does(stands: Stands) -> tuple[str, ...]:
 def verify_does(stands: Stands) -> tuple[str, ...]:
     """Say what a verification does."""
     tables = ", ".join(stands.projection.tables)
+    made = f"A copy of {tables} is made from the log alone{_past(stands)}, compared with the live one, and dropped."
     return (
-        (
-            f"A copy of {tables} is made from the log alone{_past(stands)}, compared with the live one, and dropped. "
-            "Nothing of the live one is touched."
-        ),
+        f"{made} Nothing of the live one is touched.",
         "The projection goes on meanwhile; it stands still only for the last stretch and the comparison.",
         "The handler is called again for it: what that does elsewhere than in these tables, it does again.",
     )

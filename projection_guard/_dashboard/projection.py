@@ -17,6 +17,7 @@ from .._store import diagnosing, replays, workers
 from .._store.diagnosing import Known
 from .._store.reading import Judged
 from .abilities import Able, Standing, able
+from .course import SPANS, Course, Spell, course
 from .fields import Fields
 from .place import Place, Shown, Visit
 from .registered import order_in_words, retries_in_words, way_in_words
@@ -25,7 +26,6 @@ __all__ = ["PROJECTION", "Stands", "look_at"]
 
 _MOST_GROUPS: Final = 5
 _MOST_WORKERS: Final = 10
-_LIVE_SECONDS: Final = 3
 
 
 class ProjectionQuery(Fields):
@@ -69,8 +69,10 @@ class ProjectionPage:
     order: str
     way: str
     retries: str
-    hours: int
+    spell: Spell
+    course: Course
     workers_unnamed: int
+    spells: tuple[Spell, ...] = SPANS
 
 
 async def look_at(visit: Visit, name: str) -> Stands:
@@ -108,6 +110,8 @@ def _standing(
 async def _projection(visit: Visit) -> Shown:
     name, asked = visit.path["name"], visit.asked(ProjectionQuery)
     stands = await look_at(visit, name)
+    spell = next(each for each in SPANS if str(each.hours) == asked.hours)
+    history = await visit.looking.on_history.of(name, hours=spell.hours, points=spell.points)
     checkpoint = await visit.looking.checkpoint(name)
     groups = await visit.looking.on_failures.failure_groups(name, where=None, limit=_MOST_GROUPS, after=None)
     page = ProjectionPage(
@@ -119,10 +123,11 @@ async def _projection(visit: Visit) -> Shown:
         order=order_in_words(stands.projection.order),
         way=way_in_words(stands.projection),
         retries=retries_in_words(stands.projection.retry),
-        hours=int(asked.hours),
+        spell=spell,
+        course=course(history),
         workers_unnamed=max(len(stands.workers) - _MOST_WORKERS, 0),
     )
-    return Shown(template="projection.html", title=name, page=page, live_seconds=_LIVE_SECONDS)
+    return Shown(template="projection.html", title=name, page=page, live_seconds=spell.live_seconds)
 
 
 PROJECTION: Final = (Place(name="projection", path="projections/{name}", do=_projection, query=ProjectionQuery),)
