@@ -73,19 +73,15 @@ def _why_not(act: Act, projection: Projection, standing: Standing, *, has_log: b
         return _NO_LOG
     if act == "verify" and why_not_beside(projection) is not None:
         return why_not_beside(projection)
-    if act in ("pause", "resume"):
-        return _why_not_switched(act, standing)
+    if act in ("pause", "resume") and standing.state in ("active", "paused"):
+        return None if (act == "resume") == (standing.state == "paused") else ""
+    if act == "resume":
+        return ""
     if standing.has_job:
         return "a job of it is under way; wait for that, or cancel it"
     if standing.state == "resetting" and act != "reset":
         return "it is being reset"
     return None
-
-
-def _why_not_switched(act: Act, standing: Standing) -> str | None:
-    if standing.state not in ("active", "paused"):
-        return f"it is {standing.state}" if act == "pause" else ""
-    return None if (act == "resume") == (standing.state == "paused") else ""
 
 
 def why_not_beside(projection: Projection) -> str | None:

@@ -5,13 +5,28 @@ from __future__ import annotations
 from typing import Final
 
 from .acts import ACTS
+from .audit import AUDIT
 from .bulk import BULK
 from .failure import FAILURE
 from .failures import FAILURES
+from .job import JOB
+from .jobs import JOBS
 from .overview import OVERVIEW
 from .place import Place
 from .projection import PROJECTION
+from .streams import STREAMS
 
 __all__ = ["PLACES"]
 
-PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *PROJECTION, *ACTS, *FAILURES, *FAILURE, *BULK)
+PLACES: Final[tuple[Place, ...]] = (
+    *OVERVIEW,
+    *PROJECTION,
+    *ACTS,
+    *STREAMS,
+    *FAILURES,
+    *FAILURE,
+    *BULK,
+    *JOBS,
+    *JOB,
+    *AUDIT,
+)
