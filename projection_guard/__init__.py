@@ -39,7 +39,7 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._records import AuditEntry, BulkAction, Parked, WorkerState
+from ._records import Amendment, AuditEntry, BulkAction, Parked, WorkerState
 from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._wording import OneLine
@@ -74,6 +74,7 @@ __all__ = [
     "AlertKind",
     "AlertNotDelivered",
     "AlertPolicy",
+    "Amendment",
     "AsyncEventSource",
     "AsyncGuarded",
     "AsyncProjectionGuard",

@@ -16,6 +16,7 @@ from ._alerts import AlertPolicy
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
+from ._for_amending import AsyncForAmending
 from ._for_operators import AsyncForOperators
 from ._for_replaying import AsyncForReplaying
 from ._for_verifying import AsyncForVerifying
@@ -54,7 +55,9 @@ class AsyncGuarded(Generic[H]):
         return await self._service.apply(self.name, event)
 
 
-class AsyncProjectionGuard(AsyncForOperators, AsyncForReplaying, AsyncForVerifying, Desk[AsyncWorker]):
+class AsyncProjectionGuard(
+    AsyncForOperators, AsyncForAmending, AsyncForReplaying, AsyncForVerifying, Desk[AsyncWorker]
+):
     """Keeps projections healing by themselves, in order, with nothing lost; for asyncio.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")

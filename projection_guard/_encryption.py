@@ -16,7 +16,17 @@ from ._codec import SEALED, JsonCodec
 from ._model import Json
 from .errors import CodecError, KeysUnavailable
 
-__all__ = ["Cipher", "EncryptedCodec", "EventCodec", "Place", "Sealed", "decode_at", "encode_at"]
+__all__ = [
+    "Cipher",
+    "EncryptedCodec",
+    "EventCodec",
+    "Place",
+    "Sealed",
+    "decode_at",
+    "encode_at",
+    "plain_codec",
+    "plain_of",
+]
 
 _KEY: Final = "key"
 
@@ -72,7 +82,7 @@ class Cipher(Protocol):
 
 
 class Kept(Protocol):
-    """What holds a kept event: a `Failure` or a `Parked`."""
+    """What holds a kept event: a `Failure`, a `Parked` or an `Amendment`."""
 
     @property
     def projection_name(self) -> str:
@@ -123,6 +133,11 @@ class EncryptedCodec:
         """Ask the codec inside whether there is a way back to an event of a class."""
         known: Callable[[type], bool] = cast("Any", self._inner).knows
         return known
+
+    @property
+    def plain(self) -> EventCodec:
+        """The codec inside, of which this encrypts what it makes."""
+        return self._inner
 
     def encode_at(self, event: object, place: Place) -> Json:
         """Return an event encrypted for its place. Raises `CodecError`; `KeysUnavailable` for keys out of reach."""
@@ -176,6 +191,20 @@ def encode_at(codec: EventCodec | EncryptedCodec, event: object, place: Place) -
 def decode_at(codec: EventCodec | EncryptedCodec, data: Json, place: Place) -> object:
     """Return the event that is stored in a place."""
     return codec.decode_at(data, place) if isinstance(codec, EncryptedCodec) else codec.decode(data)
+
+
+def plain_codec(codec: EventCodec | EncryptedCodec) -> EventCodec:
+    """Return what turns events into JSON that a person can read, and back."""
+    return codec.plain if isinstance(codec, EncryptedCodec) else codec
+
+
+def plain_of(codec: EventCodec | EncryptedCodec, kept: Kept) -> Json:
+    """Return the readable JSON of a kept event. Raises `CodecError` where it does not open, `KeysUnavailable`."""
+    if isinstance(codec, EncryptedCodec):
+        return codec.plain_of(kept)
+    if isinstance(kept.event_payload, dict) and SEALED in kept.event_payload:
+        raise CodecError("What is stored is encrypted; give the guard an EncryptedCodec that has the key")
+    return kept.event_payload
 
 
 def _out_of_reach(place: Place) -> KeysUnavailable:

@@ -124,7 +124,7 @@ class ForOperators:
 
     def histories(self, *, hours: float = 3.0, points: int = 36) -> tuple[History, ...]:
         """Return the histories of all projections of this guard, in the order in which they were registered."""
-        return drive(self._service.on_history.of_all(hours=hours, points=points))
+        return drive(self._service.on_history.of_each(None, hours=hours, points=points))
 
     def workers(self) -> tuple[WorkerState, ...]:
         """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""
@@ -247,7 +247,7 @@ class AsyncForOperators:
 
     async def histories(self, *, hours: float = 3.0, points: int = 36) -> tuple[History, ...]:
         """Return the histories of all projections of this guard, in the order in which they were registered."""
-        return await self._service.on_history.of_all(hours=hours, points=points)
+        return await self._service.on_history.of_each(None, hours=hours, points=points)
 
     async def workers(self) -> tuple[WorkerState, ...]:
         """Return the workers that are on record, the oldest first: those at work, and those silent for up to a day."""

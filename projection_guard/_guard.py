@@ -16,6 +16,7 @@ from ._alerts import AlertPolicy
 from ._core.following import Followed
 from ._desk import Desk, Ringing, WorkerChoice
 from ._encryption import EncryptedCodec, EventCodec
+from ._for_amending import ForAmending
 from ._for_operators import ForOperators
 from ._for_replaying import ForReplaying
 from ._for_verifying import ForVerifying
@@ -55,7 +56,7 @@ class Guarded(Generic[H]):
         return drive(self._service.apply(self.name, event))
 
 
-class ProjectionGuard(ForOperators, ForReplaying, ForVerifying, Desk[Worker]):
+class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Desk[Worker]):
     """Keeps projections healing by themselves, in order, with nothing lost; for blocking code.
 
     The database is a URL or an engine of yours, whose settings stay as they are. `order` ("stream", "none", "global")

@@ -23,9 +23,10 @@ class OnHistory:
         (found,) = await self._read([name], span_of(hours, points))
         return found
 
-    async def of_all(self, *, hours: float, points: int) -> tuple[History, ...]:
-        """Read the histories of all registered projections, in one query. Raises `InvalidArgument`."""
-        return await self._read(list(self._service.projections), span_of(hours, points))
+    async def of_each(self, names: Sequence[str] | None, *, hours: float, points: int) -> tuple[History, ...]:
+        """Read the histories of some projections, or of all, in one query. Raises `InvalidArgument`."""
+        wanted = self._service.projections if names is None else names
+        return await self._read(list(wanted), span_of(hours, points))
 
     async def _read(self, names: Sequence[str], span: Span) -> tuple[History, ...]:
         await self._service.open(names)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ._model import FailureFilter, Json
 
-__all__ = ["AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy", "WorkerKind", "WorkerState"]
+__all__ = ["Amendment", "AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy", "WorkerKind", "WorkerState"]
 
 Strategy = Literal["retry", "skip", "manual_fix"]
 _SILENT_AFTER_SECONDS: Final = 60.0
@@ -50,6 +50,28 @@ class AuditEntry:
     note: str | None
     details: Json
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amendment:
+    """What one projection is given instead of an event that it could not apply, and who decided that.
+
+    `event_payload` is the amended event, and `original_payload` what stood in the failure when it was first amended;
+    both as they are stored: encrypted by an `EncryptedCodec`, whose `plain_of` reads an amendment as it does a failure.
+    It was made in the failure `failure_id`; the event log holds the original.
+    """
+
+    projection_name: str
+    event_id: str
+    event_type: str
+    event_sequence: int | None
+    stream_id: str | None
+    event_payload: Json = field(repr=False)
+    original_payload: Json = field(repr=False)
+    amended_by: str
+    note: str | None
+    amended_at: datetime
+    failure_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from ._model import (
     SystemStatus,
 )
 from ._on_alerts import OnAlerts
+from ._on_amendments import OnAmendments
 from ._on_bulk import OnBulk
 from ._on_failures import OnFailures
 from ._on_history import OnHistory
@@ -88,6 +89,7 @@ class Service:
         self.on_failures = OnFailures(self)
         self.on_bulk = OnBulk(self)
         self.on_history = OnHistory(self)
+        self.on_amendments = OnAmendments(self, mapping)
         self.on_alerts = OnAlerts(self, alerts, receivers)
         self._followed_elsewhere: set[str] = set()
         self._bare_io = bare_io

@@ -24,7 +24,7 @@ from ..errors import (
 from .answering import answer
 from .clearing import clear, forget
 from .context import Context, new_token, transact
-from .healing import claim, heal, record_of, resolved
+from .healing import Claimed, claim, claimed, heal, record_of, resolved
 from .projection import Projection
 
 __all__ = [
@@ -34,9 +34,12 @@ __all__ = [
     "check_strategy",
     "pass_barrier",
     "pause",
+    "refuse_leased",
+    "refuse_resolved",
     "reset",
     "resolve",
     "resume",
+    "retry",
     "why_busy",
 ]
 
@@ -90,13 +93,14 @@ def _state_of(failure: Failure) -> FailureState:
 async def resolve(context: Context, projection: Projection, failure: Failure, strategy: str, deed: Deed) -> Outcome:
     """End a failure: try it again now, skip its event, or say that it was mended by hand."""
     check_strategy(strategy)
-    _refuse_resolved(failure)
+    refuse_resolved(failure)
     if strategy == "retry":
-        return await _retry(context, projection, failure, deed)
+        return await retry(context, projection, failure, deed)
     return await _end(context, projection, failure, strategy, deed)
 
 
-def _refuse_resolved(failure: Failure) -> None:
+def refuse_resolved(failure: Failure) -> None:
+    """Raise `FailureResolved` for a failure that has ended, with who ended it and when."""
     if failure.resolved_at is not None:
         method = str(failure.resolution_method)
         by = "" if failure.resolved_by is None else f" by {failure.resolved_by}"
@@ -108,18 +112,32 @@ def _refuse_resolved(failure: Failure) -> None:
         )
 
 
-def _refuse_leased(connection: Connection, failure: Failure) -> None:
+def refuse_leased(connection: Connection, failure: Failure) -> None:
     """Refuse what would otherwise wait for a handler: a retry holds its gate and its row as long as that runs."""
     if states.is_leased_now(connection, failure.id):
         raise FailureBusy(f"Failure {failure.id} is being retried right now; look again shortly")
 
 
-async def _retry(context: Context, projection: Projection, failure: Failure, deed: Deed) -> Outcome:
+def _nothing_else(_: Connection) -> None:
+    pass
+
+
+async def retry(
+    context: Context,
+    projection: Projection,
+    failure: Failure,
+    deed: Deed,
+    *,
+    action: str = "retry",
+    first: Callable[[Connection], None] = _nothing_else,
+) -> Outcome:
+    """Try a failure once, now. What is written `first` is committed with the claim, under the `action` that it is."""
     token = new_token()
 
-    def take(connection: Connection) -> Failure | None:
+    def take(connection: Connection) -> Claimed:
         if audits.details_of(connection, projection.name, deed.action_id) is not None:
-            return failures.one(connection, failure.id)
+            return _found(claimed(connection, failures.one(connection, failure.id)))
+        first(connection)
         state = states.read(connection, projection.name)
         if state is None or state.state != "active":
             raise FailureBusy(
@@ -130,22 +148,22 @@ async def _retry(context: Context, projection: Projection, failure: Failure, dee
                 f"Projection {projection.name!r} is followed, and this guard has no source= to read its events from; "
                 "retry it where there is one"
             )
-        _refuse_leased(connection, failure)
-        claimed = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
-        if claimed is None:
-            now = failures.one(connection, failure.id)
-            if now is None:
-                return None
-            _refuse_resolved(now)
+        refuse_leased(connection, failure)
+        taken = failures.claim(connection, failure.id, token=token, lease_seconds=context.lease_seconds)
+        if taken is None:
+            refuse_resolved(_found(claimed(connection, failures.one(connection, failure.id))).failure)
             raise FailureBusy(f"Failure {failure.id} is being worked on right now; look again shortly")
-        deed.write(connection, failure, "retry", "retrying")
-        return claimed
+        deed.write(connection, failure, action, "retrying")
+        return _found(claimed(connection, taken))
+
+    def _found(row: Claimed | None) -> Claimed:
+        if row is None:
+            raise UnknownFailure(f"There is no failure {failure.id}")
+        return row
 
     what = f"{projection.name}: failure {failure.id} was not retried"
-    claimed = await claim(context, projection.name, take, token=token, what=what)
-    if claimed is None:
-        raise UnknownFailure(f"There is no failure {failure.id}")
-    return await heal(context, projection, claimed, token=token, by=deed.actor)
+    taken = await claim(context, projection.name, take, token=token, what=what)
+    return await heal(context, projection, taken, token=token, by=deed.actor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,15 +179,15 @@ async def _end(context: Context, projection: Projection, failure: Failure, strat
     is_skip = strategy == "skip"
 
     def write(connection: Connection) -> _Ended:
-        _refuse_leased(connection, failure)
+        refuse_leased(connection, failure)
         gates.lock(connection, ticket)
         if audits.details_of(connection, projection.name, deed.action_id) is not None:
             return _Ended(outcome=answer(ticket, OutcomeStatus.DUPLICATE), notices=(), can_drain=True)
         row = failures.locked(connection, failure.id)
         if row is None:
             raise UnknownFailure(f"There is no failure {failure.id}")
-        _refuse_resolved(row)
-        _refuse_leased(connection, failure)
+        refuse_resolved(row)
+        refuse_leased(connection, failure)
         gates.record_done(connection, ticket, "skipped" if is_skip else "fixed")
         if is_skip:
             gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {deed.actor}")

@@ -92,7 +92,7 @@ class Unsettled:
         if failing is not None and self.error is not None and self._failed is None:
             ticket = stand.projection.lone_ticket(failing.record)
             trace = self.watch.failed(self.error)
-            self._failed = failed_call_of_log(stand.context, ticket, failing.event, self.error, trace)
+            self._failed = failed_call_of_log(stand.context, ticket, failing.as_logged, self.error, trace)
         what = f"{stand.projection.name}: apart calls were made that are not on record"
         is_ours = await transact(stand.context, self._write, what=what)
         if not is_ours:

@@ -29,6 +29,7 @@ __all__ = [
     "Context",
     "Timings",
     "Tries",
+    "decoded",
     "encoded",
     "is_store_error",
     "look",
@@ -134,6 +135,11 @@ def encoded(context: Context, ticket: Ticket, event: object) -> Json:
     return encode_at(context.codec, event, _place_of(ticket))
 
 
+def decoded(context: Context, ticket: Ticket, payload: Json) -> object:
+    """Return the event that is stored. Raises `CodecError`, and `StoreUnavailable` where keys cannot be reached."""
+    return decode_at(context.codec, payload, _place_of(ticket))
+
+
 def _place_of(ticket: Ticket) -> Place:
     event = ticket.event
     return Place(
@@ -144,12 +150,14 @@ def _place_of(ticket: Ticket) -> Place:
     )
 
 
-async def recall(context: Context, ticket: Ticket, payload: Json) -> object:
-    """Return an event that is on record: as the log has it, else rebuilt from its payload. Raises `CodecError`.
+async def recall(context: Context, ticket: Ticket, payload: Json, *, amended: Json = None) -> object:
+    """Return an event that is on record: as amended, as the log has it, else rebuilt from its payload.
 
-    The log comes first, so that an event heals once its source is mended. Raises `SourceError` where it cannot be read,
-    `StoreUnavailable` where the keys of its encryption cannot be reached.
+    The log comes before the payload, so that an event heals once its source is mended. Raises `CodecError`;
+    `SourceError` where the log cannot be read, `StoreUnavailable` where the keys of its encryption cannot be reached.
     """
+    if amended is not None:
+        return decoded(context, ticket, amended)
     if context.log is not None:
         try:
             return await context.log.event(ticket)
@@ -158,7 +166,7 @@ async def recall(context: Context, ticket: Ticket, payload: Json) -> object:
                 raise
     if payload is None:  # no event: the handler is not called with nothing
         raise CodecError(f"nothing of it was kept, and {ticket.projection} has no source to read it from")
-    return decode_at(context.codec, payload, _place_of(ticket))
+    return decoded(context, ticket, payload)
 
 
 def new_token() -> str:

@@ -190,7 +190,7 @@ async def _take_turn(context: Context, projection: Projection, gate: str, head: 
         error = HandlerDied.after(head.attempts)
     else:
         try:
-            event = await recall(context, ticket, head.payload)
+            event = await recall(context, ticket, head.payload, amended=head.amended)
         except (SourceError, StoreUnavailable):
             await transact(context, turn.give_back, what=turn.what)
             raise

@@ -18,10 +18,11 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._model import OutcomeStatus
-from .._store import partitions, states
+from .._store import amendments, partitions, states
 from .._store.partitions import REPLAY, PartitionRow
 from .._store.steps import Held
 from ..errors import HandlerDied, StoreUnavailable
+from .amended import give_amended
 from .apart_stretch import Unsettled, apply_apart
 from .attempting import attempt, refuse
 from .context import Context, Tries, is_store_error, transact, unavailable
@@ -84,6 +85,7 @@ class Follower:
         self._unsettled: Unsettled | None = None
         self._shared_at = 0.0
         self._is_lone = False
+        self._amended: frozenset[str] = frozenset()
 
     async def follow(self, *, stops: Callable[[], bool], until: int | None = None) -> Followed:
         """Apply what is in the log, to its end or to `until`; the partitions stay ours for the lease.
@@ -151,6 +153,7 @@ class Follower:
 
         def write(connection: Connection) -> tuple[list[PartitionRow], list[int], tuple[int, ...]]:
             state = states.read(connection, name)
+            self._amended = amendments.event_ids(connection, name)
             rows = self._rows(connection)
             if rows and stand.course.partition is None:
                 check_layout(self._projection, rows)  # somebody may have laid them out anew meanwhile
@@ -249,9 +252,12 @@ class Follower:
         limit = max(self._projection.batch or 0, _READ)
         if course.events_per_second is not None:
             limit = max(1, min(limit, int(course.events_per_second / 4)))
-        return await self._log.stretch(
+        stretch = await self._log.stretch(
             self._projection, cursors or self._stand.cursors, limit=limit, until=until, streams=course.streams
         )
+        if self._amended:
+            await give_amended(self._context, self._projection, stretch.events, self._amended)
+        return stretch
 
     async def _keep_pace(self, applied: int, began: float, stops: Callable[[], bool]) -> None:
         rate = self._stand.course.events_per_second
@@ -349,7 +355,7 @@ class Follower:
         error = HandlerDied.after(1) if died else event.error
         if error is not None:
             ticket = self._projection.lone_ticket(event.record)
-            call = failed_call_of_log(self._context, ticket, event.event, error)
+            call = failed_call_of_log(self._context, ticket, event.as_logged, error)
             outcome = await refuse(self._context, job, call)
         else:
             if event.sequence <= stand.careful_until:

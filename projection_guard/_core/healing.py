@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from .._instruments import Delivery
 from .._io.protocol import IO
-from .._model import EventRecord, Failure, Origin, Outcome, OutcomeStatus, ResolutionMethod
+from .._model import EventRecord, Failure, Json, Origin, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import attempts, counters, failures, gates, states
+from .._store import amendments, attempts, counters, failures, gates, states
 from .._store.claims import Ticket
 from .._wording import words_of
 from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
@@ -25,7 +25,7 @@ from .context import Context, look, or_give_back, recall, transact
 from .keeping import FailedCall, described_call, write_attempt
 from .projection import Projection
 
-__all__ = ["Finished", "claim", "heal", "record_of", "resolved"]
+__all__ = ["Claimed", "Finished", "claim", "claimed", "heal", "record_of", "resolved"]
 
 T = TypeVar("T")
 _KEYS_PAUSE_SECONDS: Final = 5.0
@@ -40,6 +40,21 @@ class Finished:
     notices: tuple[Notice, ...] = ()
     wake_seconds: float | None = None
     is_news: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A failure that is to be tried, and what its event is amended to, if it is."""
+
+    failure: Failure
+    amended: Json
+
+
+def claimed(connection: Connection, failure: Failure | None) -> Claimed | None:
+    """Look, after a failure was claimed, whether its event is amended; None where none was claimed."""
+    if failure is None:
+        return None
+    return Claimed(failure=failure, amended=amendments.payload(connection, failure.projection_name, failure.event_id))
 
 
 def record_of(failure: Failure) -> EventRecord:
@@ -213,7 +228,7 @@ class _Retry:
 async def heal(
     context: Context,
     projection: Projection,
-    failure: Failure,
+    taken: Claimed,
     *,
     token: str,
     by: str | None = None,
@@ -229,12 +244,14 @@ async def heal(
     """
     refusal: Exception | None = None
     event: object = None
+    failure = taken.failure
     if failure.retry_count > failure.max_retries and by is None and not is_probe:
         failure = replace(failure, retry_count=failure.retry_count - 1)
         refusal = HandlerDied.after(failure.retry_count)
     else:
         try:
-            event = await recall(context, projection.lone_ticket(record_of(failure)), failure.event_payload)
+            ticket = projection.lone_ticket(record_of(failure))
+            event = await recall(context, ticket, failure.event_payload, amended=taken.amended)
         except KeysUnavailable:
             await give_back(context, projection.name, token=token, put_off_seconds=_KEYS_PAUSE_SECONDS)
             raise

@@ -6,11 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from .._model import Failure, Outcome, OutcomeStatus
+from .._model import Outcome, OutcomeStatus
 from .._store import failures, reading
 from ..errors import StoreUnavailable
 from .context import Context, new_token, transact
-from .healing import claim, heal
+from .healing import Claimed, claim, claimed, heal
 from .projection import Projection
 
 __all__ = ["retry_now"]
@@ -42,8 +42,8 @@ async def _next(context: Context, projection: Projection, outcome: Outcome, born
         return None
     await context.io.sleep(waits)
     token = new_token()
-    claimed = await _claim(context, projection.name, outcome.failure_id, token)
-    return None if claimed is None else await heal(context, projection, claimed, token=token, born=born)
+    taken = await _claim(context, projection.name, outcome.failure_id, token)
+    return None if taken is None else await heal(context, projection, taken, token=token, born=born)
 
 
 async def _seconds_until_due(context: Context, failure_id: UUID, born: str) -> float | None:
@@ -56,8 +56,9 @@ async def _seconds_until_due(context: Context, failure_id: UUID, born: str) -> f
     return await transact(context, look, what="a retry")
 
 
-async def _claim(context: Context, projection: str, failure_id: UUID, token: str) -> Failure | None:
-    def take(connection: Connection) -> Failure | None:
-        return failures.claim(connection, failure_id, token=token, lease_seconds=context.lease_seconds)
+async def _claim(context: Context, projection: str, failure_id: UUID, token: str) -> Claimed | None:
+    def take(connection: Connection) -> Claimed | None:
+        taken = failures.claim(connection, failure_id, token=token, lease_seconds=context.lease_seconds)
+        return claimed(connection, taken)
 
     return await claim(context, projection, take, token=token, what=f"{projection}: a retry")

@@ -25,13 +25,15 @@ from .projection import Projection
 __all__ = ["EventLog", "Incoming", "Stretch", "count_up_to", "is_async_source"]
 
 _sequence: Final = attrgetter("sequence")
+_THE_EVENT: Final = object()
 
 
 @dataclass(slots=True, kw_only=True)
 class Incoming:
     """An event of the log that a projection takes. `error`: it could not be rebuilt, or does not say what it must.
 
-    Not frozen, for there is one for each event that is read: that would make it three times as expensive.
+    `instead_of` is what the log has where the projection is given an amended event. Not frozen, for there is one for
+    each event that is read: that would make it three times as expensive.
     """
 
     sequence: int
@@ -39,6 +41,12 @@ class Incoming:
     record: EventRecord
     partition: int
     error: Exception | None = None
+    instead_of: object = _THE_EVENT
+
+    @property
+    def as_logged(self) -> object:
+        """The event as the log has it: that is what is kept of one which fails."""
+        return self.event if self.instead_of is _THE_EVENT else self.instead_of
 
 
 def count_up_to(events: Sequence[Incoming], sequence: int) -> int:

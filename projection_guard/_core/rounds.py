@@ -13,7 +13,7 @@ from time import monotonic
 from sqlalchemy import Connection
 
 from .._health import Lag
-from .._model import Failure, OutcomeStatus
+from .._model import OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
 from .._store import attempts, counters, failures, gates, history, reading, states, workers
@@ -21,7 +21,7 @@ from .._store.reading import Judged
 from ..errors import KeysUnavailable
 from .context import Context, new_token, transact
 from .draining import drain
-from .healing import claim, heal
+from .healing import Claimed, claim, claimed, heal
 from .projection import Projection
 
 __all__ = ["Round", "keep_books", "prune", "roll_up", "store_judgements", "work_on"]
@@ -76,12 +76,12 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
     while retried < batch and not stops():
         token = new_token()
         take = partial(_claim, context=context, projection=projection, token=token)
-        claimed = await claim(context, projection.name, take, token=token, what=f"{projection.name}: retries")
-        if claimed is None:
+        due = await claim(context, projection.name, take, token=token, what=f"{projection.name}: retries")
+        if due is None:
             break
         retried += 1
         try:
-            outcome = await heal(context, projection, claimed, token=token)
+            outcome = await heal(context, projection, due, token=token)
         except KeysUnavailable as error:
             away = error
             continue
@@ -109,14 +109,15 @@ async def work_on(context: Context, projection: Projection, *, batch: int, stops
     return Round(retried=retried, healed=healed, drained=drained, has_more=has_more)
 
 
-def _claim(connection: Connection, *, context: Context, projection: Projection, token: str) -> Failure | None:
-    return failures.claim_due(
+def _claim(connection: Connection, *, context: Context, projection: Projection, token: str) -> Claimed | None:
+    due = failures.claim_due(
         connection,
         projection.name,
         process=context.process,
         token=token,
         lease_seconds=context.lease_seconds,
     )
+    return claimed(connection, due)
 
 
 async def _probe(context: Context, projection: Projection, breaker: Breaker) -> None:
@@ -124,15 +125,15 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
     token = new_token()
     longest = projection.timeout_seconds + context.lease_seconds
 
-    def take(connection: Connection) -> tuple[int, bool, Failure | None] | None:
+    def take(connection: Connection) -> tuple[int, bool, Claimed | None] | None:
         number = states.take_probe(connection, projection.name, longest_call_seconds=longest)
         if number is None:
             return None
         candidate = states.probe_candidate(connection, projection.name)
         if candidate is None:
             return number, False, None
-        claimed = failures.claim(connection, candidate, token=token, lease_seconds=context.lease_seconds)
-        return number, True, claimed
+        taken = failures.claim(connection, candidate, token=token, lease_seconds=context.lease_seconds)
+        return number, True, claimed(connection, taken)
 
     what = f"{projection.name}: a probe"
     taken = await claim(context, projection.name, take, token=token, what=what)

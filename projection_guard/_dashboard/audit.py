@@ -54,7 +54,7 @@ class AuditQuery(Fields):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry. `change` is what a state was and is now; `facts` what else is told of it; `job` and `bulk` have pages."""
+    """An entry. `change`: what a state was and is; `facts`: what else is told of it; `job` and `bulk` have pages."""
 
     entry: AuditEntry
     says: str

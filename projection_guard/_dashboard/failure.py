@@ -9,11 +9,13 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from .._core.projection import Projection
+from .._encryption import plain_of
 from .._http import answers
 from .._http.access import Need
 from .._http.endpoint import identity
 from .._model import Failure, Json, Order, OutcomeStatus
-from .._records import AuditEntry, Strategy
+from .._records import Amendment, AuditEntry, Strategy
+from ..errors import CodecError, KeysUnavailable
 from .place import Gone, Place, Shown, Visit
 from .tracebacks import Traceback, read
 
@@ -39,16 +41,26 @@ class ResolveForm(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """An event as text, or why there is none. `is_cut`: there is more of it."""
+
+    text: str | None
+    why_not: str = ""
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailurePage:
     """What is known of a failure. `parked` are the first of what waits behind it; `has_more_parked`: there are others.
 
-    `payload` is the event as text, None where it is not shown. `is_registered`: its projection can be asked to retry.
+    `original` is the event as it came, `amended` as it was edited.
     """
 
     failure: answers.FailureDetail
     traceback: Traceback | None
-    payload: str | None
-    payload_is_cut: bool
+    original: Text
+    amended: Text | None
+    amendment: Amendment | None
     parked: tuple[answers.ParkedEvent, ...]
     has_more_parked: bool
     deeds: tuple[AuditEntry, ...]
@@ -71,17 +83,18 @@ def pretty(payload: Json) -> str:
 
 async def _failure(visit: Visit) -> Shown:
     failure = await _meant(visit)
-    detail = visit.view.failure_detail(failure, await visit.looking.attempts(failure.id))
+    amendment = await visit.looking.on_amendments.of(failure.id)
+    detail = visit.view.failure_detail(failure, await visit.looking.attempts(failure.id), amendment)
     parked, has_more = await _waiting(visit, failure, _SHOWN_PARKED)
     deeds = await visit.looking.on_failures.audit(
         None, actor=None, action=None, failure_id=failure.id, limit=_SHOWN_DEEDS, after=None
     )
-    payload = None if detail.event_payload_hidden or detail.event_payload is None else pretty(detail.event_payload)
     page = FailurePage(
         failure=detail,
         traceback=None if detail.error_traceback is None else read(detail.error_traceback),
-        payload=None if payload is None else payload[:_LONGEST_PAYLOAD],
-        payload_is_cut=payload is not None and len(payload) > _LONGEST_PAYLOAD,
+        original=_readable(visit, failure),
+        amended=None if amendment is None else _readable(visit, amendment),
+        amendment=amendment,
         parked=parked,
         has_more_parked=has_more,
         deeds=deeds.items,
@@ -89,6 +102,23 @@ async def _failure(visit: Visit) -> Shown:
     title = f"{failure.event_type} in {failure.projection_name}"
     live = 3.0 if detail.state != "resolved" else 10.0
     return Shown(template="failure.html", title=title, page=page, section="failures", live_seconds=live)
+
+
+def _readable(visit: Visit, kept: Failure | Amendment) -> Text:
+    """Write a kept event for whoever may see it, decrypted."""
+    if not visit.shows_payloads:
+        return Text(
+            text=None,
+            why_not="Events are not shown to you: the application says from which role on they are (payloads_for=).",
+        )
+    try:
+        payload = plain_of(visit.service.context.codec, kept)
+    except (CodecError, KeysUnavailable):
+        return Text(text=None, why_not="The event is kept encrypted, and its key is not to be had here and now.")
+    if payload is None:
+        return Text(text=None, why_not="No payload is on record: the event is read from the log.")
+    text = pretty(visit.view.payload(payload))
+    return Text(text=text[:_LONGEST_PAYLOAD], is_cut=len(text) > _LONGEST_PAYLOAD)
 
 
 async def _meant(visit: Visit) -> Failure:

@@ -131,17 +131,16 @@ def _by_urgency(health: Health) -> tuple[int, int, str]:
 
 async def _rows(visit: Visit, shown: Sequence[Health], jobs: Mapping[str, Replay]) -> tuple[Row, ...]:
     names = [health.projection_name for health in shown]
-    _ = (visit, names, _POINTS)
-    rates: Mapping[str, Sequence[float | None]] = {}
+    histories = await visit.looking.on_history.of_each(names, hours=_HOURS, points=_POINTS)
     return tuple(
-        Row(
-            health=health,
-            per_second=next(reversed(rates.get(health.projection_name, ())), None),
-            spark=sparkline(rates.get(health.projection_name, ())),
-            job=jobs.get(health.projection_name),
-        )
-        for health in shown
+        _row(health, [point.events_per_second for point in history.points], jobs.get(health.projection_name))
+        for health, history in zip(shown, histories, strict=True)
     )
+
+
+def _row(health: Health, rates: Sequence[float | None], job: Replay | None) -> Row:
+    newest = [rate for rate in rates[-2:] if rate is not None]  # the minutes that make up the last may have begun only
+    return Row(health=health, per_second=newest[-1] if newest else None, spark=sparkline(rates), job=job)
 
 
 OVERVIEW: Final = (Place(name="overview", path="", do=_overview, query=OverviewQuery),)

@@ -7,6 +7,7 @@ from typing import Final
 from .acts import ACTS
 from .audit import AUDIT
 from .bulk import BULK
+from .edit import EDIT
 from .failure import FAILURE
 from .failures import FAILURES
 from .job import JOB
@@ -25,6 +26,7 @@ PLACES: Final[tuple[Place, ...]] = (
     *STREAMS,
     *FAILURES,
     *FAILURE,
+    *EDIT,
     *BULK,
     *JOBS,
     *JOB,

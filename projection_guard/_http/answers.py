@@ -21,6 +21,7 @@ __all__ = [
     "Checkpoint",
     "Document",
     "Done",
+    "Editable",
     "Failure",
     "FailureDetail",
     "FailureFilter",
@@ -44,6 +45,7 @@ __all__ = [
     "StreamPage",
     "Summary",
     "SystemStatus",
+    "Unamended",
 ]
 
 
@@ -173,8 +175,11 @@ class FailureDetail(Failure):
 
     attempts: list[Attempt]
     error_traceback: str | None = Field(description="null for viewers")
-    event_payload: Any = Field(description="null where `event_payload_hidden`")
+    event_payload: Any = Field(description="null where `event_payload_hidden`; the original, also where `amended`")
     event_payload_hidden: bool
+    amended: bool = Field(description="The projection is given an amended event instead")
+    amended_by: str | None
+    amended_at: datetime | None
 
 
 class _Page(_Answer):
@@ -313,6 +318,22 @@ class Resolved(_Answer):
     outcome: OutcomeStatus
     attempts: int
     failure: Failure
+
+
+class Editable(_Answer):
+    """An event that failed, as an operator edits it: decrypted, and as it was amended before, if it was."""
+
+    failure_id: UUID
+    event_payload: Any = Field(description="null where nothing of it is on record, and the log cannot say it as JSON")
+
+
+class Unamended(_Answer):
+    """What came of it: `withdrawn`, or there was no amendment."""
+
+    failure_id: UUID
+    projection_name: str
+    event_id: str
+    withdrawn: bool
 
 
 class Done(_Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -26,6 +26,7 @@ from .messages import Request
 from .problems import FieldError, Problem
 
 __all__ = [
+    "AmendBody",
     "AuditQuery",
     "BulkBody",
     "ConfirmBody",
@@ -43,6 +44,7 @@ __all__ = [
     "ReplaysQuery",
     "ResolveBody",
     "StreamsQuery",
+    "UnamendBody",
     "read_body",
     "read_fields",
     "read_query",
@@ -242,6 +244,21 @@ class ResolveBody(_Asked):
         description="retry: try it once, now; skip: leave its effect out, which taints the stream; manual_fix: its "
         "effect was made by hand"
     )
+    note: _Note | None = None
+
+
+class AmendBody(_Asked):
+    """What is to be given to the projection instead of the event that it could not apply."""
+
+    event_payload: Any = Field(
+        description="The whole event as JSON, in the form in which it is shown; its id, type, sequence and stream stay"
+    )
+    note: _Note | None = None
+
+
+class UnamendBody(_Asked):
+    """Why."""
+
     note: _Note | None = None
 
 

@@ -161,11 +161,24 @@ _RESOLVED: Final[Example] = {
 }
 
 
+_PAYLOAD: Final[Example] = {
+    "$class": "DocumentUploaded",
+    "data": {"event_id": "e-17", "sequence": 17, "stream_id": "doc-4", "title": "Minutes"},
+}
+
+
 def _page(item: Example) -> Example:
     return {"items": [item], "after": None}
 
 
 EXAMPLES: Final[Mapping[type[BaseModel], Example]] = {
+    answers.Editable: {"failure_id": _FAILURE_ID, "event_payload": _PAYLOAD},
+    answers.Unamended: {
+        "failure_id": _FAILURE_ID,
+        "projection_name": _NAME,
+        "event_id": "e-17",
+        "withdrawn": True,
+    },
     answers.Probe: {"status": "ready", "detail": None},
     answers.Health: _HEALTH,
     answers.Checkpoint: {

@@ -1,9 +1,11 @@
-"""The admin routes of failures: look at them one by one or by their causes, and end one."""
+"""The admin routes of failures: look at them one by one or by their causes, end one, amend its event."""
 
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
+from .._model import Json, Outcome
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint, identity
@@ -40,7 +42,9 @@ async def _groups(call: Call) -> Answer:
 
 async def _one(call: Call) -> Answer:
     failure = await call.service.failure(identity(call.path["failure_id"], "failure"))
-    return Answer(content=call.view.failure_detail(failure, await call.service.attempts(failure.id)))
+    attempts = await call.service.attempts(failure.id)
+    amendment = await call.service.on_amendments.of_event(failure.projection_name, failure.event_id)
+    return Answer(content=call.view.failure_detail(failure, attempts, amendment))
 
 
 async def _resolve(call: Call) -> Answer:
@@ -53,6 +57,10 @@ async def _resolve(call: Call) -> Answer:
             status=422, kind="invalid-field", detail="failure_id: another one than in the path", errors=errors
         )
     outcome = await call.service.resolve(failure_id, asked.compensation_strategy, actor=call.by, note=asked.note)
+    return await _tried(call, failure_id, outcome)
+
+
+async def _tried(call: Call, failure_id: UUID, outcome: Outcome) -> Answer:
     failure = await call.service.failure(failure_id)
     return Answer(
         content=answers.Resolved(
@@ -62,6 +70,47 @@ async def _resolve(call: Call) -> Answer:
             outcome=outcome.status,
             attempts=outcome.attempts,
             failure=call.view.failure(failure),
+        )
+    )
+
+
+async def _editable(call: Call) -> Answer:
+    failure_id = identity(call.path["failure_id"], "failure")
+    return Answer(content=answers.Editable(failure_id=failure_id, event_payload=await _seen_whole(call, failure_id)))
+
+
+async def _seen_whole(call: Call, failure_id: UUID) -> Json:
+    """Return the event as it can be edited. Raises `Problem` 403 for whom the application does not show it whole."""
+    if not call.view.shows_payloads:
+        detail = "The application does not show events here (payloads_for=): who edits one has to see it"
+        raise Problem(status=403, kind="payloads-hidden", detail=detail)
+    payload = await call.service.on_amendments.editable(failure_id)
+    if not call.view.shows_whole(payload):
+        detail = "The application redacts this event here: who edits it would write what is left of it"
+        raise Problem(status=403, kind="payloads-hidden", detail=detail)
+    return payload
+
+
+async def _amend(call: Call) -> Answer:
+    asked = call.body
+    assert isinstance(asked, asking.AmendBody)
+    failure_id = identity(call.path["failure_id"], "failure")
+    await _seen_whole(call, failure_id)
+    outcome = await call.service.on_amendments.amend(failure_id, asked.event_payload, actor=call.by, note=asked.note)
+    return await _tried(call, failure_id, outcome)
+
+
+async def _unamend(call: Call) -> Answer:
+    asked = call.body
+    assert isinstance(asked, asking.UnamendBody)
+    failure = await call.service.failure(identity(call.path["failure_id"], "failure"))
+    withdrawn = await call.service.on_amendments.unamend(failure.id, actor=call.by, note=asked.note)
+    return Answer(
+        content=answers.Unamended(
+            failure_id=failure.id,
+            projection_name=failure.projection_name,
+            event_id=failure.event_id,
+            withdrawn=withdrawn,
         )
     )
 
@@ -112,5 +161,52 @@ FAILURES: Final[tuple[Endpoint, ...]] = (
         body=asking.ResolveBody,
         problems=(404, 409),
         example={"compensation_strategy": "retry", "note": "fixed in 1.2.3"},
+    ),
+    Endpoint(
+        name="editable",
+        method="GET",
+        path=f"{_FAILURES}/{{failure_id}}/editable",
+        summary="What is there to edit of an event?",
+        description="The whole event as JSON, decrypted, and as it was amended before. 403 where the application does "
+        "not show events to operators (`payloads_for`), or redacts this one.",
+        needs=Need.OPERATOR,
+        do=_editable,
+        answer=answers.Editable,
+        problems=(404,),
+    ),
+    Endpoint(
+        name="amend",
+        method="POST",
+        path=f"{_FAILURES}/{{failure_id}}/amend",
+        summary="Edit an event and retry it; the original is kept",
+        description="The projection is given this instead of the event from then on, also by replays and rebuilds; the "
+        "log and the failure keep the original. Retried once, now, and the answer says what came of it. 403 where the "
+        "application does not show events to operators, or redacts this one; 422 where it is not the same event.",
+        needs=Need.OPERATOR,
+        do=_amend,
+        answer=answers.Resolved,
+        body=asking.AmendBody,
+        problems=(404, 409),
+        example={
+            "event_payload": {
+                "$class": "DocumentUploaded",
+                "data": {"event_id": "e-17", "sequence": 17, "stream_id": "doc-4", "title": "Minutes"},
+            },
+            "note": "the title was too long",
+        },
+    ),
+    Endpoint(
+        name="unamend",
+        method="POST",
+        path=f"{_FAILURES}/{{failure_id}}/unamend",
+        summary="Withdraw an amendment: the event is given as the log has it again",
+        description="What was applied stays applied. 409 while the event is being retried, or a replay, rebuild or "
+        "verification is under way.",
+        needs=Need.OPERATOR,
+        do=_unamend,
+        answer=answers.Unamended,
+        body=asking.UnamendBody,
+        problems=(404, 409),
+        example={"note": "fixed in 1.2.3"},
     ),
 )

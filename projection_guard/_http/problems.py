@@ -11,6 +11,7 @@ from urllib.parse import quote
 from .._dialect import is_refusal
 from .._model import Json
 from ..errors import (
+    CodecError,
     ConfigurationError,
     EventError,
     FailureBusy,
@@ -103,6 +104,7 @@ _MEANINGS: Final[tuple[tuple[type[ProjectionGuardError], _Meaning], ...]] = (  #
     (RebuildRefused, _Meaning(status=409, kind="rebuild-refused")),
     (InvalidArgument, _Meaning(status=422, kind="invalid-argument")),
     (EventError, _Meaning(status=409, kind="event-not-usable")),
+    (CodecError, _Meaning(status=409, kind="event-not-usable")),
     (ConfigurationError, _Meaning(status=409, kind="not-configured")),
     (
         KeysUnavailable,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._model import Attempt, Failure, FailureGroup, Json, Replay
-from .._records import Parked
+from .._records import Amendment, Parked
 from . import answers
 from .access import Actor, Role
 
@@ -32,10 +32,18 @@ class View:
 
     @property
     def shows_payloads(self) -> bool:
-        """Whether this caller is shown events."""
+        """True for one to whom the application shows events."""
         if self.actor is None or self.payloads_for is None:
             return False
         return self.payloads_for == "viewer" or self.actor.is_operator
+
+    def shows_whole(self, payload: Json) -> bool:
+        """Return whether an event is shown with nothing of it redacted: who edits less would lose the rest."""
+        return self.shows_payloads and self._redacted("event_payload", payload) == payload
+
+    def payload(self, payload: Json) -> Json:
+        """Return what may be shown of an event; None where that is nothing."""
+        return self._redacted("event_payload", payload) if self.shows_payloads else None
 
     def _redacted(self, what: Redacted, value: Json) -> Json:
         return value if value is None else (self.redact or _as_it_is)(what, value)
@@ -56,7 +64,9 @@ class View:
         fields["error_message"] = self._text("error_message", failure.error_message) or ""
         return fields
 
-    def failure_detail(self, failure: Failure, attempts: Sequence[Attempt]) -> answers.FailureDetail:
+    def failure_detail(
+        self, failure: Failure, attempts: Sequence[Attempt], amendment: Amendment | None
+    ) -> answers.FailureDetail:
         """Show a failure and its history."""
         sees_traceback = self.actor is not None and self.actor.is_operator
         shows = self.shows_payloads
@@ -65,8 +75,11 @@ class View:
                 **self._fields(failure),
                 "attempts": [self._attempt(attempt) for attempt in attempts],
                 "error_traceback": self._text("error_traceback", failure.error_traceback) if sees_traceback else None,
-                "event_payload": self._redacted("event_payload", failure.event_payload) if shows else None,
+                "event_payload": self.payload(failure.event_payload),
                 "event_payload_hidden": not shows,
+                "amended": amendment is not None,
+                "amended_by": None if amendment is None else amendment.amended_by,
+                "amended_at": None if amendment is None else amendment.amended_at,
             }
         )
 
@@ -92,7 +105,7 @@ class View:
         fields: dict[str, object] = {
             name: getattr(parked, name) for name in answers.ParkedEvent.model_fields if name not in hidden
         }
-        fields["event_payload"] = self._redacted("event_payload", parked.event_payload) if shows else None
+        fields["event_payload"] = self.payload(parked.event_payload)
         fields["event_payload_hidden"] = not shows
         return answers.ParkedEvent.model_validate(fields)
 

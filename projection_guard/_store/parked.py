@@ -6,34 +6,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import utc_now
 from .._model import EventRecord, Json, Order, Page
 from .._records import Parked
-from .._tables import ParkedEvent, ProjectionState
+from .._tables import ParkedEvent, ProjectionAmendment, ProjectionState
 from .claims import Ticket
 from .cursors import cursor, read_cursor, read_number
 
 __all__ = ["InLine", "clear", "clear_beyond", "count_attempt", "first", "give_back", "page", "park", "unpark"]
 
-P = ParkedEvent
+P, M = ParkedEvent, ProjectionAmendment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InLine:
-    """A parked event. `attempts` counts the calls that were begun for it and came to no end."""
+    """A parked event, and what it is `amended` to, if it is. `attempts` were begun for it and came to no end."""
 
     id: int
     event: EventRecord
     payload: Json
+    amended: Json
     attempts: int
 
 
 _park = insert(P).values(parked_at=utc_now())
+_amended = (
+    select(M.event_payload)
+    .where(M.projection_name == P.projection_name, M.event_id == P.event_id)
+    .scalar_subquery()
+    .label("amended")
+)
 _line = (
-    select(*P.__table__.c)
+    select(*P.__table__.c, _amended)
     .where(P.projection_name == bindparam("projection"), P.gate == bindparam("gate"))
     .limit(bindparam("limit"))
 )
@@ -74,7 +81,7 @@ def park(connection: Connection, tickets: Sequence[Ticket], payload: Json, reaso
 
 def first(connection: Connection, projection: str, gate: str, *, by_sequence: bool, limit: int = 1) -> list[InLine]:
     """Read the head of a stream's line: in the order of arrival, or in the log's where the projection is followed."""
-    rows: Sequence[Row[Any]] = connection.execute(
+    rows: Sequence[Any] = connection.execute(
         _by_sequence if by_sequence else _by_arrival, {"projection": projection, "gate": gate, "limit": limit}
     ).all()
     return [
@@ -87,6 +94,7 @@ def first(connection: Connection, projection: str, gate: str, *, by_sequence: bo
                 stream_id=row.stream_id,
             ),
             payload=row.event_payload,
+            amended=row.amended,
             attempts=row.attempts,
         )
         for row in rows

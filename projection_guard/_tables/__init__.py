@@ -6,6 +6,7 @@ Those of `contract` are fixed; the others may gain columns between releases.
 from __future__ import annotations
 
 from .alerts import ProjectionAlert, ProjectionAlertDelivery, ProjectionAlertLook
+from .amendments import ProjectionAmendment
 from .base import metadata
 from .contract import ProjectionCheckpoint, ProjectionFailure, ProjectionHealthMetrics
 from .following import ProjectionPartition, ProjectionSkippedRange, ProjectionState
@@ -20,6 +21,7 @@ __all__ = [
     "ProjectionAlert",
     "ProjectionAlertDelivery",
     "ProjectionAlertLook",
+    "ProjectionAmendment",
     "ProjectionAppliedEvent",
     "ProjectionAttempt",
     "ProjectionAuditEntry",

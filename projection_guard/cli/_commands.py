@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ._alerting import ALERTING
+from ._amending import AMENDING
 from ._command import Command
 from ._completing import completion
 from ._database import DATABASE_COMMANDS
@@ -25,6 +26,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *LOOKING,
     *FAILURES,
     *RESOLVING,
+    *AMENDING,
     *STEERING,
     *REPLAYING,
     VERIFY,

@@ -66,17 +66,21 @@ async def _list(call: Call) -> int:
 async def _show(call: Call) -> int:
     failure = await call.records.failure(call.options.id)
     attempts = await call.records.attempts(failure.id)
+    amendment = await call.records.on_amendments.of_event(failure.projection_name, failure.event_id)
     shows = bool(call.options.payload)
 
     def people() -> None:
         tell_failure(call.screen, failure)
+        if amendment is not None:
+            when = _time(amendment.amended_at)
+            call.screen.say(f"amended by {amendment.amended_by} at {when}: the projection is given another payload")
         _tell_attempts(call.screen, attempts)
         if failure.error_traceback is not None:
             call.screen.block("traceback", failure.error_traceback)
         if shows:
             call.screen.say(f"event  {_rendering.rendered(failure.event_payload)}")
 
-    call.screen.answer(_rendering.failure_detail(failure, attempts, shows_payload=shows), people)
+    call.screen.answer(_rendering.failure_detail(failure, attempts, amendment, shows_payload=shows), people)
     return Exit.FINE
 
 

@@ -28,9 +28,9 @@ from .._model import (
     StreamState,
     SystemStatus,
 )
-from .._records import AuditEntry, BulkAction, Parked, WorkerState
+from .._records import Amendment, AuditEntry, BulkAction, Parked, WorkerState
 
-__all__ = ["failure_detail", "page", "parked", "rendered", "resolved", "state_of"]
+__all__ = ["failure_detail", "page", "parked", "rendered", "resolved", "state_of", "unamended"]
 
 _NAMES: Final[Mapping[type, Mapping[str, str]]] = {
     Health: {"status": "health_status"},
@@ -103,7 +103,9 @@ def state_of(failure: Failure) -> str:
     return "exhausted" if failure.is_exhausted else "scheduled"
 
 
-def failure_detail(failure: Failure, attempts: tuple[Attempt, ...], *, shows_payload: bool) -> dict[str, Json]:
+def failure_detail(
+    failure: Failure, attempts: tuple[Attempt, ...], amendment: Amendment | None, *, shows_payload: bool
+) -> dict[str, Json]:
     """Return a failure with its history."""
     return {
         **_fields_of(failure),
@@ -111,6 +113,19 @@ def failure_detail(failure: Failure, attempts: tuple[Attempt, ...], *, shows_pay
         "error_traceback": failure.error_traceback,
         "event_payload": failure.event_payload if shows_payload else None,
         "event_payload_hidden": not shows_payload,
+        "amended": amendment is not None,
+        "amended_by": None if amendment is None else amendment.amended_by,
+        "amended_at": None if amendment is None else rendered(amendment.amended_at),
+    }
+
+
+def unamended(failure: Failure, *, withdrawn: bool) -> dict[str, Json]:
+    """Return whether an amendment was withdrawn."""
+    return {
+        "failure_id": str(failure.id),
+        "projection_name": failure.projection_name,
+        "event_id": failure.event_id,
+        "withdrawn": withdrawn,
     }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from uuid import UUID
 
-from .._model import FailureFilter, OutcomeStatus
+from .._model import FailureFilter, Outcome, OutcomeStatus
 from .._records import BulkAction, Strategy
 from .._service import Service
 from . import _rendering
@@ -20,7 +21,7 @@ from ._parser import actor_of, add_actor, add_filters, add_note, add_pages, add_
 from ._screen import Cell, Screen, counted
 from ._watching import Seen, watched
 
-__all__ = ["RESOLVING"]
+__all__ = ["RESOLVING", "tried"]
 
 _STILL_RUN_BY_OTHERS_SECONDS: Final = 0.2
 
@@ -66,11 +67,16 @@ async def _one(call: Call, verb: _Verb) -> int:
         call.here(failure.projection_name)
         service = call.service
     outcome = await service.resolve(failure.id, strategy, actor=actor_of(options), note=options.note)
-    failure = await call.records.failure(failure.id)
+    return await tried(call, outcome, failure.id, ended=verb.ended)
+
+
+async def tried(call: Call, outcome: Outcome, failure_id: UUID, *, ended: str) -> int:
+    """Say what came of an action on one failure; `ended` is said where it has come to its end."""
+    failure = await call.records.failure(failure_id)
     has_failed = outcome.status is OutcomeStatus.FAILED
 
     def people() -> None:
-        said = f"failed again: {failure.error_type}: {failure.error_message}" if has_failed else verb.ended
+        said = f"failed again: {failure.error_type}: {failure.error_message}" if has_failed else ended
         if outcome.status is OutcomeStatus.PARKED:
             said = "waits behind an earlier event of its stream"
         call.screen.say(f"{failure.event_id} of {failure.projection_name} {said}")

@@ -173,6 +173,7 @@ _TABLES = (
     "projection_states",
     "projection_attempts",
     "projection_audit_log",
+    "projection_amendments",
 )
 
 

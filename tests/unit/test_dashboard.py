@@ -140,20 +140,24 @@ def _raises() -> None:
     int("x")
 
 
+def _raises_another() -> None:
+    try:
+        _raises()
+    except ValueError as error:
+        raise KeyError("y") from error
+
+
 def test_a_traceback_is_opened_at_the_line_of_the_application() -> None:
     """The deepest call in its own code, not ours and not Python's; what the error came of is told behind it."""
     with pytest.raises(KeyError) as caught:
-        try:
-            _raises()
-        except ValueError as error:
-            raise KeyError("y") from error
+        _raises_another()
     text = describe(caught.value).traceback
     assert text is not None
     found = tracebacks.read(text)
     assert found.where is not None
-    assert found.where.function == "test_a_traceback_is_opened_at_the_line_of_the_application"
+    assert found.where.function == "_raises_another"
     assert found.where.code == 'raise KeyError("y") from error'
-    assert "_raises" in found.after
+    assert "in _raises\n" in found.after
     assert "\n".join(part for part in (found.before, found.here, found.after) if part) == text
 
 
