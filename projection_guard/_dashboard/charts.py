@@ -88,14 +88,15 @@ def chart(
     times: Sequence[datetime],
     *,
     told: Callable[[float], str],
+    steps: Sequence[float] = (),
     width: float = 560,
     height: float = 170,
 ) -> Chart:
-    """Draw figures over time with a scale; `told` says a figure in words."""
+    """Draw figures over time with a scale; `told` says a figure in words. `steps` are round ones, the least first."""
     known = [value for value in values if value is not None]
     if not known:
         return Chart(width=width, height=height)
-    step = _step(max(known))
+    step = _step(max(known), steps)
     highest = step * max(1, ceil(max(known) / step - 1e-9))
     box = _Box(left=_LEFT, top=_TOP, right=width - _RIGHT, bottom=height - _BOTTOM, highest=highest)
     rows = [Tick(at=box.y(step * number), text=told(step * number)) for number in range(round(highest / step) + 1)]
@@ -113,11 +114,14 @@ def chart(
     )
 
 
-def _step(highest: float) -> float:
-    """Return a round step of which two to five make up the scale."""
+def _step(highest: float, steps: Sequence[float]) -> float:
+    """Return a round step of which few make up the scale: one of those that were given, or else a decimal one."""
     if highest <= 0:
         return 1.0
     rough = highest / 4
+    given = next((step for step in steps if step >= rough * 0.999), None)
+    if given is not None:
+        return given
     size = 10.0 ** floor(log10(rough))
     return next(step * size for step in _STEPS if step * size >= rough * 0.999)
 

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
+from .acts import ACTS
+from .audit import AUDIT
 from .bulk import BULK
 from .edit import EDIT
 from .failure import FAILURE
 from .failures import FAILURES
+from .job import JOB
+from .jobs import JOBS
 from .overview import OVERVIEW
 from .place import Place
+from .projection import PROJECTION
+from .streams import STREAMS
 
 __all__ = ["PLACES"]
 
-PLACES: Final[tuple[Place, ...]] = (*OVERVIEW, *FAILURES, *FAILURE, *EDIT, *BULK)
+PLACES: Final[tuple[Place, ...]] = (
+    *OVERVIEW,
+    *PROJECTION,
+    *ACTS,
+    *STREAMS,
+    *FAILURES,
+    *FAILURE,
+    *EDIT,
+    *BULK,
+    *JOBS,
+    *JOB,
+    *AUDIT,
+)

@@ -45,12 +45,13 @@ class Known:
     has_job: bool
 
 
-def known(connection: Connection) -> list[Known]:
-    """Read the projections that are on record, by name."""
+def known(connection: Connection, name: str | None = None) -> list[Known]:
+    """Read the projections that are on record, by name: all of them, or the one of this name."""
     job = select(literal(1)).where(R.projection_name == T.projection_name, R.finished_at.is_(None)).exists()
     for_seconds = seconds_between(T.changed_at, statement_start()).label("for_seconds")
     columns = (T.projection_name, T.state, T.ordering, T.mode, T.actor, T.reason, for_seconds, T.held_since)
-    rows = connection.execute(select(*columns, job.label("has_job")).order_by(T.projection_name))
+    statement = select(*columns, job.label("has_job")).order_by(T.projection_name)
+    rows = connection.execute(statement if name is None else statement.where(T.projection_name == name))
     return [
         Known(
             name=row.projection_name,

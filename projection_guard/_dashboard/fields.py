@@ -1,0 +1,33 @@
+"""The fields that forms and queries of pages have in common. What is left empty is not sent on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+__all__ = ["Cursor", "Fields", "Identifier", "NoFields", "Note", "Rate", "Sequence", "Word"]
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds a NUL character")
+    return text
+
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_without_nul)]
+Note = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
+Rate = Annotated[float, Field(ge=0.1, le=1_000_000)]
+Sequence = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Fields(BaseModel):
+    """What a page is sent; a field that it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoFields(Fields):
+    """A form of a button alone."""
