@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Dialog, Page, Playwright, Request, Response, sync_playwright
 
@@ -81,7 +82,8 @@ class Browser:
     def _watched(self, test: Callable[[], object]) -> None:
         try:
             test()
-            assert self.troubles() == [], "what no page may do"
+            if troubles := self.troubles():
+                pytest.fail("pages did what none may do:\n" + "\n".join(troubles))
         finally:
             for watch in self._watches:
                 watch.context.close()
