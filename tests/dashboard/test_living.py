@@ -70,7 +70,7 @@ def test_a_look_takes_nobody_out_of_what_he_is_doing(browser: Browser, stage: St
     page = browser.enter(stage.serve().dashboard)
     page.clock.install()
     page.goto("./")
-    link = page.get_by_role("link", name="Another 07")
+    link = page.get_by_role("link", name="Another 07", exact=True)
     search = page.get_by_role("searchbox", name="Name")
     search.fill("half a wo")
     for place in (link, search):
