@@ -73,7 +73,7 @@ def _handler(proxy: Proxy, client: httpx.Client, stripped: str) -> type[BaseHTTP
 
         do_POST = do_GET  # noqa: N815 - the standard library's names
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_request(self, code: object = "-", size: object = "-") -> None:
             """Say nothing."""
 
     return Handler

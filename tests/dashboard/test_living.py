@@ -1,4 +1,4 @@
-"""Pages keep themselves up to date: only while somebody looks, without losing his place, and they say when they cannot."""
+"""Pages keep up to date: only while somebody looks, without taking him out of his place; they say when they cannot."""
 
 from __future__ import annotations
 
