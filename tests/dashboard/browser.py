@@ -108,7 +108,7 @@ class Browser:
             extra_http_headers={} if role == "nobody" else {"Authorization": f"Bearer {role}"},
             **options,
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(10_000)
         self._watches.append(_Watch(context, urlsplit(dashboard).netloc))
         return context.new_page()
 
