@@ -130,7 +130,7 @@ TOO_WIDE = """(most) => [...document.querySelectorAll("main *")]
 
 
 def test_no_page_shuts_anybody_out(browser: Browser, shown: Shown) -> None:
-    """axe-core finds nothing serious: names of fields and buttons, the order of headings, contrast in light and dark."""
+    """axe-core finds nothing serious: names of fields, the order of headings, contrast in light and dark."""
     page = browser.enter(shown.served.dashboard)
     found: dict[str, list[str]] = {}
     for path in shown.kinds.values():
