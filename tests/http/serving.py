@@ -1,6 +1,7 @@
 """Real servers for the contract suite: FastAPI under uvicorn over either guard, Flask under waitress.
 
     served = way.serve(bed_url, planned)       # a thread of this process, a port of its own
+    served.dashboard                           # where its pages are
     served.client.get("/health/projections")   # as nobody
     served.viewer.get(...)   served.operator.post(...)
 
@@ -30,11 +31,19 @@ import projection_guard.fastapi
 import projection_guard.flask
 from projection_guard import AsyncProjectionGuard, ProjectionGuard
 
-__all__ = ["PREFIX", "WAYS", "Served", "Way"]
+__all__ = ["PREFIX", "WAYS", "Mount", "Served", "Way"]
 
 PREFIX = "/api/v1"
 Register = Callable[[Any, bool], None]
 """Registers the test's projections with a guard; True says that its handlers have to be async."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Where an application puts the routes, and what its server is told that a proxy takes off in front of that."""
+
+    prefix: str = PREFIX
+    root_path: str = ""
 
 
 @dataclass(slots=True)
@@ -46,6 +55,11 @@ class Served:
     viewer: httpx.Client
     operator: httpx.Client
     other: httpx.Client
+
+    @property
+    def dashboard(self) -> str:
+        """The address of the overview."""
+        return f"{self.url}/dashboard/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +76,27 @@ class Way:
 
     @contextmanager
     def serve(
-        self, url: str, register: Register, guard_options: dict[str, Any], *, is_open: bool = True, **options: Any
+        self,
+        url: str,
+        register: Register,
+        guard_options: dict[str, Any],
+        *,
+        is_open: bool = True,
+        mount: Mount | None = None,
+        **options: Any,
     ) -> Generator[Served]:
-        """Serve the routes under `PREFIX`. `is_open=False` gives no authorize; `options` are the admin routes'."""
+        """Serve the routes, under `PREFIX` if not told otherwise, and the dashboard beside them.
+
+        `is_open=False` gives no authorize; `options` are the admin routes' and the dashboard's.
+        """
         serve = _serve_fastapi if self.framework == "fastapi" else _serve_flask
         kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
         guard = kind(url, worker="external", **guard_options)
         register(guard, self.is_async)
-        with serve(guard, guard_options.get("source"), is_open, options) as base, ExitStack() as stack:
+        with (
+            serve(guard, guard_options.get("source"), is_open, mount or Mount(), options) as base,
+            ExitStack() as stack,
+        ):
             clients = [stack.enter_context(_client(base, token)) for token in (None, "viewer", "operator", "other")]
             yield Served(base, *clients)
 
@@ -114,15 +141,15 @@ def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @contextmanager
-def _listening() -> Generator[tuple[socket.socket, str]]:
+def _listening(mount: Mount) -> Generator[tuple[socket.socket, str]]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()  # who comes before the server does waits, and is not refused
-        yield listening, f"http://127.0.0.1:{listening.getsockname()[1]}{PREFIX}"
+        yield listening, f"http://127.0.0.1:{listening.getsockname()[1]}{mount.prefix}"
 
 
 @contextmanager
-def _serve_fastapi(guard: Any, source: Any, is_open: bool, options: dict[str, Any]) -> Generator[str]:
+def _serve_fastapi(guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]) -> Generator[str]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
@@ -134,10 +161,11 @@ def _serve_fastapi(guard: Any, source: Any, is_open: bool, options: dict[str, An
     app = FastAPI(lifespan=lifespan)
     health, admin = _split(options)
     who = _fastapi_who if is_open else None
-    app.include_router(projection_guard.fastapi.health_router(guard, authorize=who, **health), prefix=PREFIX)
-    app.include_router(projection_guard.fastapi.admin_router(guard, authorize=who, **admin), prefix=PREFIX)
-    with _listening() as (listening, url):
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    app.include_router(projection_guard.fastapi.health_router(guard, authorize=who, **health), prefix=mount.prefix)
+    app.include_router(projection_guard.fastapi.admin_router(guard, authorize=who, **admin), prefix=mount.prefix)
+    app.include_router(projection_guard.fastapi.dashboard_router(guard, authorize=who, **admin), prefix=mount.prefix)
+    with _listening(mount) as (listening, url):
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", root_path=mount.root_path))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -149,14 +177,18 @@ def _serve_fastapi(guard: Any, source: Any, is_open: bool, options: dict[str, An
 
 
 @contextmanager
-def _serve_flask(guard: Any, source: Any, is_open: bool, options: dict[str, Any]) -> Generator[str]:
+def _serve_flask(guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]) -> Generator[str]:
     app = Flask("tests.http")
     health, admin = _split(options)
     who = _flask_who if is_open else None
-    app.register_blueprint(projection_guard.flask.health_blueprint(guard, authorize=who, **health), url_prefix=PREFIX)
-    app.register_blueprint(projection_guard.flask.admin_blueprint(guard, authorize=who, **admin), url_prefix=PREFIX)
-    with _listening() as (listening, url):
-        server: Any = create_server(app, sockets=[listening], threads=8)
+    for blueprint in (
+        projection_guard.flask.health_blueprint(guard, authorize=who, **health),
+        projection_guard.flask.admin_blueprint(guard, authorize=who, **admin),
+        projection_guard.flask.dashboard_blueprint(guard, authorize=who, **admin),
+    ):
+        app.register_blueprint(blueprint, url_prefix=mount.prefix or None)
+    with _listening(mount) as (listening, url):
+        server: Any = create_server(app, sockets=[listening], threads=8, url_prefix=mount.root_path)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
