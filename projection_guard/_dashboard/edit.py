@@ -100,6 +100,8 @@ def _read(text: str) -> Json:
         payload: Json = json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise InvalidArgument(f"That is no JSON: {error.msg}, line {error.lineno}, column {error.colno}") from None
+    except InvalidArgument:
+        raise
     except (RecursionError, ValueError):
         raise InvalidArgument("That is no JSON that can be read") from None
     return payload

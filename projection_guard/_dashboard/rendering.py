@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .._http.access import Actor
 from .._http.messages import Response
 from . import wording
-from .links import Links
+from .links import Links, segment
 from .notes import Note
 from .place import Shown
 
@@ -63,6 +63,7 @@ def _environment() -> Environment:
         amount=wording.amount,
         exact=wording.exact,
         rate=wording.rate,
+        segment=segment,
         shortened=wording.shortened,
         span=wording.span,
     )

@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from ..demo import add_options, demonstrate
+from ..demo import Unserved, add_options, demonstrate, place_of, serve
 from ._command import Asked, Command
-from ._exits import Exit
+from ._exits import Exit, Refused
 
 __all__ = ["DEMO"]
 
 
 def _demo(asked: Asked) -> int:
-    shown = demonstrate(asked.options, is_quiet=asked.screen.is_json)
+    place = place_of(asked.options)
+    shown = demonstrate(asked.options, place, is_quiet=asked.screen.is_json)
 
     def people() -> None:
         for line in shown.told():
             asked.screen.say(line)
 
     asked.screen.answer(asdict(shown), people)
-    return Exit.FINE if shown.is_fine else Exit.REFUSED
+    if not shown.is_fine:
+        return Exit.REFUSED
+    if asked.options.serve:
+        try:
+            serve(place, asked.options.port, say=asked.screen.remark)
+        except Unserved as refused:
+            raise Refused(kind="unserved", detail=str(refused)) from refused
+    return Exit.FINE
 
 
 DEMO: Final = Command(

@@ -8,6 +8,7 @@ from the log, and all four health states have to have been seen; otherwise the d
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,9 +23,11 @@ from projection_guard.demo import read_models as rm
 from projection_guard.demo.faults import Faults
 from projection_guard.demo.history import Change, changes
 from projection_guard.demo.screen import Screen
-from projection_guard.demo.store import DocumentChanged, EventStore
+from projection_guard.demo.service import Place, register
+from projection_guard.demo.serving import Unserved, serve
+from projection_guard.demo.store import EventStore
 
-__all__ = ["Demonstrated", "add_options", "demonstrate", "main"]
+__all__ = ["Demonstrated", "Place", "add_options", "demonstrate", "main", "place_of"]
 
 QUICK = RetryPolicy(
     wait=wait_exponential(multiplier=0.05, max=0.4),
@@ -96,15 +99,6 @@ class Demo:
             self.retry_exhausted("Authors")
 
 
-def register(guard: ProjectionGuard, faults: Faults, feed: rm.Feed) -> None:
-    """Register the four projections."""
-    takes = [DocumentChanged]
-    guard.projection("Documents", handles=takes, on_reset=rm.clear_documents)(faults.bug(rm.apply_document))
-    guard.projection("Authors", handles=takes)(faults.poisoned(rm.apply_author))
-    guard.projection("Folders", handles=takes)(faults.outage(rm.apply_folder))
-    guard.projection("Feed", handles=takes)(feed.tell)
-
-
 def run(demo: Demo, history: list[Change], pace_seconds: float) -> None:
     """Append and publish the history, then wait until everything has healed."""
     publisher = demo.guard.publisher()
@@ -161,6 +155,7 @@ class Demonstrated:
             f"look at it: {self.database} (the feed: {self.feed})",
             "    SELECT * FROM projection_health_metrics ORDER BY health_status DESC;",
             "    SELECT projection_name, resolution_method, count(*) FROM projection_failures GROUP BY 1, 2;",
+            "look at it in a browser: projection-guard demo --serve, or make demo DEMO_ARGS=--serve",
             *(f"DIFFERS  {line}" for line in self.differences[:20]),
         ]
         if self.unseen:
@@ -178,16 +173,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=400, metavar="N", help="at most so many (400; 150 or more)")
     parser.add_argument("--database", metavar="URL", help="a SQLAlchemy URL (default: SQLite in a temporary folder)")
     parser.add_argument("--fast", action="store_true", help="do not pace it for human eyes")
+    parser.add_argument("--serve", action="store_true", help="then keep it open, with its dashboard, until Ctrl-C")
+    parser.add_argument("--port", type=int, default=8765, metavar="N", help="the dashboard's port on 127.0.0.1 (8765)")
 
 
-def demonstrate(wanted: argparse.Namespace, *, is_quiet: bool = False) -> Demonstrated:
-    """Run the demo; return what it showed."""
+def place_of(wanted: argparse.Namespace) -> Place:
+    """Return where the demo keeps what it writes: the database that was named, or a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="projection-guard-demo-"))
-    url = wanted.database or f"sqlite:///{folder / 'documents.db'}"
+    return Place(wanted.database or f"sqlite:///{folder / 'documents.db'}", folder / "feed.db")
+
+
+def demonstrate(wanted: argparse.Namespace, place: Place, *, is_quiet: bool = False) -> Demonstrated:
+    """Run the demo; return what it showed."""
     source, history = changes(wanted.repo or Path.cwd(), max(wanted.events, 150))
-    engine = create_engine(url)
+    engine = create_engine(place.url)
     rm.metadata.create_all(engine)
-    store, feed, faults = EventStore(engine), rm.Feed(folder / "feed.db"), Faults()
+    store, feed, faults = EventStore(engine), rm.Feed(place.feed), Faults()
     seen: set[HealthStatus] = set()
     with Screen(source, is_quiet=is_quiet) as screen:
 
@@ -213,7 +214,7 @@ def demonstrate(wanted: argparse.Namespace, *, is_quiet: bool = False) -> Demons
         healed=sum(failure.resolution_method == "auto_retry" for failure in failures),
         retried=demo.mended,
         database=engine.url.render_as_string(hide_password=True),
-        feed=str(folder / "feed.db"),
+        feed=str(place.feed),
         differences=differences,
         unseen=tuple(status.value for status in HealthStatus if status not in demo.seen),
     )
@@ -223,6 +224,18 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the demo from a command line; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    shown = demonstrate(parser.parse_args(words))
-    print("\n".join(shown.told()))
-    return 0 if shown.is_fine else 1
+    wanted = parser.parse_args(words)
+    place = place_of(wanted)
+    shown = demonstrate(wanted, place)
+    print("\n".join(shown.told()), flush=True)
+    if not shown.is_fine:
+        return 1
+    if wanted.serve:
+        try:
+            serve(place, wanted.port, say=lambda line: print(line, flush=True))
+        except Unserved as refused:
+            print(refused, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    return 0

@@ -92,6 +92,16 @@ def clear_documents(connection: Connection) -> None:
     connection.execute(delete(documents))
 
 
+def clear_authors(connection: Connection) -> None:
+    """Empty the read model of authors."""
+    connection.execute(delete(authors))
+
+
+def clear_folders(connection: Connection) -> None:
+    """Empty the read model of folders."""
+    connection.execute(delete(folders))
+
+
 class Feed:
     """A feed in a file of its own, as a search index would be: idempotent, because it is called at least once."""
 

@@ -17,6 +17,7 @@ events = Table(
     metadata,
     Column("sequence", Integer, primary_key=True, autoincrement=True),
     Column("event_id", String(80), nullable=False, unique=True),
+    Column("event_type", String(80), nullable=False, server_default="DocumentChanged"),
     Column("stream_id", String(255), nullable=False),
     Column("version", Integer, nullable=False),
     Column("author", String(255), nullable=False),
@@ -63,20 +64,21 @@ class EventStore:
                 "removed": change.removed,
             }
             sequence = connection.execute(insert(events).values(row).returning(events.c.sequence)).scalar_one()
-        return _event(sequence, row)
+        return event_of({**row, "sequence": sequence})
 
     def read_all(self) -> list[DocumentChanged]:
         """Read the whole log, in its order."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(events).order_by(events.c.sequence)).mappings()
-            return [_event(row["sequence"], dict(row)) for row in rows]
+            return [event_of(dict(row)) for row in rows]
 
 
-def _event(sequence: int, row: Mapping[str, object]) -> DocumentChanged:
+def event_of(row: Mapping[str, object]) -> DocumentChanged:
+    """Make the event of a row."""
     return DocumentChanged(
         event_id=str(row["event_id"]),
         stream_id=str(row["stream_id"]),
-        sequence=sequence,
+        sequence=int(str(row["sequence"])),
         stream_version=int(str(row["version"])),
         author=str(row["author"]),
         occurred_at=datetime.fromisoformat(str(row["occurred_at"])),

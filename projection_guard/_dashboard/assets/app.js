@@ -23,8 +23,10 @@
     tell(!event.detail.successful);
   });
 
-  // A person's own doing stays as it is when a part is drawn anew: what is unfolded, and what is written.
-  Idiomorph.defaults.ignoreActiveValue = true;
+  // A person's own doing stays as it is when a part is drawn anew: what is unfolded, and what is written. A link or button
+  // that has the focus is drawn anew like all others: its text must not differ from where it leads.
+  Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) =>
+    !(node === document.activeElement && node.matches("input, select, textarea"));
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
     !(name === "open" && node.tagName === "DETAILS");
 
