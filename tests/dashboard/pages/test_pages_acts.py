@@ -20,7 +20,8 @@ def test_a_pause_takes_a_reason_and_can_be_undone_at_once(stage: Stage, visitor:
     assert visitor.went.endswith("/dashboard/projections/P?said=paused")
     assert page.says("Paused by Olga: the index is moved", "Events wait in their order")
     assert stage.guard.health("P").state == "paused"
-    assert page.forms == ["projections/P/resume"] and "Resume" in page.buttons
+    assert page.forms == ["projections/P/resume"]
+    assert "Resume" in page.buttons
     page = visitor.sends("projections/P/resume")
     assert page.says("The projection goes on.")
     assert stage.guard.health("P").state == "active"
@@ -55,7 +56,8 @@ def test_a_replay_begins_where_the_page_says(stage: Stage, visitor: Visitor) -> 
     (job,) = stage.guard.replays("P").items
     assert visitor.went.endswith(f"/dashboard/jobs/{job.id}?said=begun")
     assert (job.kind, job.actor, job.note, job.events_per_second) == ("range", "Olga", "mended", 50.0)
-    assert page.headings == ["Replay of a range of P"] and page.says("pending", "mended")
+    assert page.headings == ["Replay of a range of P"]
+    assert page.says("pending", "mended")
     stage.handler.heal()
     with stage.guard.real.worker(poll_seconds=0.05):
         stage.bed.wait_until(lambda: stage.guard.replay_of(job.id).is_finished)
@@ -118,7 +120,9 @@ def test_a_rebuild_beside_and_a_verification_tell_what_they_have_found(stage: St
         visitor.sends("projections/P/rebuild", way="beside", into="next")
         rebuilt = stage.guard.replays("P").items[0]
         stage.bed.wait_until(lambda: stage.guard.replay_of(rebuilt.id).is_finished)
-    assert visitor.sees(f"jobs/{rebuilt.id}").says("Rebuild beside of P", "completed", "What changed", "effects differs")
+    assert visitor.sees(f"jobs/{rebuilt.id}").says(
+        "Rebuild beside of P", "completed", "What changed", "effects differs"
+    )
     assert sorted(stage.bed.effects("P")) == [("A", 1), ("B", 1)]
 
 
@@ -133,9 +137,11 @@ def test_while_a_job_is_under_way_the_pages_say_what_it_prevents(stage: Stage, v
     assert page.says("No pause, no replay, no rebuild, no reset: a job of it is under way")
     for act in ("replay", "rebuild", "reset", "pause"):
         page = visitor.sees(f"projections/P/{act}")
-        assert page.says("That cannot be done now", "a job of it is under way") and not page.forms
+        assert page.says("That cannot be done now", "a job of it is under way")
+        assert not page.forms
     refused = visitor.posts("projections/P/replay", from_sequence="1")
-    assert refused.status_code == 409 and "begun by Olga" in refused.text
+    assert refused.status_code == 409
+    assert "begun by Olga" in refused.text
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -158,5 +164,6 @@ def test_what_a_form_does_not_know_is_refused_with_the_fields_name(stage: Stage,
         ("pause", "because", "of"),
     ):
         refused = visitor.posts(f"projections/P/{path}", **{field: value})
-        assert refused.status_code == 422 and field in refused.text, path
-    assert stage.guard.replays("P").items == () and audit(stage.bed) == []
+        assert (refused.status_code, field in refused.text) == (422, True), path
+    assert stage.guard.replays("P").items == ()
+    assert audit(stage.bed) == []

@@ -15,7 +15,9 @@ def test_it_tells_how_a_projection_stands_and_what_fails_in_it(stage: Stage, vis
     for who in (visitor, visitor.viewer):
         page = who.sees("projections/P")
         assert page.headings == ["P"]
-        assert page.says("degraded", "1 unresolved failure", "1 open failure", "2 parked events", "ValueError", "planned")
+        assert page.says(
+            "degraded", "1 unresolved failure", "1 open failure", "2 parked events", "ValueError", "planned"
+        )
         assert f"failures?by=event&projection=P&fingerprint={failure.fingerprint}" in page.links
         assert "projections/P/streams?show=parked" in page.links
 
@@ -34,7 +36,7 @@ def test_workers_that_run_it_are_named_and_none_is_told(stage: Stage, visitor: V
     """Without one nothing is retried, and the page says what to start."""
     assert visitor.sees("projections/P").says("none: nothing is retried", "projection-guard worker")
     with stage.guard.real.worker(poll_seconds=0.05):
-        stage.bed.wait_until(lambda: stage.guard.workers())
+        stage.bed.wait_until(stage.guard.workers)
         assert visitor.sees("projections/P").says("embedded, started")
 
 
@@ -45,7 +47,8 @@ def test_an_operator_has_buttons_and_a_viewer_has_none(stage: Stage, visitor: Vi
     assert offered == ["pause", "reset"]
     assert page.says("No replay, no rebuild, no verify: the guard of this application has no source=")
     seen = visitor.viewer.sees("projections/P")
-    assert not seen.forms and not any(f"projections/P/{act}" in seen.links for act in ACTS)
+    assert not seen.forms
+    assert not any(f"projections/P/{act}" in seen.links for act in ACTS)
     assert "No replay" not in seen.text
 
 

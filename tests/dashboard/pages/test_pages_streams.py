@@ -25,7 +25,8 @@ def test_parked_events_are_listed_in_their_order(stage: Stage, visitor: Visitor)
     text = visitor.sees("projections/P/streams?show=parked").text
     assert text.index("A#2") < text.index("A#3") < text.index("B#2")
     page = visitor.sees("projections/P/streams?show=parked&stream=B")
-    assert page.says("Of stream B only", "B#2", "an earlier event of its stream") and "A#2" not in page.text
+    assert page.says("Of stream B only", "B#2", "an earlier event of its stream")
+    assert "A#2" not in page.text
 
 
 def test_a_tainted_stream_says_why_and_an_operator_can_replay_it_alone(stage: Stage, visitor: Visitor) -> None:
@@ -45,7 +46,8 @@ def test_a_pushed_projection_offers_no_replay_of_a_tainted_stream(stage: Stage, 
     """There is nothing to replay it from."""
     stage.guard.resolve(stage.failed().id, "skip", actor="Olga")
     page = visitor.sees("projections/P/streams?show=tainted")
-    assert page.says("an event was skipped by Olga") and not any("replay" in link for link in page.links)
+    assert page.says("an event was skipped by Olga")
+    assert not any("replay" in link for link in page.links)
     assert "Holes in the log" not in page.text
 
 
@@ -67,7 +69,7 @@ def test_empty_lists_say_what_they_would_hold(visitor: Visitor) -> None:
         ("parked", "No event is parked"),
     ):
         assert visitor.sees(f"projections/P/streams?show={tab}").says(words)
-    assert visitor.sees("projections/P/streams?show=nonsense", 422)
+    visitor.sees("projections/P/streams?show=nonsense", 422)
 
 
 def test_many_parked_events_come_page_by_page(stage: Stage, visitor: Visitor) -> None:

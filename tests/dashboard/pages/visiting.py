@@ -1,9 +1,9 @@
 """How tests open pages and send their forms, as a browser does that runs no scripts.
 
-    page = visitor.sees("projections/P")               # as an operator; 200, and what holds for every page
-    page.text, page.links, page.forms                  # what stands there, where it leads
-    page = visitor.sends("projections/P/pause", reason="x")    # a form, and the page that the browser goes on to
-    visitor.viewer.sees("projections/P")               # the same, as a viewer
+page = visitor.sees("projections/P")               # as an operator; 200, and what holds for every page
+page.text, page.links, page.forms                  # what stands there, where it leads
+page = visitor.sends("projections/P/pause", reason="x")    # a form, and the page that the browser goes on to
+visitor.viewer.sees("projections/P")               # the same, as a viewer
 """
 
 from __future__ import annotations
