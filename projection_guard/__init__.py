@@ -38,8 +38,8 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._records import AuditEntry, BulkAction, Parked, WorkerState
-from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
+from ._records import AuditEntry, BulkAction, Parked, StreamEvent, StreamHistory, WorkerState
+from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range, check_stream_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._wording import OneLine
 from ._worker import AsyncWorker, Worker
@@ -140,6 +140,8 @@ __all__ = [
     "SourceError",
     "SqlEventSource",
     "StoreUnavailable",
+    "StreamEvent",
+    "StreamHistory",
     "StreamState",
     "SystemStatus",
     "TestedReceiver",
@@ -152,6 +154,7 @@ __all__ = [
     "WorkerState",
     "acting_for",
     "check_range",
+    "check_stream_range",
 ]
 
 _log = logging.getLogger("projection_guard")

@@ -39,6 +39,7 @@ __all__ = [
     "ReplayBody",
     "ReplaysQuery",
     "ResolveBody",
+    "StreamQuery",
     "StreamsQuery",
     "read_body",
     "read_query",
@@ -158,6 +159,12 @@ class StreamsQuery(PageQuery):
     state: Literal["blocked", "tainted"] = Field(
         "blocked", description="blocked: events wait there; tainted: one was skipped, or may be out of order"
     )
+
+
+class StreamQuery(PageQuery):
+    """Which stream of a projection."""
+
+    stream_id: _Text
 
 
 class ReplaysQuery(PageQuery):
