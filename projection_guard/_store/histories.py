@@ -99,10 +99,14 @@ def is_parked(projection: str, stream_id: str, order: Order) -> tuple[ColumnElem
 
 
 def began_anew_at(connection: Connection, projection: str) -> datetime | None:
-    """Return when a projection was last set back to its beginning: what had become of its events before is over."""
+    """Return when a projection was last set back to its beginning: what had become of its events before is over.
+
+    Such actions are few: they are found by what they are, and not among all that was done to the projection.
+    """
+    is_of_it = (L.projection_name == projection).is_(True)  # so said, no index is searched by it
     statement = (
         select(L.at, L.action, L.details)
-        .where(L.projection_name == projection, L.action.in_(("reset", "rebuild")))
+        .where(is_of_it, L.action.in_(("reset", "rebuild")))
         .order_by(L.id.desc())
         .limit(_LOOKED_BACK)
     )

@@ -189,7 +189,7 @@ def _check_order(connection: Connection, log: LogTable) -> None:
     keys += [[str(key) for key in found["column_names"]] for found in indexes if found["unique"]]
     log.finds_streams = log.stream_id is None or log.stream_id.name in {
         *(key[0] for key in keys if key),
-        *(found["column_names"][0] for found in indexes if not _is_partial(found)),
+        *(name for found in indexes if not _is_partial(found) for name in found["column_names"][:1]),
     }
     if [log.sequence.name] not in keys:
         raise ConfigurationError(

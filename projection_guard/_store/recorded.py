@@ -128,9 +128,10 @@ def _ended(of: OfStream) -> Select[Any]:
     """The newest failure of each event of which nothing else is on record."""
     other = aliased(F)
     same = (other.projection_name == of.projection, other.event_id == F.event_id)
+    is_newer = (other.failed_at > F.failed_at).is_(True)  # so said, no index is searched by it: there is a better one
     unlisted: list[ColumnElement[bool]] = [
         ~_exists(other.id, *same, other.resolved_at.is_(None)),
-        ~_exists(other.id, *same, other.resolved_at.is_not(None), other.failed_at > F.failed_at),
+        ~_exists(other.id, *same, other.resolved_at.is_not(None), is_newer),
         ~_exists(P.id, P.projection_name == of.projection, P.event_id == F.event_id),
     ]
     if of.has_applied_events:

@@ -244,6 +244,23 @@ def test_where_the_source_finds_no_streams_the_record_is_told(bed: Bed, why: str
     assert [event.event_id for event in pages(guard, "A", 1)][-1] == "A#2"
 
 
+def test_an_event_that_has_failed_several_times_is_told_once(bed: Bed) -> None:
+    """By its newest failure: skipped, replayed, failed again, and skipped again long ago."""
+    log = FollowedLog(bed)
+    guard, planned = log.guard(Bare(log.source()), retry=HOURS), Planned("P", "A#2")
+    bed.joined(guard, "P", planned.joined, on_reset_stream=_clearing(bed))
+    log.append("A", "A")
+    guard.catch_up("P")
+    guard.resolve(guard.failures("P").items[0].id, "skip", actor="alice")
+    guard.replay("P", stream_id="A", actor="alice")
+    (failure,) = guard.failures("P").items
+    assert [(event.state, event.failure_id) for event in pages(guard, "A", 1)] == [("failed", failure.id)]
+    guard.resolve(failure.id, "skip", actor="alice")
+    shift(bed, "projection_applied_events", "applied_at", WEEK_AND_A_DAY)
+    guard.work()
+    assert [(event.state, event.failure_id) for event in pages(guard, "A", 1)] == [("skipped", failure.id)]
+
+
 class Wrong(Bare):
     """One that answers with what was not asked for."""
 
