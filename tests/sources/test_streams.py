@@ -81,7 +81,7 @@ def test_a_stream_is_found_as_the_record_writes_it(
         pytest.skip("SQLite has no UUIDs")
     source = make(engine, "CREATE INDEX i ON log (stream_id)", kind=kind)
     append(engine, value)
-    (found,) = source.read_stream(written, None, 10) or ()
+    (found,) = list(source.read_stream(written, None, 10) or ())
     assert found.record is not None
     assert found.record.stream_id == written
     for other in others:
