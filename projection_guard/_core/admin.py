@@ -377,11 +377,22 @@ def _end_reset(connection: Connection, context: Context, projection: Projection,
 
 
 async def _restore(context: Context, projection: Projection, mine: _Reset) -> None:
-    """Take back a reset that did not come about, if the projection is still in it."""
+    """Take back a reset that did not come about, if the projection is still in it, and say so in the audit log."""
+    action_id = new_token()
 
     def write(connection: Connection) -> None:
-        if states.is_reset_of(connection, projection.name, mine.reason):
-            reason = "a reset did not come about"
-            states.end_job(connection, projection.name, actor=mine.actor, reason=reason)
+        if not states.is_reset_of(connection, projection.name, mine.reason):
+            return
+        reason = "a reset did not come about"
+        after = states.end_job(connection, projection.name, actor=mine.actor, reason=reason)
+        audits.write(
+            connection,
+            action_id=action_id,
+            actor=mine.actor,
+            action="reset_undone",
+            projection=projection.name,
+            note=reason,
+            details={"before": "resetting", "after": after},
+        )
 
     await transact(context, write, what=f"{projection.name}: a reset that did not come about could not be taken back")

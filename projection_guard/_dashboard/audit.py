@@ -29,6 +29,7 @@ _ACTIONS: Final[Mapping[str, str]] = {
     "resume": "resumed it",
     "reset": "began to reset it",
     "reset_done": "has reset it",
+    "reset_undone": "a reset did not come about",
     "replay": "began a replay",
     "rebuild": "began a rebuild",
     "verify": "began a verification",

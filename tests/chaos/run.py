@@ -326,7 +326,8 @@ class _Run:
         return [
             Finding("audit", f"{action}: {done[action]} were answered, {on_record[action]} are on record")
             for action in done.keys() | on_record.keys()
-            if action != "reset_done" and not done[action] <= on_record[action] <= done[action] + unknown[action]
+            if action not in ("reset_done", "reset_undone")
+            and not done[action] <= on_record[action] <= done[action] + unknown[action]
         ]
 
     # -- figures

@@ -121,7 +121,7 @@ class Facts:
         rows = self._rows("SELECT action, action_id FROM projection_audit_log WHERE id > :last", last=self._last_audit)
         assert len({row.action_id for row in rows}) == len(rows), "an action stands twice in the audit log"
         actions = [row.action for row in rows]
-        begun, ended = actions.count("reset"), actions.count("reset_done")
+        begun, ended = actions.count("reset"), actions.count("reset_done") + actions.count("reset_undone")
         states = [row.state for row in self._rows(STATE)]
         assert ended <= begun, actions
         assert ("resetting" in states) == (bool(actions) and actions[-1] == "reset"), (actions, states)

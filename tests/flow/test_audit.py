@@ -41,6 +41,16 @@ def test_every_change_of_a_projections_state_is_on_record_with_what_it_was_and_i
     assert entry.at.tzinfo is not None
 
 
+def test_a_reset_that_does_not_come_about_is_on_record_as_such(bed: Bed) -> None:
+    """`on_reset` raises: the projection is as it was, and the log says that, instead of ending with a reset begun."""
+    guard = bed.guard(retry=HOURS)
+    bed.joined(guard, "P", Planned("P").joined, on_reset=clears(bed, fails=[True]))
+    with pytest.raises(ValueError, match="does not want"):
+        guard.reset("P", actor="alice")
+    assert changes(guard) == [("reset", "active", "resetting"), ("reset_undone", "resetting", "active")]
+    assert guard.audit(action="reset_undone").items[0].actor == "alice"
+
+
 def test_every_resolution_is_on_record_with_what_the_failure_was(bed: Bed) -> None:
     """Scheduled or exhausted before; being retried or resolved after."""
     guard = bed.guard(retry=HOURS)
