@@ -84,6 +84,8 @@ def test_only_an_operator_to_whom_events_are_shown_edits_one(stage: Stage) -> No
     ):
         assert is_problem(refused, 403)
     assert snapshot(stage.bed) == before
+    texts_only = stage.serve(payloads_for="operator", redact=lambda what, value: value if "payload" in what else "-")
+    assert amend(texts_only.operator, failure, payload).json()["outcome"] == "applied"
 
 
 def test_another_event_is_refused_by_what_changed(stage: Stage) -> None:
