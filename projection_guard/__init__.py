@@ -39,8 +39,8 @@ from ._model import (
 from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
-from ._records import Amendment, AuditEntry, BulkAction, Parked, WorkerState
-from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range
+from ._records import Amendment, AuditEntry, BulkAction, Parked, StreamEvent, StreamHistory, WorkerState
+from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range, check_stream_range
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._wording import OneLine
 from ._worker import AsyncWorker, Worker
@@ -144,6 +144,8 @@ __all__ = [
     "SourceError",
     "SqlEventSource",
     "StoreUnavailable",
+    "StreamEvent",
+    "StreamHistory",
     "StreamState",
     "SystemStatus",
     "TestedReceiver",
@@ -156,6 +158,7 @@ __all__ = [
     "WorkerState",
     "acting_for",
     "check_range",
+    "check_stream_range",
 ]
 
 _log = logging.getLogger("projection_guard")

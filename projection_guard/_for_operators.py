@@ -8,8 +8,9 @@ from ._alerts import OpenAlert, TestedReceiver
 from ._history import History
 from ._io.protocol import drive
 from ._model import Failure, FailureFilter, FailureGroup, Page
+from ._on_streams import history_of
 from ._on_workers import workers_of
-from ._records import AuditEntry, BulkAction, Parked, Strategy, WorkerState
+from ._records import AuditEntry, BulkAction, Parked, Strategy, StreamHistory, WorkerState
 from ._service import Service
 
 __all__ = ["AsyncForOperators", "ForOperators"]
@@ -63,6 +64,15 @@ class ForOperators:
     ) -> Page[Parked]:
         """Return parked events stream by stream, those of a stream in the order in which they will be drained."""
         return drive(self._service.on_failures.parked(name, stream_id=stream_id, limit=limit, after=after))
+
+    def stream(self, name: str, stream_id: str, *, limit: int = 100, after: str | None = None) -> StreamHistory:
+        """Return one stream through one projection: how it stands, and a page of its events, newest first.
+
+        Newest first, since what has failed or waits stands at a stream's end. Followed, the events are read from the
+        log, where the source finds streams (`read_stream`); else from what is on record: applied events then go back as
+        far as `dedupe_window`, or are not listed. `applied_events` says which. One that nobody knows has no events.
+        """
+        return drive(history_of(self._service, name, stream_id, limit=limit, after=after))
 
     def audit(
         self,
@@ -188,6 +198,15 @@ class AsyncForOperators:
     ) -> Page[Parked]:
         """Return parked events stream by stream, those of a stream in the order in which they will be drained."""
         return await self._service.on_failures.parked(name, stream_id=stream_id, limit=limit, after=after)
+
+    async def stream(self, name: str, stream_id: str, *, limit: int = 100, after: str | None = None) -> StreamHistory:
+        """Return one stream through one projection: how it stands, and a page of its events, newest first.
+
+        Newest first, since what has failed or waits stands at a stream's end. Followed, the events are read from the
+        log, where the source finds streams (`read_stream`); else from what is on record: applied events then go back as
+        far as `dedupe_window`, or are not listed. `applied_events` says which. One that nobody knows has no events.
+        """
+        return await history_of(self._service, name, stream_id, limit=limit, after=after)
 
     async def audit(
         self,

@@ -1,4 +1,4 @@
-"""What operators look at beside failures: parked events, the audit log, actions on many failures at once."""
+"""What operators look at beside failures: parked events, a stream, the audit log, actions on many failures at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,22 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
-from ._model import FailureFilter, Json
+from ._model import FailureFilter, Json, Page, ResolutionMethod
 
-__all__ = ["Amendment", "AuditEntry", "BulkAction", "BulkStatus", "Parked", "Strategy", "WorkerKind", "WorkerState"]
+__all__ = [
+    "Amendment",
+    "AuditEntry",
+    "BulkAction",
+    "BulkStatus",
+    "Parked",
+    "Strategy",
+    "StreamEvent",
+    "StreamEventState",
+    "StreamHistory",
+    "StreamListing",
+    "WorkerKind",
+    "WorkerState",
+]
 
 Strategy = Literal["retry", "skip", "manual_fix"]
 _SILENT_AFTER_SECONDS: Final = 60.0
@@ -31,6 +44,61 @@ class Parked:
     reason: str
     attempts: int
     parked_at: datetime
+
+
+StreamEventState = Literal["pending", "applied", "failed", "parked", "skipped", "ignored", "missed"]
+StreamListing = Literal["all", "recent", "unlisted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEvent:
+    """An event of a stream, and what has become of it in one projection.
+
+    `state`: "pending" (the log has it, the projection has not come to it), "applied", "failed", "parked", "skipped" (by
+    a person), "ignored" (the projection takes no such events), "missed" (it was committed into a hole of the log that
+    was given up). `at`: when it was applied, skipped or parked, or failed first; None where only a cursor tells it.
+    `failure_id` is its newest failure, also one that has ended; `how` says how that did. `attempts` counts the calls of
+    the handler that are known of.
+    """
+
+    event_id: str
+    event_type: str
+    event_sequence: int | None
+    state: StreamEventState
+    at: datetime | None
+    failure_id: UUID | None
+    how: ResolutionMethod | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHistory:
+    """One stream in one projection: how it stands, and a page of its events, newest first.
+
+    `leased`: a call of the handler is under way. `parked_events` are the stream's own. `failure_ids`: the unresolved
+    failures that it waits for, oldest first, at most 100. With `order="global"` the whole projection is one line: it is
+    told whether that is blocked, tainted or leased, and its failures. With `order="none"` no event waits for another
+    one, and a stream is never blocked or tainted.
+
+    `applied_events`: "all" are listed, as the log has them; the "recent" ones, of the last `dedupe_window`; or
+    "unlisted": only those of which something else is on record, too, such as a failure.
+    """
+
+    projection_name: str
+    stream_id: str
+    blocked: bool
+    tainted: bool
+    tainted_reason: str | None
+    leased: bool
+    parked_events: int
+    failure_ids: tuple[UUID, ...]
+    applied_events: StreamListing
+    page: Page[StreamEvent]
+
+    @property
+    def log_is_read(self) -> bool:
+        """True where the events were read from the log: all of them are there, those that are pending too."""
+        return self.applied_events == "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,9 @@ __all__ = [
     "Share",
     "Skipped",
     "check_range",
+    "check_stream_range",
     "checked",
+    "checked_stream",
     "partition_of",
     "takes_share",
 ]
@@ -99,8 +101,9 @@ class Share:
 class EventSource(Protocol):
     """An event log that can be read again. Sequences are integers from 1 on; they may have holes.
 
-    Optional: `get(event_id)` returns one event as `Recorded`, or None; and `read(..., *, share: Share | None = None)`,
-    which may leave out the events that are not in a share. Positions and holes stay those of the whole log.
+    Optional: `get(event_id)` returns one event as `Recorded`, or None; `read(..., *, share: Share | None = None)` may
+    leave out the events that are not in a share, while positions and holes stay those of the whole log; and
+    `read_stream(stream_id, before: int | None, limit)` returns one stream's events, newest first, for people to see.
     """
 
     def read(self, after: int, limit: int, until: int | None = None) -> Batch:
@@ -144,6 +147,24 @@ def check_range(after: int, limit: int, until: int | None) -> None:
         raise InvalidArgument(f"limit= takes a number of events from 1 to {MOST_AT_ONCE}, not {limit!r}")
     if until is not None and until < after:
         raise InvalidArgument(f"until={until!r} lies before after={after!r}: that range is empty")
+
+
+def check_stream_range(before: int | None, limit: int) -> None:
+    """Raise `InvalidArgument` where a source is asked for what of a stream cannot be."""
+    if before is not None and before < 0:
+        raise InvalidArgument(f"before= takes a sequence, None for the newest events, not {before!r}")
+    if not 1 <= limit <= MOST_AT_ONCE:
+        raise InvalidArgument(f"limit= takes a number of events from 1 to {MOST_AT_ONCE}, not {limit!r}")
+
+
+def checked_stream(events: Sequence[Recorded], before: int | None, limit: int) -> Sequence[Recorded]:
+    """Return a stream's events that keep the contract. Raises `SourceError`, which says what the source did wrong."""
+    if len(events) > limit:
+        raise SourceError(f"The source returned {len(events)} events of a stream where at most {limit} were asked for")
+    if events and before is not None and events[0].sequence >= before:
+        raise SourceError(f"The source was asked for events before {before} and returned {events[0].sequence}")
+    _check_events(events[::-1], [recorded.sequence for recorded in events[::-1]])
+    return events
 
 
 def _check_events(events: Sequence[Recorded], sequences: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ._frozen import quick
 from ._io.engines import async_engine_for, engine_for
 from ._io.pooling import prepare_nothing_through_a_pooler
-from ._source import Batch, Recorded, Share, Skipped, check_range
+from ._source import Batch, Recorded, Share, Skipped, check_range, check_stream_range
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
 
@@ -167,6 +167,14 @@ class _Reader:
         row = logs.one(connection, table, event_id)
         return None if row is None else self._events(table, [row])[0]
 
+    def read_stream(
+        self, connection: Connection, stream_id: str, before: int | None, limit: int
+    ) -> Sequence[Recorded] | None:
+        table = self._table(connection)
+        if not table.finds_streams:
+            return None
+        return self._events(table, logs.of_stream(connection, table, stream_id, before, limit))
+
     def _table(self, connection: Connection) -> logs.LogTable:
         """Find the table at the first reading. Two readings at once may both find it: each goes on with its own."""
         if self._found is None:
@@ -256,6 +264,14 @@ class SqlEventSource:
         """Return one event; None where the log has none of this id."""
         return self._with(lambda connection: self._reader.get(connection, event_id))
 
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        """Return up to `limit` events of one stream below a sequence, newest first, also those behind a hole.
+
+        None where no index of the table begins with the stream's column: the log is not searched from end to end.
+        """
+        check_stream_range(before, limit)
+        return self._with(lambda connection: self._reader.read_stream(connection, stream_id, before, limit))
+
     def _with(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
@@ -300,6 +316,11 @@ class AsyncSqlEventSource:
     async def get(self, event_id: str) -> Recorded | None:
         """Return one event; None where the log has none of this id."""
         return await self._with(lambda connection: self._reader.get(connection, event_id))
+
+    async def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        """Return up to `limit` events of one stream, newest first; None where no index leads to them."""
+        check_stream_range(before, limit)
+        return await self._with(lambda connection: self._reader.read_stream(connection, stream_id, before, limit))
 
     async def _with(self, work: Callable[[Connection], T]) -> T:
         try:

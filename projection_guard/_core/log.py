@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from .._io.protocol import IO
 from .._mapping import EventMapping, why_not_storable
 from .._model import EventRecord
-from .._source import Batch, Recorded, Share, Skipped, checked, takes_share
+from .._source import Batch, Recorded, Share, Skipped, checked, checked_stream, takes_share
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
 from .._wording import type_name, words_of
@@ -256,6 +256,20 @@ class EventLog:
         if not isinstance(batch, Batch):
             raise SourceError(f"The source's read() returned {type(batch).__name__}, not a Batch")
         return checked(batch, after, limit, until)
+
+    async def of_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        """Read the newest events of one stream below a sequence; None where the source finds no streams."""
+        read_stream = getattr(self._source, "read_stream", None)
+        if not callable(read_stream):
+            return None
+        found = await self._ask("read_stream", lambda: read_stream(stream_id, before, limit))
+        if found is None:
+            return None
+        events = checked_stream(cast("Sequence[Recorded]", found), before, limit)
+        said = [recorded.record or self.record_of(recorded)[0] for recorded in events]
+        if {record.stream_id for record in said} - {stream_id, None}:  # one that cannot be read tells no stream
+            raise SourceError(f"The source was asked for the stream {stream_id!r} and returned events of another one")
+        return events
 
     async def head(self) -> int:
         """Read the highest sequence in the log."""

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from .._model import HealthStatus, OutcomeStatus
-from .._records import BulkStatus, Strategy
+from .._model import HealthStatus, OutcomeStatus, ResolutionMethod
+from .._records import BulkStatus, Strategy, StreamEventState, StreamListing
 
 __all__ = [
     "Attempt",
@@ -42,6 +42,9 @@ __all__ = [
     "SkippedPage",
     "SkippedRange",
     "Stream",
+    "StreamEvent",
+    "StreamEventPage",
+    "StreamHistory",
     "StreamPage",
     "Summary",
     "SystemStatus",
@@ -249,6 +252,47 @@ class StreamPage(_Page):
     """Streams, by their ids."""
 
     items: list[Stream]
+
+
+class StreamEvent(_Answer):
+    """An event of a stream, and what has become of it."""
+
+    event_id: str
+    event_type: str
+    event_sequence: int | None
+    state: StreamEventState = Field(
+        description="pending: the projection has not come to it; ignored: it takes no such events; missed: it was "
+        "committed into a hole of the log that was given up"
+    )
+    at: datetime | None = Field(description="null where only a cursor tells that it was applied")
+    failure_id: UUID | None = Field(description="Its newest failure, also one that has ended")
+    how: ResolutionMethod | None = Field(description="How that failure has ended")
+    attempts: int
+
+
+class StreamEventPage(_Page):
+    """Events of a stream, newest first."""
+
+    items: list[StreamEvent]
+
+
+class StreamHistory(_Answer):
+    """One stream: how it stands, and its events."""
+
+    projection_name: str
+    stream_id: str
+    blocked: bool
+    tainted: bool
+    tainted_reason: str | None
+    leased: bool = Field(description="A call of the handler is under way")
+    parked_events: int
+    failure_ids: list[UUID]
+    applied_events: StreamListing = Field(
+        description="Which applied events are listed. all: as the log has them, and pending ones too; recent: those of "
+        "the last `dedupe_window`; unlisted: only those that had failed"
+    )
+    log_is_read: bool
+    page: StreamEventPage
 
 
 class SkippedRange(_Answer):

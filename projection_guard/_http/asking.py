@@ -43,6 +43,7 @@ __all__ = [
     "ReplayBody",
     "ReplaysQuery",
     "ResolveBody",
+    "StreamQuery",
     "StreamsQuery",
     "UnamendBody",
     "read_body",
@@ -171,6 +172,12 @@ class HistoryQuery(_Asked):
 
     hours: float = Field(24.0, gt=0, le=MOST_HOURS, description="How far back")
     points: int = Field(96, ge=2, le=MOST_POINTS, description="How many at the most")
+
+
+class StreamQuery(PageQuery):
+    """Which stream of a projection."""
+
+    stream_id: _Text
 
 
 class ReplaysQuery(PageQuery):

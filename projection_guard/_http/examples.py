@@ -244,6 +244,30 @@ EXAMPLES: Final[Mapping[type[BaseModel], Example]] = {
             "failure_ids": [_FAILURE_ID],
         }
     ),
+    answers.StreamHistory: {
+        "projection_name": _NAME,
+        "stream_id": "doc-4",
+        "blocked": True,
+        "tainted": False,
+        "tainted_reason": None,
+        "leased": False,
+        "parked_events": 2,
+        "failure_ids": [_FAILURE_ID],
+        "applied_events": "all",
+        "log_is_read": True,
+        "page": _page(
+            {
+                "event_id": "e-17",
+                "event_type": "DocumentUploaded",
+                "event_sequence": 17,
+                "state": "failed",
+                "at": _AT,
+                "failure_id": _FAILURE_ID,
+                "how": None,
+                "attempts": 3,
+            }
+        ),
+    },
     answers.SkippedPage: _page(
         {
             "projection_name": _NAME,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Final, Literal
 
 from .._core.asked import Asked, Verifying
+from .._on_streams import history_of
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint, identity
@@ -157,6 +158,13 @@ async def _streams(call: Call) -> Answer:
     page = await call.service.streams(call.path["name"], state=asked.state, limit=asked.limit, after=asked.after)
     items = [answers.Stream.model_validate(stream) for stream in page.items]
     return Answer(content=answers.StreamPage(items=items, after=page.after))
+
+
+async def _stream(call: Call) -> Answer:
+    asked = call.query
+    assert isinstance(asked, asking.StreamQuery)
+    history = await history_of(call.service, call.path["name"], asked.stream_id, limit=asked.limit, after=asked.after)
+    return Answer(content=answers.StreamHistory.model_validate(history))
 
 
 async def _skipped(call: Call) -> Answer:
@@ -330,6 +338,18 @@ PROJECTIONS: Final[tuple[Endpoint, ...]] = (
         do=_streams,
         answer=answers.StreamPage,
         query=asking.StreamsQuery,
+        problems=(404,),
+    ),
+    Endpoint(
+        name="stream",
+        method="GET",
+        path=f"{_ADMIN}/{{name}}/stream",
+        summary="What has become of the events of one stream?",
+        description="Newest first. A stream that nobody knows has no events.",
+        needs=Need.VIEWER,
+        do=_stream,
+        answer=answers.StreamHistory,
+        query=asking.StreamQuery,
         problems=(404,),
     ),
     Endpoint(

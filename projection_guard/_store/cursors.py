@@ -14,7 +14,18 @@ from sqlalchemy.orm import InstrumentedAttribute
 from .._model import check_text
 from ..errors import InvalidArgument
 
-__all__ = ["NO_CURSOR", "beyond", "cursor", "read_cursor", "read_number", "read_time_cursor", "time_cursor"]
+__all__ = [
+    "NO_CURSOR",
+    "beyond",
+    "cursor",
+    "read_cursor",
+    "read_identity",
+    "read_moment",
+    "read_number",
+    "read_time_cursor",
+    "read_whole",
+    "time_cursor",
+]
 
 NO_CURSOR: Final = "after= is not a cursor of this list; pass the `after` of the page before, unchanged"
 
@@ -50,6 +61,31 @@ def read_number(part: str) -> int:
     return int(part)
 
 
+def read_whole(part: str) -> int:
+    """Read a whole number in a cursor, of 64 bits. Raises `InvalidArgument`."""
+    return -read_number(part[1:]) if part.startswith("-") else read_number(part)
+
+
+def read_moment(part: str) -> datetime:
+    """Read a time in a cursor. Raises `InvalidArgument`."""
+    try:
+        moment = datetime.fromisoformat(part)
+        moment.astimezone(UTC)  # what lies outside of the years that there are is no cursor of ours
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(NO_CURSOR) from error
+    if moment.tzinfo is None:
+        raise InvalidArgument(NO_CURSOR)
+    return moment
+
+
+def read_identity(part: str) -> UUID:
+    """Read an id in a cursor. Raises `InvalidArgument`."""
+    try:
+        return UUID(part)
+    except ValueError as error:
+        raise InvalidArgument(NO_CURSOR) from error
+
+
 def _is_texts(parts: object) -> TypeGuard[list[str]]:
     return isinstance(parts, list) and all(isinstance(part, str) for part in cast("list[object]", parts))
 
@@ -67,11 +103,4 @@ def beyond(
 def read_time_cursor(after: str) -> tuple[datetime, UUID]:
     """Read the cursor of a list by time. Raises `InvalidArgument`."""
     failed_at, failure_id = read_cursor(after, 2)
-    try:
-        moment, identity = datetime.fromisoformat(failed_at), UUID(failure_id)
-        moment.astimezone(UTC)  # what lies outside of the years that there are is no cursor of ours
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument(NO_CURSOR) from error
-    if moment.tzinfo is None:
-        raise InvalidArgument(NO_CURSOR)
-    return moment, identity
+    return read_moment(failed_at), read_identity(failure_id)

@@ -35,6 +35,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import DataError, DBAPIError, NoSuchTableError
 
 from .._frozen import quick
@@ -49,7 +50,7 @@ _HEX: Any = literal_column("'x'", Text)
 _BITS: Any = BIT(32)
 _SAME_TEXT: Final = (TEXT, VARCHAR, Uuid, Integer)
 
-__all__ = ["LogTable", "find_table", "head", "is_prepared", "one", "page", "writers"]
+__all__ = ["LogTable", "find_table", "head", "is_prepared", "of_stream", "one", "page", "writers"]
 
 
 class LogTable:
@@ -83,6 +84,9 @@ class LogTable:
         """Pages with one share's events only, where the database can tell which those are; else it is told here."""
         self.shared_until: Select[Any] | None = None
         self._keys = [event_id] if stream_id is None else [stream_id, event_id]
+        self.stream_id = stream_id
+        self.finds_streams = stream_id is None
+        """Whether an index leads to a stream's events; a log without streams has none of any."""
 
     @property
     def name(self) -> str:
@@ -181,9 +185,12 @@ def _check_order(connection: Connection, log: LogTable) -> None:
     looked = inspect(connection)
     name, schema = log.table.name, log.table.schema
     keys += [list(found["column_names"]) for found in looked.get_unique_constraints(name, schema)]
-    keys += [
-        [str(key) for key in found["column_names"]] for found in looked.get_indexes(name, schema) if found["unique"]
-    ]
+    indexes = looked.get_indexes(name, schema)
+    keys += [[str(key) for key in found["column_names"]] for found in indexes if found["unique"]]
+    log.finds_streams = log.stream_id is None or log.stream_id.name in {
+        *(key[0] for key in keys if key),
+        *(name for found in indexes if not _is_partial(found) for name in found["column_names"][:1]),
+    }
     if [log.sequence.name] not in keys:
         raise ConfigurationError(
             f"The column {log.sequence.name!r} of the log {log.name!r} is not unique; a log's sequence has to be its "
@@ -192,6 +199,10 @@ def _check_order(connection: Connection, log: LogTable) -> None:
     lowest = connection.execute(select(func.min(log.sequence))).scalar_one()
     if lowest is not None and lowest < 1:
         raise ConfigurationError(f"The log {log.name!r} begins at sequence {lowest}; it has to begin at 1 or above")
+
+
+def _is_partial(index: ReflectedIndex) -> bool:
+    return any(option.endswith("_where") for option in index.get("dialect_options", {}))
 
 
 _SEQUENCES: Final = text(
@@ -271,6 +282,27 @@ def head(connection: Connection, log: LogTable) -> int:
     return int(connection.execute(select(func.max(log.sequence))).scalar_one() or 0)
 
 
+def of_stream(
+    connection: Connection, log: LogTable, stream_id: str, before: int | None, limit: int
+) -> Sequence[LogRow]:
+    """Read the newest events of a stream, as they can be seen now. What the column cannot hold is no stream's id."""
+    if log.stream_id is None:
+        return ()
+    try:
+        wanted = _of_type(log.stream_id, stream_id)
+    except ValueError:
+        return ()
+    if str(wanted) != stream_id:  # the same number or UUID in other letters
+        return ()
+    statement = select(log.table).where(log.stream_id == wanted)
+    if before is not None:
+        statement = statement.where(log.sequence < before)
+    try:
+        return connection.execute(statement.order_by(log.sequence.desc()).limit(limit)).all()
+    except (OverflowError, DataError):
+        return ()
+
+
 def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:
     """Read an event by its id. What the column cannot hold is no event's id."""
     try:
@@ -284,10 +316,10 @@ def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:
     return found.one_or_none()
 
 
-def _of_type(column: Column[Any], event_id: str) -> object:
+def _of_type(column: Column[Any], text: str) -> object:
     if isinstance(column.type, Uuid):
-        return UUID(event_id)
-    return int(event_id) if isinstance(column.type, Integer) else event_id
+        return UUID(text)
+    return int(text) if isinstance(column.type, Integer) else text
 
 
 _writers = text(

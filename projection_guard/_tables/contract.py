@@ -105,6 +105,23 @@ Index(
     postgresql_where=_OPEN,
     sqlite_where=_OPEN,
 )
+# What became of a stream's events, and of each of them, after their failures had ended.
+_ENDED = ProjectionFailure.resolved_at.is_not(None)
+Index(
+    "ix_projection_failures_ended_by_stream",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.stream_id,
+    ProjectionFailure.resolved_at,
+    postgresql_where=_ENDED,
+    sqlite_where=_ENDED,
+)
+Index(
+    "ix_projection_failures_ended",
+    ProjectionFailure.projection_name,
+    ProjectionFailure.event_id,
+    postgresql_where=_ENDED,
+    sqlite_where=_ENDED,
+)
 
 
 class ProjectionCheckpoint(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Index, Integer, String, false, text, true
+from sqlalchemy import BigInteger, Boolean, Index, Integer, String, false, literal_column, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .._dialect import BigIdentity
@@ -86,6 +86,16 @@ Index(
     ProjectionAppliedEvent.applied_at,
     postgresql_where=_ROLLED_UP,
     sqlite_where=ProjectionAppliedEvent.rolled_up == true(),
+)
+# One stream's events for people to look at; where the whole projection is one line, they cannot be told from others'.
+_OF_A_STREAM = ProjectionAppliedEvent.stream_id != literal_column("''", String)
+Index(
+    "ix_projection_applied_events_stream",
+    ProjectionAppliedEvent.projection_name,
+    ProjectionAppliedEvent.stream_id,
+    ProjectionAppliedEvent.applied_at,
+    postgresql_where=_OF_A_STREAM,
+    sqlite_where=_OF_A_STREAM,
 )
 
 

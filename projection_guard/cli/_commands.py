@@ -17,6 +17,7 @@ from ._parser import parser_of
 from ._replaying import REPLAYING
 from ._resolving import RESOLVING
 from ._steering import STEERING
+from ._stream import STREAM
 from ._verifying import VERIFY
 from ._working import WORKER
 
@@ -24,6 +25,7 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Final[tuple[Command, ...]] = (
     *LOOKING,
+    STREAM,
     *FAILURES,
     *RESOLVING,
     *AMENDING,

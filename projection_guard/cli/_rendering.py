@@ -28,7 +28,7 @@ from .._model import (
     StreamState,
     SystemStatus,
 )
-from .._records import Amendment, AuditEntry, BulkAction, Parked, WorkerState
+from .._records import Amendment, AuditEntry, BulkAction, Parked, StreamEvent, StreamHistory, WorkerState
 
 __all__ = ["failure_detail", "page", "parked", "rendered", "resolved", "state_of", "unamended"]
 
@@ -53,9 +53,12 @@ _SHOWN: Final = (
     FailureGroup,
     Health,
     OpenAlert,
+    Page,
     Parked,
     Replay,
     SkippedRange,
+    StreamEvent,
+    StreamHistory,
     StreamState,
     SystemStatus,
     TestedReceiver,
@@ -89,6 +92,8 @@ def _fields_of(value: Any) -> dict[str, Json]:
         for each in fields(value)
         if each.name not in left_out
     }
+    if isinstance(value, StreamHistory):
+        made["log_is_read"] = value.log_is_read
     if isinstance(value, Replay):
         made["drifted"] = value.drifted
     if isinstance(value, Failure):

@@ -23,6 +23,7 @@ from ._hole_rules import HoleRules, expect_nothing_passed
 from ._share_rules import ShareRules
 from ._source_under_test import is_async
 from ._source_walk import Ask, expect
+from ._stream_rules import StreamRules
 
 __all__ = ["SourceConformance"]
 
@@ -36,7 +37,7 @@ class FindsById(Protocol):
         ...
 
 
-class SourceConformance(HoleRules, AtOnceRules, ShareRules):
+class SourceConformance(HoleRules, AtOnceRules, ShareRules, StreamRules):
     """Subclass it as `Test...`, say how to read and append, and pytest finds the rest.
 
     A test that needs an optional method which is not there is skipped, and names it.

@@ -130,6 +130,38 @@ def test_streams_parked_events_checkpoints_and_the_audit_log(seen: Place) -> Non
     assert len(shell.app("audit", "--failure", entry["failure_id"], "--json").json["items"]) == 1
 
 
+def test_one_stream_tells_what_has_become_of_its_events(seen: Place) -> None:
+    """As a table and as JSON, newest first; where the log is not read from here that is said."""
+    shell = seen.shell
+    told = shell.bare("stream", "Orders", "A", "--json").json
+    assert [(each["event_id"], each["state"]) for each in told["page"]["items"]] == [
+        ("A#2", "parked"),
+        ("A#1", "failed"),
+    ]
+    assert (told["blocked"], told["parked_events"], told["applied_events"]) == (True, 1, "recent")
+    first = shell.app("stream", "Orders", "A", "--limit", "1")
+    assert "A#2" in first.out
+    assert "blocked" in first.out
+    after = first.err.split("--after ")[1].strip()
+    rest = shell.app("stream", "Orders", "A", "--after", after).out
+    assert told["failure_ids"][0] in rest
+    assert "A#2" not in rest
+    assert "manual_skip" in shell.app("stream", "Orders", "C").out
+    assert "no event is known" in shell.bare("stream", "Orders", "nobody").out
+    assert shell.bare("stream", "Totals", "X", "--json").json["applied_events"] == "unlisted"
+    assert "the log is not read" in shell.bare("stream", "Totals", "X").out
+    seen.change("CREATE INDEX log_streams ON log (stream_id)")
+    try:
+        read = shell.app("stream", "Totals", "X", "--json", app="follower").json
+    finally:
+        seen.change("DROP INDEX log_streams")
+    assert read["log_is_read"]
+    assert [(each["event_id"], each["state"]) for each in read["page"]["items"]] == [
+        ("X#2", "applied"),
+        ("X#1", "applied"),
+    ]
+
+
 def test_replays_and_actions_on_many_are_listed_and_shown(seen: Place) -> None:
     """One that has ended says what came of it."""
     shell = seen.shell
@@ -149,6 +181,7 @@ def test_looking_changes_nothing(seen: Place) -> None:
     assert "Newcomer is registered" in seen.shell.app("status", app="lone", code=10).out
     seen.shell.app("health", "Orders", app="follower", code=10)
     seen.shell.app("failures", "list", app="follower")
+    seen.shell.app("stream", "Totals", "X", app="follower")
     seen.shell.app("doctor", app="lone")
     assert seen.everything() == before
 
@@ -168,6 +201,10 @@ def test_json_is_what_the_routes_answer(seen: Place) -> None:
             *(
                 (_rendering.rendered(each), answers.Stream.model_validate(each))
                 for each in guard.streams("Orders", state="tainted").items
+            ),
+            *(
+                (_rendering.rendered(each), answers.StreamHistory.model_validate(each))
+                for each in (guard.stream("Orders", stream, limit=1) for stream in "ABCD")
             ),
             *(
                 (_rendering.parked(each, shows_payload=True), VIEW.parked(each))

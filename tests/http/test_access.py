@@ -32,6 +32,7 @@ EXPECTED = {
     "replay": "viewer",
     "parked": "viewer",
     "streams": "viewer",
+    "stream": "viewer",
     "skipped": "viewer",
     "history": "viewer",
     "resolve": "operator",
@@ -70,7 +71,8 @@ def ask(client: httpx.Client, endpoint: Endpoint) -> httpx.Response:
     for name in endpoint.parameters:
         path = path.replace(f"{{{name}}}", "P" if name == "name" else str(uuid4()))
     json: Any = dict(endpoint.example) if endpoint.method == "POST" else None
-    return client.request(endpoint.method, path, json=json)
+    required = [name for name, field in endpoint.query.model_fields.items() if field.is_required()]
+    return client.request(endpoint.method, path, json=json, params=dict.fromkeys(required, "A"))
 
 
 def is_problem(response: httpx.Response, status: int) -> bool:

@@ -120,6 +120,43 @@ def test_a_projections_history_is_drawn_from_samples(stage: Stage) -> None:
     assert is_problem(served.viewer.get("/admin/projections/Q/history"), 404)
 
 
+def test_a_stream_is_told_with_its_events(stage: Stage) -> None:
+    """How it stands, and what has become of each event, page by page; its id may hold anything."""
+    failure = stage.failed("A/ä?&", parked=2)
+    served = stage.serve()
+    path = f"/admin/projections/P/stream?stream_id={quote('A/ä?&', safe='')}"
+    told = served.viewer.get(f"{path}&limit=2").json()
+    first, second = told["page"]["items"]
+    assert (told["stream_id"], told["blocked"], told["failure_ids"]) == ("A/ä?&", True, [str(failure.id)])
+    assert (told["parked_events"], told["applied_events"], told["log_is_read"]) == (2, "recent", False)
+    assert [(item["event_id"], item["state"]) for item in (first, second)] == [
+        ("A/ä?&#3", "parked"),
+        ("A/ä?&#2", "parked"),
+    ]
+    rest = served.viewer.get(f"{path}&after={told['page']['after']}").json()["page"]
+    assert [(item["event_id"], item["state"], item["failure_id"]) for item in rest["items"]] == [
+        ("A/ä?&#1", "failed", str(failure.id))
+    ]
+    assert rest["after"] is None
+    assert served.viewer.get("/admin/projections/P/stream?stream_id=nobody").json()["page"]["items"] == []
+    assert is_problem(served.viewer.get("/admin/projections/none/stream?stream_id=A"), 404)
+    for query in ("", "?stream_id=", "?stream_id=A&limit=0", "?stream_id=A&after=abc", "?stream_id=A&state=failed"):
+        assert is_problem(served.viewer.get(f"/admin/projections/P/stream{query}"), 422), query
+
+
+def test_a_stream_of_the_log_is_told(stage: Stage) -> None:
+    """All of its events, those that wait in the log too."""
+    log = stage.follow()
+    stage.bed.change("CREATE INDEX log_streams ON log (stream_id, sequence)")
+    log.append("A", "B")
+    stage.guard.catch_up()
+    log.append("A")
+    served = stage.serve()
+    told = served.viewer.get("/admin/projections/P/stream?stream_id=A").json()
+    assert told["log_is_read"]
+    assert [item["state"] for item in told["page"]["items"]] == ["pending", "applied"]
+
+
 def test_the_status_sums_up(stage: Stage) -> None:
     """All the fields of the contract, and no others."""
     for name in ("Q", "R"):

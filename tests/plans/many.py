@@ -1,4 +1,4 @@
-"""A database with very many open failures, as many resolved ones, parked events and entries of the audit log.
+"""A database with very many open failures, as many resolved ones, parked, applied and audited ones.
 
 30,000 of each, to save CI's time: the plans are those of 100,000, with PROJECTION_GUARD_MANY=100000 in the environment.
 """
@@ -35,6 +35,11 @@ _PARKED = """
 INSERT INTO projection_parked_events (projection_name, gate, event_id, event_type, event_sequence, stream_id,
     event_payload, reason, parked_at)
 SELECT 'Big', 's' || (n % 500), 'p' || n, 'Type', n, 's' || (n % 500), '{{"n": 1}}', 'behind', {failed} FROM {numbers}
+"""
+_APPLIED = """
+INSERT INTO projection_applied_events (projection_name, event_id, stream_id, event_type, event_sequence, applied_at,
+    rolled_up)
+SELECT 'Big', 'a' || n, 's' || (n % 500), 'Type', n, {failed}, true FROM {numbers}
 """
 _AUDIT = """
 INSERT INTO projection_audit_log (at, actor, action, projection_name, details, action_id)
@@ -92,6 +97,7 @@ def _fill(connection: Connection) -> None:
         (_FAILURES, resolved),
         (_METRICS, {"n": str(2 * NUMBER)}),
         (_PARKED, {"failed": old}),
+        (_APPLIED, {"failed": old}),
         (_AUDIT, {"failed": old}),
     ):
         connection.execute(text(statement.format(**words, **more).replace(":", "\\:")))

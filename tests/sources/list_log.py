@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from projection_guard._model import EventRecord
-from projection_guard._source import Batch, Recorded, Share, Skipped, check_range
+from projection_guard._source import Batch, Recorded, Share, Skipped, check_range, check_stream_range
 
 
 @dataclass
@@ -109,6 +109,21 @@ class SharingListSource(ListSource):
         """Return whether an event is in the share."""
         record = recorded.record
         return record is None or share.has(record.stream_id, record.event_id)
+
+
+class FindingListSource(ListSource):
+    """One that finds streams; wrong ones do that wrongly."""
+
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        """Return the newest events of a stream."""
+        check_stream_range(before, limit)
+        with self.log.lock:
+            there = [each for _, each in sorted(self.log.events.items(), reverse=True) if self.is_of(each, stream_id)]
+        return [each for each in there if before is None or each.sequence < before][:limit]
+
+    def is_of(self, recorded: Recorded, stream_id: str) -> bool:
+        """Return whether an event is of a stream."""
+        return recorded.record is not None and recorded.record.stream_id == stream_id
 
 
 class AsyncListSource:

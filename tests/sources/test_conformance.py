@@ -15,7 +15,7 @@ from projection_guard._sql_source import AsyncSqlEventSource, SqlEventSource
 from projection_guard.errors import SourceError
 from projection_guard.testing import PostgresServer
 from projection_guard.testing.source_conformance import SourceConformance
-from tests.sources.list_log import AsyncListSource, ListLog, ListSource, SharingListSource
+from tests.sources.list_log import AsyncListSource, FindingListSource, ListLog, ListSource, SharingListSource
 from tests.sources.wrong_sources import PATIENCE_SECONDS, WRONG, Wrong
 
 COLUMNS = "event_id varchar(50) NOT NULL UNIQUE, event_type varchar(50) NOT NULL, stream_id varchar(50) NOT NULL"
@@ -43,6 +43,7 @@ class SqlConformance(SourceConformance):
         self.async_engine = create_async_engine(url.replace("sqlite://", "sqlite+aiosqlite://"))
         with self.engine.begin() as connection:
             connection.execute(text(f"CREATE TABLE log (sequence {self.key}, {COLUMNS})"))
+            connection.execute(text("CREATE INDEX log_streams ON log (stream_id, sequence)"))
 
     def end(self) -> None:
         """Close everything."""
@@ -141,6 +142,11 @@ class TestSharingListSource(ListConformance):
         return SharingListSource(self.log)
 
 
+class TestFindingListSource(ListConformance):
+    def source(self) -> EventSource:
+        return FindingListSource(self.log)
+
+
 class TestAsyncListSource(ListConformance):
     def source(self) -> AsyncEventSource:
         return AsyncListSource(self.log)
@@ -210,6 +216,10 @@ class Bare(SourceConformance):
         ("test_what_is_left_out_at_the_end_is_named", "takes no share"),
         ("test_a_share_without_events_stops_nobody", "takes no share"),
         ("test_a_hole_holds_those_of_other_shares", "takes no share"),
+        ("test_a_stream_has_all_of_its_events", "has no read_stream"),
+        ("test_a_part_of_a_stream_is_its_newest_below_a_sequence", "has no read_stream"),
+        ("test_a_stream_that_is_not_there_is_empty", "has no read_stream"),
+        ("test_bad_arguments_of_a_stream_are_refused", "has no read_stream"),
         ("test_get_finds_an_event_by_its_id", r"has no get\(event_id\)"),
     ],
 )

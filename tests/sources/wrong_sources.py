@@ -11,7 +11,7 @@ from typing import Any
 
 from projection_guard._model import EventRecord
 from projection_guard._source import Batch, Recorded, Share, Skipped, check_range, partition_of
-from tests.sources.list_log import ListLog, ListSource, SharingListSource
+from tests.sources.list_log import FindingListSource, ListLog, ListSource, SharingListSource
 
 __all__ = ["WRONG", "Wrong"]
 
@@ -313,6 +313,39 @@ class SeesNoHolesOfOthers(SharingListSource):
         return batch if share is None or batch.events or until is not None else replace(batch, position=self.head())
 
 
+class FindsStreamsInAnyCase(FindingListSource):
+    def is_of(self, recorded: Recorded, stream_id: str) -> bool:
+        return str(recorded.record and recorded.record.stream_id).lower() == stream_id.lower()
+
+
+class FindsTheOldestFirst(FindingListSource):
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        return list(reversed(super().read_stream(stream_id, before, limit) or ()))
+
+
+class FindsBeforeIncluded(FindingListSource):
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        return super().read_stream(stream_id, None if before is None else before + 1, limit)
+
+
+class FindsMoreThanItsLimit(FindingListSource):
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        return super().read_stream(stream_id, before, limit and limit + 1)
+
+
+class FindsAStreamInVain(FindingListSource):
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        found = super().read_stream(stream_id, before, limit)
+        if not found and self.log.events:
+            raise LookupError(f"there is no stream {stream_id}")
+        return found
+
+
+class FindsWhateverIsAsked(FindingListSource):
+    def read_stream(self, stream_id: str, before: int | None, limit: int) -> Sequence[Recorded] | None:
+        return super().read_stream(stream_id, before if before is None else max(before, 0), max(limit, 1))
+
+
 class UsesTheLastNumberAgain(ListLog):
     def transaction(self, *stream_ids: str) -> Any:
         self.numbers = count(max(self.events, default=0) + 1)
@@ -386,5 +419,11 @@ WRONG = [
     Wrong(source=StandsStillWithoutItsOwn, fails=["a_share_without_events_stops_nobody"]),
     Wrong(source=NamesTheLastOfItsOwn, fails=["what_is_left_out_at_the_end_is_named"]),
     Wrong(source=SeesNoHolesOfOthers, fails=["a_hole_holds_those_of_other_shares"]),
+    Wrong(source=FindsStreamsInAnyCase, fails=["a_stream_has_all_of_its_events"]),
+    Wrong(source=FindsTheOldestFirst, fails=["a_stream_has_all_of_its_events"]),
+    Wrong(source=FindsBeforeIncluded, fails=["a_part_of_a_stream_is_its_newest_below_a_sequence"]),
+    Wrong(source=FindsMoreThanItsLimit, fails=["a_part_of_a_stream_is_its_newest_below_a_sequence"]),
+    Wrong(source=FindsAStreamInVain, fails=["a_stream_that_is_not_there_is_empty"]),
+    Wrong(source=FindsWhateverIsAsked, fails=["bad_arguments_of_a_stream_are_refused"]),
     Wrong(log=UsesTheLastNumberAgain, fails=["a_removed_sequence_is_not_used_again"]),
 ]
