@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,15 @@ from .projection import Stands, look_at
 __all__ = ["STREAMS"]
 
 Tab = Literal["blocked", "tainted", "parked", "skipped"]
+_WAITS_FOR: Final[Mapping[str, str]] = {
+    "blocked": "an earlier event of its stream",
+    "leased": "an earlier event, which is in hand",
+    "paused": "the end of the pause",
+    "held": "the end of the outage",
+    "resetting": "the end of the reset",
+    "replaying": "the end of the replay",
+    "rebuilding": "the end of the rebuild",
+}
 _STREAMS_ON_A_PAGE: Final = 25
 _ON_A_PAGE: Final = 50
 
@@ -38,6 +48,7 @@ class StreamsPage:
     stream: str | None
     by_stream: bool
     can_replay: bool
+    waits_for: Mapping[str, str]
     streams: tuple[StreamState, ...] = ()
     parked: tuple[answers.ParkedEvent, ...] = ()
     skipped: tuple[SkippedRange, ...] = ()
@@ -71,6 +82,7 @@ async def _streams(visit: Visit) -> Shown:
         streams=streams,
         parked=parked,
         skipped=skipped,
+        waits_for=_WAITS_FOR,
         after=after,
     )
     live = None if asked.after else 5

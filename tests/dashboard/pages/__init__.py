@@ -1,0 +1,1 @@
+"""The dashboard's pages, asked for by HTTP from real servers."""
