@@ -7,7 +7,7 @@ with crowded(url, size) as crowd:
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ from tests.bed import Happened
 from tests.dashboard.rows import Size, fill, make_log
 from tests.following.logs import rebuilt
 
-__all__ = ["Crowd", "Looked", "crowded"]
+__all__ = ["Crowd", "Looked", "crowded", "opened"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +82,33 @@ def noting(engine: Engine) -> Generator[list[str]]:
 
 
 @contextmanager
-def crowded(url: str, size: Size) -> Generator[Crowd]:
-    """Fill a database that has our tables, and open a guard over it."""
+def opened(url: str, names: Iterable[str]) -> Generator[Crowd]:
+    """Open a guard over a database that has our tables, with projections that follow an empty log."""
     engine, log_engine = create_engine(url), create_engine(url)
     with engine.begin() as connection:
         make_log(connection)
     source = SqlEventSource(log_engine, "log", decode=rebuilt)
     with ProjectionGuard(engine, source=source, worker="external") as guard:
-        for number in range(size.projections):
-            guard.projection(f"P{number}", handles=[Happened])(apply)
+        for name in names:
+            guard.projection(name, handles=[Happened])(apply)
         guard.health()  # makes their rows
-        with engine.begin() as connection:
-            fill(connection, size)
-        if engine.dialect.name == "postgresql":  # what autovacuum does within a minute
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.execute(text("VACUUM ANALYZE"))
         settings = Settings(is_closed=False, limiter=Limiter(None, "memory://"), payloads_for="operator")
         dashboard = Dashboard(service_of(guard), settings, name="Crowd")
         yield Crowd(engine=engine, log_engine=log_engine, guard=guard, dashboard=dashboard)
     engine.dispose()
     log_engine.dispose()
+
+
+@contextmanager
+def crowded(url: str, size: Size) -> Generator[Crowd]:
+    """Fill a database that has our tables, and open a guard over it."""
+    with opened(url, (f"P{number}" for number in range(size.projections))) as crowd:
+        with crowd.engine.begin() as connection:
+            fill(connection, size)
+        if crowd.engine.dialect.name == "postgresql":  # what autovacuum does within a minute
+            with crowd.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text("VACUUM ANALYZE"))
+        yield crowd
 
 
 def apply(event: Happened, connection: Connection) -> None:
