@@ -65,7 +65,7 @@ async def _read(log: EventLog, cursors: Sequence[int], now: datetime) -> dict[in
         if cursor is None:
             break
         batch = await log.read(cursor, 1, None)
-        since = log.record_of(batch.events[0])[0].occurred_at if batch.events else None
+        since = log.time_of(batch.events[0]) if batch.events else None
         found[cursor] = Behind(
             seconds=None if since is None else max((now - since).total_seconds(), 0.0),
             is_held=batch.is_held and not batch.events,
