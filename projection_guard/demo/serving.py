@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http.server import HTTPServer
 from itertools import count
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ def serve(place: Place, port: int, *, say: Callable[[str], None]) -> None:
             for line in _told(listening.getsockname()[1]):
                 say(line)
             try:
-                server.serve_forever()
+                HTTPServer.serve_forever(server)  # werkzeug's own keeps Ctrl-C to itself
             finally:
                 server.server_close()
 

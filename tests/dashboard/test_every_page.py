@@ -18,6 +18,7 @@ from tests.dashboard.browser import PHONE, Browser
 from tests.dashboard.crawling import Found, crawl, one_of_each
 from tests.dashboard.scene import Scene
 from tests.http.serving import Served
+from tests.http.stage import Stage
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 HARM = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}</textarea><a href=javascript:alert(3)>&amp;"
@@ -109,6 +110,16 @@ def test_texts_from_elsewhere_stay_texts(browser: Browser, shown: Shown) -> None
         page.goto(next(each.path for each in shown.pages if each.place == place and escape(holding) in each.text))
         for word in words:
             expect(page.locator("main")).to_contain_text(harmful(word))
+
+
+def test_an_event_is_shown_as_it_is(browser: Browser, stage: Stage) -> None:
+    """What stands in its payload is text, also where somebody edits it."""
+    failure = stage.failed(harmful("stream"))
+    page = browser.visit(stage.serve(payloads_for="operator").dashboard, at=f"failures/{failure.id}")
+    expect(page.get_by_label("Payload")).to_contain_text(HARM.replace('"', '\\"'))
+    page.get_by_role("link", name="Edit and retry").click()
+    assert HARM.replace('"', '\\"') in page.locator("textarea").first.input_value()
+    assert page.locator("main").locator("script, img, [onerror]").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
