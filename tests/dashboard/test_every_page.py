@@ -116,7 +116,7 @@ def test_an_event_is_shown_as_it_is(browser: Browser, stage: Stage) -> None:
     """What stands in its payload is text, also where somebody edits it."""
     failure = stage.failed(harmful("stream"))
     page = browser.visit(stage.serve(payloads_for="operator").dashboard, at=f"failures/{failure.id}")
-    expect(page.get_by_label("Payload")).to_contain_text(HARM.replace('"', '\\"'))
+    expect(page.get_by_label("Event", exact=True)).to_contain_text(HARM.replace('"', '\\"'))
     page.get_by_role("link", name="Edit and retry").click()
     assert HARM.replace('"', '\\"') in page.locator("textarea").first.input_value()
     assert page.locator("main").locator("script, img, [onerror]").count() == 0

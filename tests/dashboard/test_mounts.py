@@ -17,7 +17,6 @@ from tests.http.stage import Stage
 
 AWAY = "/somewhere/else"
 PLACES = {
-    "at the root": (Mount(prefix=""), "/"),
     "under a prefix": (Mount(prefix="/a/b"), "/"),
     "behind a proxy that is told of": (Mount(prefix="/ops", root_path=AWAY), f"{AWAY}/"),
     "behind a proxy that is not": (Mount(prefix="/ops"), f"{AWAY}/"),
