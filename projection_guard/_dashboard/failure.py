@@ -43,7 +43,7 @@ class ResolveForm(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """An event as text, or why there is none. `is_cut`: there is more. `source`: where it is from, if not a row of ours."""
+    """An event as text, or why there is none. `is_cut`: there is more. `source`: where it is from, if not our row."""
 
     text: str | None = None
     why_not: str = ""
@@ -98,8 +98,8 @@ async def _failure(visit: Visit) -> Shown:
         failure=detail,
         has_more_attempts=len(attempts) > _SHOWN_ATTEMPTS,
         traceback=None if detail.error_traceback is None else read(detail.error_traceback),
-        original=await _readable(visit, failure),
-        amended=None if amendment is None else await _readable(visit, amendment),
+        original=await _readable(visit, failure, is_amended=amendment is not None),
+        amended=None if amendment is None else await _readable(visit, amendment, is_amended=True),
         amendment=amendment,
         parked=parked,
         has_more_parked=has_more,
@@ -110,15 +110,18 @@ async def _failure(visit: Visit) -> Shown:
     return Shown(template="failure.html", title=title, page=page, section="failures", live_seconds=live)
 
 
-async def _readable(visit: Visit, kept: Failure | Amendment) -> Text:
+async def _readable(visit: Visit, kept: Failure | Amendment, *, is_amended: bool) -> Text:
     """Write an event for whoever may see it: decrypted, and from the log where nothing of it is on record."""
+    failure_id = identity(visit.path["failure_id"], "failure")
     if not visit.shows_payloads:
         return Text(
             why_not="Events are not shown to you: the application says from which role on they are (payloads_for=)."
         )
     try:
-        if kept.event_payload is None and isinstance(kept, Failure):
-            payload, source = await visit.looking.on_amendments.editable(kept.id), "read from the log"
+        if kept.event_payload is None and is_amended:
+            return Text(why_not="The original is in the log, and was not copied from there.")
+        if kept.event_payload is None:
+            payload, source = await visit.looking.on_amendments.editable(failure_id), "read from the log"
         else:
             payload, source = plain_of(visit.service.context.codec, kept), ""
     except (CodecError, KeysUnavailable):
