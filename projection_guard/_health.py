@@ -37,7 +37,8 @@ class Lag:
     """How far a followed projection is behind its log.
 
     `events` is at most so many: a sequence has holes. `seconds` is the age of the next event, or how long the cursor
-    has stood where events do not tell their time; `stuck_seconds` how long it has stood with events before it.
+    has stood where events do not tell their time; `stuck_seconds` how long it has stood with events before it. Where
+    very many projections are looked at, and stand at more than 16 places, some take the age of an earlier event.
     """
 
     events: int = 0

@@ -69,7 +69,7 @@ class OnBulk:
 
         def look(connection: Connection) -> Page[BulkAction]:
             found = actions.page(connection, limit=limit, after=after)
-            return replace(found, items=tuple(bulk.shown(connection, action) for action in found.items))
+            return replace(found, items=bulk.shown_each(connection, found.items))
 
         return await self._service.read(look)
 

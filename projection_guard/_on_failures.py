@@ -33,14 +33,15 @@ class OnFailures:
         include_resolved: bool,
         limit: int,
         after: str | None,
+        bare: bool = False,
     ) -> Page[Failure]:
-        """Read a page of failures, newest first."""
+        """Read a page of failures, newest first; bare: without events and tracebacks, which may be very long."""
         meant = self._meant(name, where)
         check_limit(limit)
         await self._service.open()
         return await self._service.read(
             lambda connection: matching.failures_page(
-                connection, meant, include_resolved=include_resolved, limit=limit, after=after
+                connection, meant, include_resolved=include_resolved, limit=limit, after=after, bare=bare
             )
         )
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from ._model import FailureFilter, Json, Page, ResolutionMethod
 
 __all__ = [
+    "SILENT_AFTER_SECONDS",
     "Amendment",
     "AuditEntry",
     "BulkAction",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 Strategy = Literal["retry", "skip", "manual_fix"]
-_SILENT_AFTER_SECONDS: Final = 60.0
+SILENT_AFTER_SECONDS: Final = 60.0
 WorkerKind = Literal["service", "embedded"]
 BulkStatus = Literal["proposed", "pending", "running", "completed", "cancelled", "failed", "expired"]
 _FINISHED: Final = ("completed", "cancelled", "failed", "expired")
@@ -202,4 +203,4 @@ class WorkerState:
     @property
     def is_silent(self) -> bool:
         """True once nothing was heard of it for a minute."""
-        return self.silent_seconds > _SILENT_AFTER_SECONDS
+        return self.silent_seconds > SILENT_AFTER_SECONDS

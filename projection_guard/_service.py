@@ -281,10 +281,10 @@ class Service:
             raise UnknownFailure(f"There is no failure {identity}")
         return found
 
-    async def attempts(self, failure_id: UUID | str) -> tuple[Attempt, ...]:
-        """Read the failed attempts of a failure, oldest first."""
+    async def attempts(self, failure_id: UUID | str, *, newest: int | None = None) -> tuple[Attempt, ...]:
+        """Read the failed attempts of a failure, oldest first; of very many only the newest, where it is said so."""
         failure = await self.failure(failure_id)
-        return await self.read(lambda connection: attempts.attempts_of(connection, failure.id))
+        return await self.read(lambda connection: attempts.attempts_of(connection, failure.id, newest=newest))
 
     async def streams(
         self, name: str, *, state: Literal["blocked", "tainted"], limit: int, after: str | None

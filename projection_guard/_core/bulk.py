@@ -7,7 +7,7 @@ audited follows from both ids: so that another one who goes on knows whether it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -303,6 +303,12 @@ def shown(connection: Connection, action: BulkAction) -> BulkAction:
     """Return an action as people see it: with what it waits for."""
     is_under_way = action.confirmed_at is not None and not action.is_finished
     return replace(action, waits=_why_it_waits(connection, action)) if is_under_way else action
+
+
+def shown_each(connection: Connection, actions: Sequence[BulkAction]) -> tuple[BulkAction, ...]:
+    """Return actions as people see them; those whose projections are all active wait for nothing."""
+    active = states.active(connection)
+    return tuple(action if active >= set(action.projections) else shown(connection, action) for action in actions)
 
 
 def _why_it_waits(connection: Connection, action: BulkAction) -> str | None:

@@ -9,6 +9,7 @@ import inspect
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -235,6 +236,16 @@ class EventLog:
             kind = type(recorded.event).__name__[:255]
             return EventRecord(event_id=name, event_type=kind, sequence=recorded.sequence), refused
         return record if record.sequence == recorded.sequence else replace(record, sequence=recorded.sequence), None
+
+    def time_of(self, recorded: Recorded) -> datetime | None:
+        """Return when an event occurred, as the log says, or else the event itself; None where neither tells."""
+        record, error = self.record_of(recorded)
+        if record.occurred_at is not None or error is not None:
+            return record.occurred_at
+        try:
+            return self._mapping.read(recorded.event).occurred_at
+        except EventError:
+            return None
 
     async def event(self, ticket: Ticket) -> object:
         """Read one event again. Raises `CodecError` where the log does not have it any more, or cannot rebuild it."""

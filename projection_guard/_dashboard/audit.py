@@ -67,7 +67,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPage:
-    """A part of the audit log. `known` are the projections that have a page."""
+    """A part of the audit log. `known` are the projections that have a page, `projections` those to choose from."""
 
     asked: AuditQuery
     entries: tuple[Entry, ...]
@@ -123,7 +123,7 @@ async def _audit(visit: Visit) -> Shown:
         entries=tuple(told(entry) for entry in found.items),
         after=found.after,
         known=frozenset(names),
-        projections=tuple(sorted(names)),
+        projections=visit.offered,
         actions=_ACTIONS,
     )
     live = None if asked.after else 10

@@ -20,6 +20,10 @@ from .place import Gone, Place, Shown, Visit
 __all__ = ["EDIT"]
 
 
+_LONGEST: Final = 250_000
+"""What is longer, in characters, may be more than a form takes, in which each of them may become nine."""
+
+
 class EditForm(BaseModel):
     """The event as JSON, and why."""
 
@@ -75,6 +79,8 @@ async def _editable(visit: Visit) -> tuple[Json, str | None]:
         return None, "The event is not on record as JSON, and its codec cannot write it so."
     if not visit.view.shows_whole(payload):
         return None, "Parts of the event are hidden here (redact=) and would be lost. Edit it from the command line."
+    if len(pretty(payload)) > _LONGEST:
+        return None, "The event is too long for a form. Edit it from the command line."
     return payload, None
 
 

@@ -23,6 +23,7 @@ __all__ = ["FAILURE", "Note", "pretty"]
 
 _SHOWN_PARKED: Final = 20
 _SHOWN_DEEDS: Final = 20
+_SHOWN_ATTEMPTS: Final = 50
 _LONGEST_PAYLOAD: Final = 20_000
 _SAID: Final = {
     OutcomeStatus.APPLIED: "retried",
@@ -53,10 +54,12 @@ class Text:
 class FailurePage:
     """What is known of a failure. `parked` are the first of what waits behind it; `has_more_parked`: there are others.
 
-    `original` is the event as it came, `amended` as it was edited.
+    `original` is the event as it came, `amended` as it was edited. Of very many attempts the failure has the newest;
+    `has_more_attempts`: there were some before.
     """
 
     failure: answers.FailureDetail
+    has_more_attempts: bool
     traceback: Traceback | None
     original: Text
     amended: Text | None
@@ -84,13 +87,15 @@ def pretty(payload: Json) -> str:
 async def _failure(visit: Visit) -> Shown:
     failure = await _meant(visit)
     amendment = await visit.looking.on_amendments.of(failure.id)
-    detail = visit.view.failure_detail(failure, await visit.looking.attempts(failure.id), amendment)
+    attempts = await visit.looking.attempts(failure.id, newest=_SHOWN_ATTEMPTS + 1)
+    detail = visit.view.failure_detail(failure, attempts[-_SHOWN_ATTEMPTS:], amendment)
     parked, has_more = await _waiting(visit, failure, _SHOWN_PARKED)
     deeds = await visit.looking.on_failures.audit(
         None, actor=None, action=None, failure_id=failure.id, limit=_SHOWN_DEEDS, after=None
     )
     page = FailurePage(
         failure=detail,
+        has_more_attempts=len(attempts) > _SHOWN_ATTEMPTS,
         traceback=None if detail.error_traceback is None else read(detail.error_traceback),
         original=_readable(visit, failure),
         amended=None if amendment is None else _readable(visit, amendment),

@@ -77,7 +77,10 @@ class FailuresQuery(Criteria):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """One page of failures, or of groups of them. `count`: how many are meant in all; None where that is not asked."""
+    """One page of failures, or of groups of them. `count`: how many are meant in all; None where that is not asked.
+
+    `projections` are those to choose from; none where they are too many for that, and a name has to be written.
+    """
 
     asked: FailuresQuery
     projections: tuple[str, ...]
@@ -125,7 +128,7 @@ async def _failures(visit: Visit) -> Shown | Gone:
         return await _searched(visit, asked, asked.search)
     on_failures = visit.looking.on_failures
     where = asked.as_filter()
-    count = await on_failures.count_failures(where)
+    count = None if asked.state == "resolved" else await on_failures.count_failures(where)
     groups: tuple[answers.FailureGroup, ...] = ()
     items: tuple[answers.Failure, ...] = ()
     if asked.by == "cause":
@@ -133,7 +136,7 @@ async def _failures(visit: Visit) -> Shown | Gone:
         groups, after = tuple(visit.view.group(group) for group in group_page.items), group_page.after
     else:
         page = await on_failures.failures(
-            None, where=where, include_resolved=False, limit=_ON_A_PAGE, after=asked.after
+            None, where=where, include_resolved=False, limit=_ON_A_PAGE, after=asked.after, bare=True
         )
         items, after = tuple(visit.view.failure(failure) for failure in page.items), page.after
     return _shown(visit, asked, count=count, groups=groups, items=items, after=after)
@@ -159,7 +162,7 @@ def _shown(
 ) -> Shown:
     page = Failures(
         asked=asked,
-        projections=tuple(sorted(visit.service.projections)),
+        projections=visit.offered,
         states=_STATES,
         count=count,
         groups=tuple(groups),

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from .._alerts import OpenAlert
 from .._model import Health, HealthStatus, Replay
-from .._records import WorkerState
 from .._store import replays, workers
 from .charts import Chart, sparkline
 from .place import Place, Shown, Visit
@@ -89,8 +88,8 @@ async def _overview(visit: Visit) -> Shown:
     shown = meant[(number - 1) * _ON_A_PAGE : number * _ON_A_PAGE]
     names = [health.projection_name for health in shown]
 
-    def look(connection: Connection) -> tuple[Mapping[str, Replay], Sequence[WorkerState]]:
-        return replays.unfinished_among(connection, names), workers.seen(connection)
+    def look(connection: Connection) -> tuple[Mapping[str, Replay], workers.Headcount]:
+        return replays.unfinished_among(connection, names), workers.headcount(connection)
 
     jobs, seen = await visit.looking.read(look)
     alerts = await visit.looking.on_alerts.open_alerts()
@@ -108,8 +107,8 @@ async def _overview(visit: Visit) -> Shown:
         active_failures=sum(health.active_failures for health in healths),
         exhausted_failures=sum(health.exhausted_failures for health in healths),
         parked_events=sum(health.parked_events for health in healths),
-        workers_at_work=sum(not each.is_silent and each.stopping_at is None for each in seen),
-        workers_silent=sum(each.is_silent for each in seen),
+        workers_at_work=seen.at_work,
+        workers_silent=seen.silent,
     )
     return Shown(template="overview.html", title="Overview", page=page, section="overview", live_seconds=3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -18,6 +18,8 @@ from .links import Links
 __all__ = ["Gone", "Place", "Shown", "Visit"]
 
 Q = TypeVar("Q", bound=BaseModel)
+
+_MOST_OFFERED: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,12 @@ class Visit:
     query: BaseModel
     form: BaseModel | None
     now: datetime
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The projections to choose from; none where they are too many for that, and a name has to be written."""
+        names = self.looking.projections
+        return tuple(sorted(names)) if len(names) <= _MOST_OFFERED else ()
 
     def asked(self, kind: type[Q]) -> Q:
         """Return the query, which is of the kind that the place names."""

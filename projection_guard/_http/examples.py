@@ -217,6 +217,9 @@ EXAMPLES: Final[Mapping[type[BaseModel], Example]] = {
         "error_traceback": None,
         "event_payload": None,
         "event_payload_hidden": True,
+        "amended": False,
+        "amended_by": None,
+        "amended_at": None,
     },
     answers.GroupPage: _page(
         {

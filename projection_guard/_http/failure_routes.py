@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from .._model import Json, Outcome
+from .._model import Outcome
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint, identity
@@ -25,6 +25,7 @@ async def _list(call: Call) -> Answer:
         include_resolved=asked.include_resolved,
         limit=asked.limit,
         after=asked.after,
+        bare=True,
     )
     return Answer(
         content=answers.FailurePage(items=[call.view.failure(failure) for failure in page.items], after=page.after)
@@ -76,26 +77,28 @@ async def _tried(call: Call, failure_id: UUID, outcome: Outcome) -> Answer:
 
 async def _editable(call: Call) -> Answer:
     failure_id = identity(call.path["failure_id"], "failure")
-    return Answer(content=answers.Editable(failure_id=failure_id, event_payload=await _seen_whole(call, failure_id)))
+    await _check_seen_whole(call, failure_id)
+    payload = await call.service.on_amendments.editable(failure_id)
+    return Answer(content=answers.Editable(failure_id=failure_id, event_payload=payload))
 
 
-async def _seen_whole(call: Call, failure_id: UUID) -> Json:
-    """Return the event as it can be edited. Raises `Problem` 403 for whom the application does not show it whole."""
+async def _check_seen_whole(call: Call, failure_id: UUID) -> None:
+    """Raise `Problem` 403 for one to whom the application does not show the event, or not the whole of it."""
     if not call.view.shows_payloads:
         detail = "The application does not show events here (payloads_for=): who edits one has to see it"
         raise Problem(status=403, kind="payloads-hidden", detail=detail)
-    payload = await call.service.on_amendments.editable(failure_id)
-    if not call.view.shows_whole(payload):
+    if call.view.redact is None:
+        return
+    if not call.view.shows_whole(await call.service.on_amendments.editable(failure_id)):
         detail = "The application redacts this event here: who edits it would write what is left of it"
         raise Problem(status=403, kind="payloads-hidden", detail=detail)
-    return payload
 
 
 async def _amend(call: Call) -> Answer:
     asked = call.body
     assert isinstance(asked, asking.AmendBody)
     failure_id = identity(call.path["failure_id"], "failure")
-    await _seen_whole(call, failure_id)
+    await _check_seen_whole(call, failure_id)
     outcome = await call.service.on_amendments.amend(failure_id, asked.event_payload, actor=call.by, note=asked.note)
     return await _tried(call, failure_id, outcome)
 

@@ -42,6 +42,7 @@ async def _failures(call: Call) -> Answer:
         include_resolved=asked.include_resolved,
         limit=asked.limit,
         after=asked.after,
+        bare=True,
     )
     return Answer(
         content=answers.FailurePage(items=[call.view.failure(failure) for failure in page.items], after=page.after)

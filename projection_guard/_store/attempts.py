@@ -102,9 +102,10 @@ def count(connection: Connection, failure_id: UUID) -> int:
     return connection.execute(_made, {"failure": failure_id}).scalar_one()
 
 
-def attempts_of(connection: Connection, failure_id: UUID) -> tuple[Attempt, ...]:
-    """Read the failed attempts of a failure, oldest first."""
-    rows = connection.execute(select(*H.__table__.c).where(H.failure_id == failure_id).order_by(H.id))
+def attempts_of(connection: Connection, failure_id: UUID, *, newest: int | None = None) -> tuple[Attempt, ...]:
+    """Read the failed attempts of a failure, all or the newest, oldest first."""
+    statement = select(*H.__table__.c).where(H.failure_id == failure_id).order_by(H.id.desc()).limit(newest)
+    rows = reversed(connection.execute(statement).all())
     return tuple(
         Attempt(
             number=row.number,

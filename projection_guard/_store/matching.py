@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, or_, select, tuple_, union_all
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal, null, or_, select, tuple_, union_all
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -21,8 +21,11 @@ __all__ = ["conditions", "count", "failures_page", "groups_page", "in_order", "n
 
 F, P, T, M = ProjectionFailure, ParkedEvent, ProjectionState, ProjectionHealthMetrics
 _ROW: Final = F.__table__.c
+_LONG: Final = ("event_payload", "error_traceback")
+_BARE_ROW: Final = [null().label(column.key) if column.key in _LONG else column for column in _ROW]
 _IS_EXHAUSTED: Final = case((F.next_retry_at.is_(None), 1), else_=0)
 _MERGED_AT_ONCE: Final = 200
+_UNRESOLVED: Final = FailureFilter()
 Conditions = list[ColumnElement[bool]]
 _EQUAL = ("projection_name", "error_type", "fingerprint", "event_type", "stream_id")
 
@@ -84,7 +87,7 @@ def names(connection: Connection, where: FailureFilter) -> list[str]:
 def count(connection: Connection, where: FailureFilter) -> int:
     """Count failures, without `state` those that are unresolved."""
     meant = names(connection, where)
-    if replace(where, projection_name=None) == FailureFilter():  # that is counted already, in every snapshot
+    if replace(where, projection_name=None) == _UNRESOLVED:  # that is counted already, in every snapshot
         known = select(func.coalesce(func.sum(M.active_failures), 0)).where(M.projection_name.in_(meant))
         return int(connection.execute(known).scalar_one())
     statement = select(func.count()).select_from(F).where(F.projection_name.in_(meant), *conditions(connection, where))
@@ -101,47 +104,62 @@ def number_of_each(connection: Connection, where: FailureFilter, *, failed_by: d
 
 def in_order(
     connection: Connection,
-    among: Sequence[str],
+    among: Sequence[str] | None,
     meant: Sequence[ColumnElement[bool]],
     *,
     limit: int,
     newest_first: bool,
+    bare: bool = False,
 ) -> list[Failure]:
-    """Read the first failures of some projections, by the time at which they failed.
+    """Read the first failures of some projections, by the time at which they failed; bare: as `failures_page` says.
 
-    Each projection's first ones are found in the order of an index, and then merged: nothing is sorted or skipped.
+    Each projection's first ones are found in the order of an index, and then merged: nothing is sorted or skipped. Of
+    all (None) there is one such index, of those that are unresolved.
     """
+    columns = _BARE_ROW if bare else _ROW
     order = (F.failed_at.desc(), F.id.desc()) if newest_first else (F.failed_at, F.id)
-    if not 1 <= len(among) <= _MERGED_AT_ONCE:
-        rows = select(*_ROW).where(F.projection_name.in_(among), *meant).order_by(*order).limit(limit)
+    if among is None or not 1 <= len(among) <= _MERGED_AT_ONCE:
+        theirs = [] if among is None else [F.projection_name.in_(among)]
+        rows = select(*columns).where(*theirs, *meant).order_by(*order).limit(limit)
         return [failure_of(row) for row in connection.execute(rows)]
     each = [
         select(F.id).where(F.projection_name == name, *meant).order_by(*order).limit(limit).subquery() for name in among
     ]
     first = union_all(*(select(found.c.id) for found in each)) if len(each) > 1 else select(each[0].c.id)
-    rows = select(*_ROW).where(F.id.in_(first)).order_by(*order).limit(limit)
+    rows = select(*columns).where(F.id.in_(first)).order_by(*order).limit(limit)
     return [failure_of(row) for row in connection.execute(rows)]
 
 
 def failures_page(
-    connection: Connection, where: FailureFilter, *, include_resolved: bool, limit: int, after: str | None
+    connection: Connection,
+    where: FailureFilter,
+    *,
+    include_resolved: bool,
+    limit: int,
+    after: str | None,
+    bare: bool = False,
 ) -> Page[Failure]:
-    """Read failures, newest first; new ones do not shift the pages that follow."""
+    """Read failures, newest first; new ones do not shift the pages that follow. Bare: without events and tracebacks."""
     meant = conditions(connection, where, include_resolved=include_resolved)
     if after is not None:
         meant.append(beyond(F.failed_at, F.id, after))
-    found = in_order(connection, names(connection, where), meant, limit=limit + 1, newest_first=True)
+    is_of_all = not include_resolved and replace(where, failed_from=None, failed_until=None) == _UNRESOLVED
+    among = None if is_of_all else names(connection, where)
+    found = in_order(connection, among, meant, limit=limit + 1, newest_first=True, bare=bare)
     items = tuple(found[:limit])
     more = time_cursor(items[-1].failed_at, items[-1].id) if len(found) > limit else None
     return Page(items=items, after=more)
 
 
 def search(connection: Connection, wanted: str, *, limit: int) -> tuple[Failure, ...]:
-    """Read the failure with an id, or else those of the event or stream with it, newest first; resolved ones too."""
+    """Read the failure with an id, or else those of the event or stream with it, newest first; resolved ones too.
+
+    They are bare: without their events and tracebacks.
+    """
     for meant in (_with_id(wanted), [F.event_id == wanted], [F.stream_id == wanted]):
         if meant is None:
             continue
-        rows = select(*_ROW).where(*meant).order_by(F.failed_at.desc(), F.id.desc()).limit(limit)
+        rows = select(*_BARE_ROW).where(*meant).order_by(F.failed_at.desc(), F.id.desc()).limit(limit)
         found = tuple(failure_of(row) for row in connection.execute(rows))
         if found:
             return found

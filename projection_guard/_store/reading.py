@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, case, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    Subquery,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import seconds_between, statement_start, this_minute, utc_now
@@ -33,6 +47,7 @@ M, F, P, S, T, K = (
     ProjectionState,
     ProjectionSkippedRange,
 )
+_STREAMS_AT_ONCE: Final = 100
 
 _IS_OPEN = (F.projection_name == M.projection_name, F.resolved_at.is_(None))
 _exhausted = select(func.count()).select_from(F).where(*_IS_OPEN, F.next_retry_at.is_(None))
@@ -44,15 +59,8 @@ _overdue = (
     .order_by(F.next_retry_at)
     .limit(1)
 )
-_parked = (
-    select(
-        P.projection_name.label("name"),
-        func.count().label("parked"),
-        func.max(seconds_between(P.parked_at, utc_now())).label("oldest"),
-    )
-    .group_by(P.projection_name)
-    .subquery()
-)
+_parked = select(func.count()).select_from(P).where(P.projection_name == M.projection_name)
+_longest_parked = select(func.min(P.parked_at)).where(P.projection_name == M.projection_name)
 _gates = (
     select(
         S.projection_name.label("name"),
@@ -84,13 +92,12 @@ _facts = (
         _exhausted.correlate(M).scalar_subquery().label("exhausted"),
         _for_seconds(_oldest).label("failed_for"),
         _for_seconds(_overdue).label("retry_overdue"),
-        func.coalesce(_parked.c.parked, 0).label("parked"),
-        func.coalesce(_parked.c.oldest, 0.0).label("parked_for"),
+        _parked.correlate(M).scalar_subquery().label("parked"),
+        _for_seconds(_longest_parked).label("parked_for"),
         func.coalesce(_gates.c.tainted, 0).label("tainted"),
         func.coalesce(_gates.c.overdue, 0.0).label("drain_overdue"),
     )
     .join(T, T.projection_name == M.projection_name)
-    .outerjoin(_parked, _parked.c.name == M.projection_name)
     .outerjoin(_gates, _gates.c.name == M.projection_name)
     .order_by(M.projection_name)
 )
@@ -192,27 +199,47 @@ def streams_page(
     if after is not None:
         statement = statement.where(S.stream_id > read_cursor(after, 1)[0])
     rows = connection.execute(statement.order_by(S.stream_id).limit(limit + 1)).all()
-    items = tuple(_stream(connection, name, row) for row in rows[:limit])
+    gates = [row.stream_id for row in rows[:limit]]
+    parked, failed = _parked_behind(connection, name, gates), _failed_in(connection, name, gates)
+    items = tuple(
+        StreamState(
+            projection_name=name,
+            stream_id=row.stream_id,
+            blocked=row.blocked,
+            tainted=row.tainted,
+            tainted_reason=row.tainted_reason,
+            parked_events=parked.get(row.stream_id, 0),
+            failure_ids=tuple(failed.get(row.stream_id, ())),
+        )
+        for row in rows[:limit]
+    )
     return Page(items=items, after=cursor(items[-1].stream_id) if len(rows) > limit else None)
 
 
-def _stream(connection: Connection, name: str, row: Any) -> StreamState:
-    parked = select(func.count()).where(P.projection_name == name, P.gate == row.stream_id)
-    failed = (
-        select(F.id)
-        .where(F.projection_name == name, F.resolved_at.is_(None))
-        .where(or_(F.stream_id == row.stream_id, F.event_id == row.stream_id, row.stream_id == ""))
+def _parked_behind(connection: Connection, name: str, gates: Sequence[str]) -> dict[str, int]:
+    statement = select(P.gate, func.count().label("number")).where(P.projection_name == name, P.gate.in_(gates))
+    return {row.gate: row.number for row in connection.execute(statement.group_by(P.gate))}
+
+
+def _failed_in(connection: Connection, name: str, gates: Sequence[str]) -> dict[str, list[UUID]]:
+    """Read the unresolved failures of streams, the first hundred of each, by the time at which they failed."""
+    found: dict[str, list[UUID]] = {}
+    for begin in range(0, len(gates), _STREAMS_AT_ONCE):
+        each = [_failures_of(name, gate) for gate in gates[begin : begin + _STREAMS_AT_ONCE]]
+        rows = connection.execute(union_all(*(select(one.c.gate, one.c.id, one.c.failed_at) for one in each)))
+        for row in sorted(rows, key=lambda row: row.failed_at):
+            found.setdefault(row.gate, []).append(row.id)
+    return found
+
+
+def _failures_of(name: str, gate: str) -> Subquery:
+    of_it = or_(F.stream_id == gate, F.event_id == gate) if gate else true()
+    return (
+        select(literal(gate).label("gate"), F.id, F.failed_at)
+        .where(F.projection_name == name, F.resolved_at.is_(None), of_it)
         .order_by(F.failed_at)
         .limit(100)
-    )
-    return StreamState(
-        projection_name=name,
-        stream_id=row.stream_id,
-        blocked=row.blocked,
-        tainted=row.tainted,
-        tainted_reason=row.tainted_reason,
-        parked_events=connection.execute(parked).scalar_one(),
-        failure_ids=tuple(connection.execute(failed).scalars()),
+        .subquery()
     )
 
 

@@ -106,6 +106,11 @@ def read(connection: Connection, projection: str) -> StateRow | None:
     return None if row is None else StateRow(**row._mapping)  # pyright: ignore[reportPrivateUsage]
 
 
+def active(connection: Connection) -> frozenset[str]:
+    """Name the projections that are neither paused nor being reset or rebuilt."""
+    return frozenset(connection.execute(select(T.projection_name).where(T.state == "active")).scalars())
+
+
 def hold_row(connection: Connection, projection: str) -> StateRow:
     """Hold a projection's state to the end of the transaction, and read it."""
     row = connection.execute(_read.with_for_update(), {"projection": projection}).one()

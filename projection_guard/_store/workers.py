@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, select, update
 
 from .._dialect import PerDialect, later, seconds_between, utc_now
-from .._records import WorkerKind, WorkerState
+from .._records import SILENT_AFTER_SECONDS, WorkerKind, WorkerState
 from .._tables import ProjectionWorker
 
-__all__ = ["Introduction", "beat", "forget", "leave", "seen", "stopping"]
+__all__ = ["Headcount", "Introduction", "beat", "forget", "headcount", "leave", "seen", "stopping"]
 
 W = ProjectionWorker
 _KEPT_SECONDS: Final = 24 * 3600.0
@@ -27,6 +27,14 @@ class Introduction:
     process_id: int
     library_version: str
     projections: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headcount:
+    """How many workers are at work, and of how many nothing was heard for a minute."""
+
+    at_work: int
+    silent: int
 
 
 _ITSELF: Final = W.worker_id == bindparam("itself")
@@ -53,6 +61,11 @@ _stopping = update(W).where(_ITSELF).values(stopping_at=utc_now(), seen_at=utc_n
 _leave = delete(W).where(_ITSELF)
 _forget = delete(W).where(W.seen_at < later(bindparam("kept")))
 _seen = select(W, seconds_between(W.seen_at, utc_now()).label("silent")).order_by(W.started_at, W.worker_id)
+_SILENT_FOR: Final = seconds_between(W.seen_at, utc_now())
+_headcount = select(
+    func.coalesce(func.sum(case((and_(_SILENT_FOR <= SILENT_AFTER_SECONDS, W.stopping_at.is_(None)), 1), else_=0)), 0),
+    func.coalesce(func.sum(case((_SILENT_FOR > SILENT_AFTER_SECONDS, 1), else_=0)), 0),
+)
 
 
 def beat(connection: Connection, itself: Introduction) -> None:
@@ -88,6 +101,12 @@ def forget(connection: Connection) -> None:
 def seen(connection: Connection) -> tuple[WorkerState, ...]:
     """Return all workers that are on record, the oldest first."""
     return tuple(_state(row) for row in connection.execute(_seen))
+
+
+def headcount(connection: Connection) -> Headcount:
+    """Count the workers, without reading what each says of itself."""
+    at_work, silent = connection.execute(_headcount).one()
+    return Headcount(at_work=int(at_work), silent=int(silent))
 
 
 def _state(row: Any) -> WorkerState:

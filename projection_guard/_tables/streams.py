@@ -123,6 +123,7 @@ class ParkedEvent(Model):
 
 
 Index("uq_projection_parked_events", ParkedEvent.projection_name, ParkedEvent.event_id, unique=True)
+Index("ix_projection_parked_events_oldest", ParkedEvent.projection_name, ParkedEvent.parked_at)  # asked every second
 Index("ix_projection_parked_events_gate", ParkedEvent.projection_name, ParkedEvent.gate, ParkedEvent.id)
 Index(
     "ix_projection_parked_events_order",

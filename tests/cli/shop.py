@@ -58,6 +58,8 @@ def _orders(sold: Mapping[str, Any], connection: Connection) -> None:
         raise KeyError("there is no such product")
     if kind is not None:
         raise ValueError("the handler has a bug")
+    if sold.get("amount", 1) < 1:
+        raise ValueError("less than one was sold")
     connection.execute(text("INSERT INTO orders (event_id) VALUES (:id)"), {"id": sold["event_id"]})
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from projection_guard import FailureFilter
+from projection_guard import Amendment, FailureFilter
 from projection_guard._http import answers
 from projection_guard._http.access import Actor
 from projection_guard._http.views import View
@@ -14,6 +17,19 @@ from projection_guard.cli import _rendering
 from tests.cli.conftest import Place
 
 VIEW = View(actor=Actor(name="x", role="operator"), redact=None, payloads_for="operator")
+AMENDED = Amendment(
+    projection_name="Orders",
+    event_id="A#1",
+    event_type="Sold",
+    event_sequence=1,
+    stream_id="A",
+    event_payload={},
+    original_payload=None,
+    amended_by="ada",
+    note=None,
+    amended_at=datetime(2026, 11, 25, 20, 15, tzinfo=UTC),
+    failure_id=UUID(int=1),
+)
 
 
 def test_status_tells_all_projections_in_a_table_and_in_json(seen: Place) -> None:
@@ -216,8 +232,12 @@ def test_json_is_what_the_routes_answer(seen: Place) -> None:
             ),
             (_rendering.rendered(bulk), answers.BulkAction.model_validate(bulk)),
             (
-                _rendering.failure_detail(failures[0], guard.attempts(failures[0].id), shows_payload=True),
-                VIEW.failure_detail(failures[0], guard.attempts(failures[0].id)),
+                _rendering.failure_detail(failures[0], guard.attempts(failures[0].id), None, shows_payload=True),
+                VIEW.failure_detail(failures[0], guard.attempts(failures[0].id), None),
+            ),
+            (
+                _rendering.failure_detail(failures[0], (), AMENDED, shows_payload=False),
+                replace(VIEW, payloads_for=None).failure_detail(failures[0], (), AMENDED),
             ),
         ]
     assert len(pairs) > 15

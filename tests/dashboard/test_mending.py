@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.bed import happened
+from tests.dashboard.acting import a_worker, failing_streams, mark, marked, posted
 from tests.dashboard.browser import Browser
 from tests.http.stage import Stage
-
-FETCH = """async (path) => (await fetch(path, {method: "POST",
-  headers: {"Content-Type": "application/x-www-form-urlencoded"}, body: "seen=1000&projection=P"})).status"""
-
-
-@contextmanager
-def a_worker(stage: Stage) -> Iterator[None]:
-    """Let a worker be at work in another process, as it always is."""
-    with stage.guard.real.worker(poll_seconds=0.1):
-        yield
-
-
-def failing_streams(stage: Stage, count: int) -> None:
-    """Let the first event of so many streams fail, with one parked behind each."""
-    stage.handler.failing |= {f"S{n}#1" for n in range(count)}
-    for n in range(count):
-        stage.guard.publish(happened(f"S{n}", 1))
-        stage.guard.publish(happened(f"S{n}", 2))
-
-
-def stays(page: Page) -> None:
-    """Mark the page that is open: one that is loaded again has no mark."""
-    page.evaluate("window.isSamePage = true")
 
 
 def test_an_operator_finds_the_cause_retries_all_and_watches_it_heal(browser: Browser, each_stage: Stage) -> None:
@@ -41,7 +16,7 @@ def test_an_operator_finds_the_cause_retries_all_and_watches_it_heal(browser: Br
     failing_streams(each_stage, 3)
     page = browser.visit(each_stage.serve().dashboard)
     overview = browser.visit(page.url, "viewer")
-    stays(overview)
+    mark(overview)
     page.locator("tbody tr").filter(has_text="P").locator("td[data-label=Failures] a").click()
     group = page.locator("tbody tr").filter(has_text="ValueError")
     expect(group.locator("td[data-label=Failures]")).to_contain_text("3")
@@ -51,14 +26,14 @@ def test_an_operator_finds_the_cause_retries_all_and_watches_it_heal(browser: Br
     with a_worker(each_stage):
         page.get_by_role("textbox", name="Note for the audit log").fill("the fix is deployed")
         page.get_by_role("button", name="Retry 3 failures").click()
-        stays(page)
+        mark(page)
         expect(page.locator("main")).to_contain_text("3 of 3", timeout=30_000)
         expect(page.locator(".chip").first).to_have_text("completed")
-        assert page.evaluate("window.isSamePage")
+        assert marked(page)
         row = overview.locator("tbody tr").filter(has_text="P")
         expect(row.locator("td[data-label=Parked]")).to_have_text("0", timeout=30_000)
         expect(row.locator("td[data-label=Failures]")).to_have_text("0")
-    assert overview.evaluate("window.isSamePage")
+    assert marked(overview)
     assert sorted(each_stage.bed.effects("P")) == sorted((f"S{n}", k) for n in range(3) for k in (1, 2))
     (entry, *_) = each_stage.guard.audit("P").items
     assert (entry.actor, entry.note) == ("Olga", "the fix is deployed")
@@ -107,8 +82,8 @@ def test_a_viewer_sees_no_button_and_cannot_act_without_one(browser: Browser, ei
     acts = ["retry", "skip", "manual_fix"]
     assert page.locator("form[method=post], main .actions a, main button").count() == 0
     for act in acts:
-        assert page.evaluate(FETCH, f"./{failure.id}/{act}") == 403
-        assert page.evaluate(FETCH, f"../bulk/{act}") == 403
+        assert posted(page, f"./{failure.id}/{act}") == 403
+        assert posted(page, f"../bulk/{act}") == 403
     page.goto("failures?projection=P")
     assert page.locator("form[method=post], main .actions a, tbody .button").count() == 0
     assert [each.action for each in either_stage.guard.audit().items] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from tests.dashboard.acting import mark, marked
 from tests.dashboard.browser import Browser
 from tests.http.stage import Stage
 
@@ -21,11 +22,11 @@ def test_the_overview_shows_a_failing_projection_and_heals_without_reloading(
     expect(rows.first).to_contain_text("degraded")
     expect(rows.first.locator("td[data-label=Failures]")).to_contain_text("1")
     expect(rows.first.locator("td[data-label=Parked]")).to_contain_text("2")
-    page.evaluate("window.isSamePage = true")
+    mark(page)
     each_stage.handler.heal()
     (failure,) = each_stage.guard.failures("P").items
     each_stage.guard.resolve(failure.id, "retry", actor="olga")
     each_stage.bed.wait_until(lambda: each_stage.guard.work() and not each_stage.guard.health("P").parked_events)
     expect(rows.filter(has_text="P").locator("td[data-label=Failures]")).to_have_text("0")
     expect(page.locator(".chip.degraded")).to_have_count(1)  # the tile's
-    assert page.evaluate("window.isSamePage")
+    assert marked(page)

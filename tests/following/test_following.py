@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -262,6 +263,32 @@ def test_a_lag_grows_while_nobody_follows(bed: Bed, log: FollowedLog) -> None:
     assert any("nobody has followed it" in reason for reason in health.reasons)
     guard.catch_up("P")
     assert (guard.health("P").lag_events, guard.health("P").lag_seconds) == (0, 0)
+
+
+@dataclass(frozen=True)
+class Dated:
+    """An event that tells when it occurred; its table does not."""
+
+    event_id: str
+    stream_id: str
+    sequence: int
+    occurred_at: datetime
+
+
+def test_a_lag_is_the_age_of_the_next_event_where_that_tells_it(bed: Bed, log: FollowedLog) -> None:
+    """A projection that moves through a long backlog is as far behind as the event before it is old."""
+
+    def dated(row: Mapping[str, Any]) -> Dated:
+        then = datetime.now(UTC) - timedelta(days=2)
+        return Dated(event_id=row["event_id"], stream_id="A", sequence=row["sequence"], occurred_at=then)
+
+    guard, planned = log.guard(log.source(dated)), Planned("P")
+    bed.joined(guard, "P", planned.joined, handles=[Dated])
+    guard.health("P")
+    log.append("A", "B")
+    health = guard.health("P")
+    assert health.lag_seconds > 86_400
+    assert not any("nobody has followed it" in reason for reason in health.reasons)
 
 
 def test_an_apart_call_is_not_made_again_because_of_bookkeeping(bed: Bed, log: FollowedLog) -> None:

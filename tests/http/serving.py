@@ -134,10 +134,11 @@ _HEALTH_OPTIONS = ("public_summary", "ready_at_worst")
 _BOTH = ("redact",)
 
 
-def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return those of the health routes, of the admin routes, of the dashboard."""
     health = {name: value for name, value in options.items() if name in (*_HEALTH_OPTIONS, *_BOTH)}
-    admin = {name: value for name, value in options.items() if name not in _HEALTH_OPTIONS}
-    return health, admin
+    pages = {name: value for name, value in options.items() if name not in _HEALTH_OPTIONS}
+    return health, {name: value for name, value in pages.items() if name != "name"}, pages
 
 
 @contextmanager
@@ -159,11 +160,11 @@ def _serve_fastapi(guard: Any, source: Any, is_open: bool, mount: Mount, options
                 await closing
 
     app = FastAPI(lifespan=lifespan)
-    health, admin = _split(options)
+    health, admin, pages = _split(options)
     who = _fastapi_who if is_open else None
     app.include_router(projection_guard.fastapi.health_router(guard, authorize=who, **health), prefix=mount.prefix)
     app.include_router(projection_guard.fastapi.admin_router(guard, authorize=who, **admin), prefix=mount.prefix)
-    app.include_router(projection_guard.fastapi.dashboard_router(guard, authorize=who, **admin), prefix=mount.prefix)
+    app.include_router(projection_guard.fastapi.dashboard_router(guard, authorize=who, **pages), prefix=mount.prefix)
     with _listening(mount) as (listening, url):
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", root_path=mount.root_path))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -179,12 +180,12 @@ def _serve_fastapi(guard: Any, source: Any, is_open: bool, mount: Mount, options
 @contextmanager
 def _serve_flask(guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]) -> Generator[str]:
     app = Flask("tests.http")
-    health, admin = _split(options)
+    health, admin, pages = _split(options)
     who = _flask_who if is_open else None
     for blueprint in (
         projection_guard.flask.health_blueprint(guard, authorize=who, **health),
         projection_guard.flask.admin_blueprint(guard, authorize=who, **admin),
-        projection_guard.flask.dashboard_blueprint(guard, authorize=who, **admin),
+        projection_guard.flask.dashboard_blueprint(guard, authorize=who, **pages),
     ):
         app.register_blueprint(blueprint, url_prefix=mount.prefix or None)
     with _listening(mount) as (listening, url):

@@ -120,11 +120,18 @@ def objections_postgresql(connection: Connection, statement: str, parameters: An
 
 
 def objections_sqlite(connection: Connection, statement: str, parameters: Any) -> list[str]:
-    """Say where a plan reads a table from end to end; the audit log is read backwards by its key."""
+    """Say where a plan reads a table from end to end.
+
+    The audit log is read backwards by its key, all open failures by an index that has them in their order: both to the
+    end of a page.
+    """
     rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters).all()
     details = [str(row.detail) for row in rows]
+    ends_early = "LIMIT" in statement and not any("TEMP B-TREE" in detail for detail in details)
+    in_order = "SCAN projection_failures USING INDEX ix_projection_failures_open_newest" if ends_early else None
     whole = "SCAN projection_applied_events"  # what is to be rolled up has an index that is read from end to end
-    return [detail for detail in details if detail.startswith("SCAN projection_failures") or detail == whole]
+    scans = [each for each in details if each.startswith("SCAN projection_failures") or each == whole]
+    return [each for each in scans if each != in_order]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -34,7 +34,12 @@ __all__ = [
 BOUND, DSN, HEADER, ENVIRONMENT = "canary-bound-4712", "canary-dsn-4713", "canary-header-4714", "canary-env-4715"
 CANARIES = (SECRET, BOUND, DSN, HEADER, ENVIRONMENT)
 _OURS = ("projection_guard", "asyncio", "root", "concurrent.futures")
-_MEANT_TO_HOLD_EVENTS = {("projection_failures", "event_payload"), ("projection_parked_events", "event_payload")}
+_MEANT_TO_HOLD_EVENTS = {
+    ("projection_failures", "event_payload"),
+    ("projection_parked_events", "event_payload"),
+    ("projection_amendments", "event_payload"),
+    ("projection_amendments", "original_payload"),
+}
 
 
 class Amount(BaseModel):

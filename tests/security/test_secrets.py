@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from projection_guard import (
     AsyncProjectionGuard,
     ConfigurationError,
     EventError,
+    InvalidArgument,
     ProjectionGuard,
     RetryPolicy,
     StoreUnavailable,
@@ -122,6 +124,7 @@ def test_a_run_of_everything_tells_no_secret(
         guard.work()
     guard.pause("Chained", actor="alice")
     guard.publish(told("B", 1))
+    refused = edited_badly_and_well(guard, guard.failures("Cast").items[0].id)
     way = WAYS[1] if bed.is_async else WAYS[2]
     with way.serve(bed.url, _as_an_application, {"retry": TWICE}, payloads_for=None) as served:
         answers = ask_everything(served, guard)
@@ -145,9 +148,23 @@ def test_a_run_of_everything_tells_no_secret(
     assert sum(record.name == "projection_guard" for record in caplog.records) > 10
     none_of_them_in(answers)
     assert any("route reset met LookupError" in each for each in logged(caplog.records))
-    none_of_them_in([repr(each) for each in shown])
+    none_of_them_in([repr(each) for each in (*shown, *guard.amendments("Cast").items)])
+    none_of_them_in(refused)
     none_of_them_in(list(capfd.readouterr()))
     assert sum(SECRET in each for each in _events(bed)) > 1  # there it is meant to be, so it was planted
+
+
+def edited_badly_and_well(guard: GuardOnBed, failure_id: Any) -> list[str]:
+    """Amend an event to what is none, to another one, and to itself, which fails again; return what was refused."""
+    event = json.loads(guard.editable_payload(failure_id))
+    other = {**event, "data": {**event["data"], "stream_id": SECRET}}
+    errors = list[str]()
+    for payload in (SECRET, {"$class": SECRET}, {**event, "data": {"secret": SECRET}}, other):
+        with pytest.raises(InvalidArgument) as caught:
+            guard.amend(failure_id, payload, actor="alice")
+        errors.append(raised(caught.value))
+    assert guard.amend(failure_id, event, actor="alice").status == "failed"
+    return errors
 
 
 def _events(bed: Bed) -> list[str]:
