@@ -15,6 +15,7 @@ from .jobs import JOBS
 from .overview import OVERVIEW
 from .place import Place
 from .projection import PROJECTION
+from .stream import STREAM
 from .streams import STREAMS
 
 __all__ = ["PLACES"]
@@ -24,6 +25,7 @@ PLACES: Final[tuple[Place, ...]] = (
     *PROJECTION,
     *ACTS,
     *STREAMS,
+    *STREAM,
     *FAILURES,
     *FAILURE,
     *EDIT,

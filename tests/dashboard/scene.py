@@ -66,7 +66,7 @@ class Scene:
     def register(self, guard: Any, is_async: bool) -> None:
         """Register the projections with a guard."""
         for name in self.names:
-            guard.projection(name, on_reset=_clear)(self._handler(name))
+            guard.projection(name, on_reset=_clear, tables=["read_model"])(self._handler(name))
 
     def _handler(self, name: str) -> Any:
         def handle(event: Recorded, connection: Connection) -> None:

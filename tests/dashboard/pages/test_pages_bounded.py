@@ -18,6 +18,7 @@ PAGES = (
     "projections/P/streams?show=blocked",
     "projections/P/streams?show=tainted",
     "projections/P/streams?show=parked",
+    "projections/P/streams/S1",
     "projections/P/pause",
     "projections/P/reset",
     "jobs",
