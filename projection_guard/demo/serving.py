@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http.server import HTTPServer
 from itertools import count
 from typing import Any, Final
 
@@ -39,9 +40,12 @@ class Unserved(Exception):
 def serve(place: Place, port: int, *, say: Callable[[str], None]) -> None:
     """Keep the service open until Ctrl-C, which is raised once everything is closed. Raises `Unserved`."""
     with _listening(port) as listening, _engine_of(place) as engine:
+        rm.metadata.create_all(engine)
         store, faults, feed = EventStore(engine), Faults(), rm.Feed(place.feed)
         say("")
         say("breaking something that you can mend ...")
+        with ProjectionGuard(engine, worker="external") as guard:
+            guard.migrate()
         with _guarded(engine, AT_ONCE, faults, feed) as guard:
             _break(guard, store, faults)
         with _guarded(engine, UNHURRIED, faults, feed) as guard, _trickle(guard, store, faults):
@@ -49,7 +53,7 @@ def serve(place: Place, port: int, *, say: Callable[[str], None]) -> None:
             for line in _told(listening.getsockname()[1]):
                 say(line)
             try:
-                server.serve_forever()
+                HTTPServer.serve_forever(server)  # werkzeug's own keeps Ctrl-C to itself
             finally:
                 server.server_close()
 

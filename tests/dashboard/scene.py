@@ -56,6 +56,7 @@ class Scene:
         self.engine = create_engine(url)
         with self.engine.begin() as connection:
             connection.execute(text(_LOG))
+            connection.execute(text("CREATE TABLE kept (id INTEGER PRIMARY KEY)"))
         self._source = self._read()
         self.guard = ProjectionGuard(url, worker="external", source=self._source, retry=self._retry)
         self.register(self.guard, False)
@@ -66,7 +67,8 @@ class Scene:
     def register(self, guard: Any, is_async: bool) -> None:
         """Register the projections with a guard."""
         for name in self.names:
-            guard.projection(name, on_reset=_clear, tables=["read_model"])(self._handler(name))
+            tables = ("kept",) if name == self.names[-1] else ()  # one of them can be verified, and rebuilt beside
+            guard.projection(name, on_reset=_clear, tables=tables)(self._handler(name))
 
     def _handler(self, name: str) -> Any:
         def handle(event: Recorded, connection: Connection) -> None:
