@@ -15,7 +15,7 @@ from .._http.access import Need
 from .._http.endpoint import identity
 from .._model import Failure, Json, Order, OutcomeStatus
 from .._records import Amendment, AuditEntry, Strategy
-from ..errors import CodecError, KeysUnavailable
+from ..errors import CodecError, KeysUnavailable, SourceError
 from .place import Gone, Place, Shown, Visit
 from .tracebacks import Traceback, read
 
@@ -43,10 +43,11 @@ class ResolveForm(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """An event as text, or why there is none. `is_cut`: there is more of it."""
+    """An event as text, or why there is none. `is_cut`: there is more. `source`: where it is from, if not our row."""
 
-    text: str | None
+    text: str | None = None
     why_not: str = ""
+    source: str = ""
     is_cut: bool = False
 
 
@@ -97,8 +98,8 @@ async def _failure(visit: Visit) -> Shown:
         failure=detail,
         has_more_attempts=len(attempts) > _SHOWN_ATTEMPTS,
         traceback=None if detail.error_traceback is None else read(detail.error_traceback),
-        original=_readable(visit, failure),
-        amended=None if amendment is None else _readable(visit, amendment),
+        original=await _readable(visit, failure, is_amended=amendment is not None),
+        amended=None if amendment is None else await _readable(visit, amendment, is_amended=True),
         amendment=amendment,
         parked=parked,
         has_more_parked=has_more,
@@ -109,21 +110,28 @@ async def _failure(visit: Visit) -> Shown:
     return Shown(template="failure.html", title=title, page=page, section="failures", live_seconds=live)
 
 
-def _readable(visit: Visit, kept: Failure | Amendment) -> Text:
-    """Write a kept event for whoever may see it, decrypted."""
+async def _readable(visit: Visit, kept: Failure | Amendment, *, is_amended: bool) -> Text:
+    """Write an event for whoever may see it: decrypted, and from the log where nothing of it is on record."""
+    failure_id = identity(visit.path["failure_id"], "failure")
     if not visit.shows_payloads:
         return Text(
-            text=None,
-            why_not="Events are not shown to you: the application says from which role on they are (payloads_for=).",
+            why_not="Events are not shown to you: the application says from which role on they are (payloads_for=)."
         )
     try:
-        payload = plain_of(visit.service.context.codec, kept)
+        if kept.event_payload is None and is_amended:
+            return Text(why_not="The original is in the log, and was not copied from there.")
+        if kept.event_payload is None:
+            payload, source = await visit.looking.on_amendments.editable(failure_id), "read from the log"
+        else:
+            payload, source = plain_of(visit.service.context.codec, kept), ""
     except (CodecError, KeysUnavailable):
-        return Text(text=None, why_not="The event is kept encrypted, and its key is not to be had here and now.")
+        return Text(why_not="The event is kept encrypted, and its key is not to be had here and now.")
+    except SourceError:
+        return Text(why_not="The event is in the log only, which could not be read just now.")
     if payload is None:
-        return Text(text=None, why_not="No payload is on record: the event is read from the log.")
+        return Text(why_not="The event is not on record as JSON, and its codec cannot write it so.")
     text = pretty(visit.view.payload(payload))
-    return Text(text=text[:_LONGEST_PAYLOAD], is_cut=len(text) > _LONGEST_PAYLOAD)
+    return Text(text=text[:_LONGEST_PAYLOAD], is_cut=len(text) > _LONGEST_PAYLOAD, source=source)
 
 
 async def _meant(visit: Visit) -> Failure:

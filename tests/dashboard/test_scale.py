@@ -107,7 +107,11 @@ def test_every_page_is_bounded(urls: tuple[str, str]) -> None:
                 wrong.append(f"{named}: {len(big.of_the_log)} readings of the log")
             if len(big.response.body) > OF_LONG_TEXTS.get(place.name, MOST_BYTES):
                 wrong.append(f"{named}: {len(big.response.body)} bytes")
+            if place.name == "failures" and any("projection_failures.event_payload" in each for each in big.statements):
+                wrong.append(f"{named}: reads events that it does not show")
+        failure = many.look(f"failures/{STANDS_FOR['failure_id']}").response.body
     assert wrong == []
+    assert b"These are the newest" in failure
 
 
 def long(number: int) -> str:

@@ -83,6 +83,31 @@ def test_pages_of_streams_stay_stable_while_new_ones_come_and_go(bed: Bed) -> No
     assert third.after is None
 
 
+def test_very_many_streams_are_told_with_what_is_in_each(blocking_bed: Bed) -> None:
+    """More than are looked up at once: each with its own failures and parked events."""
+    guard = blocking_bed.guard(retry=HOURS)
+    names = [f"S{number:03}" for number in range(120)]
+    blocking_bed.joined(guard, "P", Planned("P", *(f"{name}#1" for name in names)).joined)
+    for name in names:
+        for n in range(1, 2 + int(name[1:]) % 3):
+            guard.publish(happened(name, n))
+    ids = {failure.stream_id: failure.id for failure in guard.failures("P", limit=1000).items}
+    assert [
+        (each.stream_id, each.parked_events, each.failure_ids) for each in guard.streams("P", limit=1000).items
+    ] == [(name, int(name[1:]) % 3, (ids[name],)) for name in names]
+
+
+def test_a_projection_in_one_line_has_one_stream_with_all_its_failures(bed: Bed) -> None:
+    """It has no name, and what is parked waits there, whatever its own stream."""
+    guard = bed.guard(retry=HOURS)
+    bed.joined(guard, "P", Planned("P", "A#1").joined, order="global")
+    for stream in "ABC":
+        guard.publish(happened(stream, 1))
+    (failure,) = guard.failures("P").items
+    (stream,) = guard.streams("P").items
+    assert (stream.stream_id, stream.parked_events, stream.failure_ids) == ("", 2, (failure.id,))
+
+
 @pytest.mark.parametrize("cursor", ["nonsense", "", "WyJhIl0", "Ww", "é", "e30"])
 def test_a_cursor_that_is_none_is_refused(bed: Bed, cursor: str) -> None:
     """It says so, in one sentence."""

@@ -24,8 +24,7 @@ PAGES = (
     "jobs",
     "audit",
 )
-MOST_STATEMENTS = 75
-"""A list of streams asks two for each of its 25."""
+MOST_STATEMENTS = 15
 
 
 @contextmanager
