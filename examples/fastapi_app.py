@@ -8,11 +8,13 @@
     curl localhost:8000/api/v1/health/projections
     curl -H 'Authorization: Bearer change-me' localhost:8000/api/v1/admin/projections/status
 
-A title with "poison" in it fails in the projection: look at /api/v1/admin/projections/failures, and resolve it.
+A title with "poison" in it fails in the projection: open http://localhost:8000/dashboard/ (any name, the key as the
+password), look at it, and resolve it.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import os
 from collections.abc import AsyncGenerator
@@ -21,13 +23,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from projection_guard import AsyncProjectionGuard
-from projection_guard.fastapi import Actor, admin_router, health_router
+from projection_guard.fastapi import Actor, admin_router, dashboard_router, health_router
 
 DATABASE = os.environ.get("DATABASE_URL", "sqlite+aiosqlite:///documents.db")
 OPERATOR, VIEWER = os.environ.get("OPERATOR_KEY"), os.environ.get("VIEWER_KEY")
@@ -39,11 +41,24 @@ if VIEWER:  # where both keys are one, it is for looking only
 
 
 def who(request: Request) -> Actor | None:
-    """Say whose key a request carries. Keys that are not set let nobody in."""
+    """Say whose key a request carries: as a token, or as the password that a browser asks for. Others are nobody."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer":
+    if scheme == "Basic":
+        try:
+            given = base64.b64decode(given).decode().partition(":")[2]
+        except ValueError:
+            return None
+    elif scheme != "Bearer":
         return None
     return next((actor for key, actor in KEYS.items() if hmac.compare_digest(given.encode(), key.encode())), None)
+
+
+def visitor(request: Request) -> Actor:
+    """Say who looks at the dashboard; of a browser that does not say so a password is asked."""
+    actor = who(request)
+    if actor is None:
+        raise HTTPException(401, "Give your key as the password", headers={"WWW-Authenticate": "Basic"})
+    return actor
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
 app = FastAPI(title="Documents", lifespan=lifespan)
 app.include_router(health_router(guard, authorize=who), prefix="/api/v1")
 app.include_router(admin_router(guard, authorize=who, payloads_for="operator"), prefix="/api/v1")
+app.include_router(dashboard_router(guard, authorize=visitor, payloads_for="operator", name="Documents"))
 
 
 class NewDocument(BaseModel):

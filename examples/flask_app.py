@@ -8,23 +8,26 @@
     curl localhost:8000/api/v1/health/projections
     curl -H 'Authorization: Bearer change-me' localhost:8000/api/v1/admin/projections/status
 
-A title with "poison" in it fails in the projection: look at /api/v1/admin/projections/failures, and resolve it.
+A title with "poison" in it fails in the projection: open http://localhost:8000/dashboard/ (any name, the key as the
+password), look at it, and resolve it.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import os
 from dataclasses import dataclass
 from uuid import uuid4
 
-from flask import Flask, Request, jsonify, request
+from flask import Flask, Request, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Connection, create_engine, text
 from waitress import serve
+from werkzeug.datastructures import WWWAuthenticate
 
 from projection_guard import ProjectionGuard
-from projection_guard.flask import Actor, admin_blueprint, health_blueprint
+from projection_guard.flask import Actor, admin_blueprint, dashboard_blueprint, health_blueprint
 
 DATABASE = os.environ.get("DATABASE_URL", "sqlite:///documents.db")
 OPERATOR, VIEWER = os.environ.get("OPERATOR_KEY"), os.environ.get("VIEWER_KEY")
@@ -36,11 +39,24 @@ if VIEWER:  # where both keys are one, it is for looking only
 
 
 def who(request: Request) -> Actor | None:
-    """Say whose key a request carries. Keys that are not set let nobody in."""
+    """Say whose key a request carries: as a token, or as the password that a browser asks for. Others are nobody."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer":
+    if scheme == "Basic":
+        try:
+            given = base64.b64decode(given).decode().partition(":")[2]
+        except ValueError:
+            return None
+    elif scheme != "Bearer":
         return None
     return next((actor for key, actor in KEYS.items() if hmac.compare_digest(given.encode(), key.encode())), None)
+
+
+def visitor(request: Request) -> Actor:
+    """Say who looks at the dashboard; of a browser that does not say so a password is asked."""
+    actor = who(request)
+    if actor is None:
+        abort(401, "Give your key as the password", www_authenticate=WWWAuthenticate("basic", {"realm": "Documents"}))
+    return actor
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ def documents(event: DocumentUploaded, connection: Connection) -> None:
 app = Flask("documents")
 app.register_blueprint(health_blueprint(guard, authorize=who), url_prefix="/api/v1")
 app.register_blueprint(admin_blueprint(guard, authorize=who, payloads_for="operator"), url_prefix="/api/v1")
+app.register_blueprint(dashboard_blueprint(guard, authorize=visitor, payloads_for="operator", name="Documents"))
 
 
 @app.post("/documents")

@@ -30,7 +30,7 @@ MANY = Size(
     workers=50,
     samples=9_800,
 )
-MOST_STATEMENTS = 12
+MOST_STATEMENTS = 20
 MOST_READINGS_OF_THE_LOG = 17
 MOST_BYTES = 200_000
 MOST_BYTES_OF_THE_LONGEST_NAMES = 1_000_000
@@ -41,7 +41,7 @@ STANDS_FOR = {
     "bulk_id": str(UUID(BULK_ID)),
     "job_id": str(UUID(JOB_ID)),
     "name": "P1",
-    "stream_id": "s1",
+    "stream": "s1",
 }
 CRITERIA: tuple[dict[str, str], ...] = (
     {},
@@ -155,7 +155,7 @@ def test_the_longest_names_fit(sqlite_url: str) -> None:
         with crowd.engine.begin() as connection:
             connection.execute(insert(ProjectionFailure), failed)
             connection.execute(insert(ProjectionStream), gates)
-        stands_for = {"failure_id": str(UUID(int=1)), "name": segment(names[0]), "stream_id": segment(names[0])}
+        stands_for = {"failure_id": str(UUID(int=1)), "name": segment(names[0]), "stream": segment(names[0])}
         for place, path, query in pages({**STANDS_FOR, **stands_for}):
             if not {"{bulk_id}", "{job_id}"} & set(place.path.split("/")):
                 meant = {**query, "projection": names[0]} if "projection" in query else query

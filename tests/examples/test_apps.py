@@ -101,3 +101,15 @@ def test_an_application_files_documents_and_an_operator_mends_it(path: Path, tmp
         assert answer.json()["failure"]["resolved_by"] == "operator"
         status = client.get(f"{admin}/status", headers=OPERATOR).json()
         assert (status["total_active_failures"], status["total_projections"]) == (0, 1)
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_the_dashboard_asks_a_browser_for_the_key(path: Path, tmp_path: Path) -> None:
+    """By a password, which every browser can send; another one opens nothing."""
+    with started(path, tmp_path) as client:
+        asked = client.get("/dashboard/")
+        assert (asked.status_code, asked.headers["WWW-Authenticate"].partition(" ")[0].lower()) == (401, "basic")
+        assert client.get("/dashboard/", auth=("me", "another")).status_code == 401
+        page = client.get("/dashboard/", auth=("me", "o-key"))
+        assert page.status_code == 200
+        assert "DocumentProjection" in page.text

@@ -24,7 +24,7 @@ PAGES = (
     "jobs",
     "audit",
 )
-MOST_STATEMENTS = 15
+MOST_STATEMENTS = 20
 
 
 @contextmanager
