@@ -32,6 +32,12 @@ from tests.flow.amending import LATER, WRONG, Choosy, broken, edited, with_n
 CANARY = 4711_4711_4711
 
 
+@pytest.fixture
+def bed(diagonal_bed: Bed) -> Bed:
+    """Two of the four ways, in which each guard and each database is there once."""
+    return diagonal_bed
+
+
 @dataclass(frozen=True)
 class Other(Happened):
     """An event of another class that looks the same."""

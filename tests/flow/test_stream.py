@@ -19,6 +19,12 @@ HOURS = RetryPolicy(wait=wait_fixed(3600), breaker=None)
 WEEK_AND_A_DAY = -8 * 86_400.0
 
 
+@pytest.fixture
+def bed(diagonal_bed: Bed) -> Bed:
+    """Two of the four ways, in which each guard and each database is there once."""
+    return diagonal_bed
+
+
 def told(history: StreamHistory) -> list[tuple[str, str]]:
     """Return what is told of each event: its id and state."""
     return [(event.event_id, event.state) for event in history.page.items]

@@ -18,6 +18,12 @@ from tests.following.test_replay import clearing, sums
 
 
 @pytest.fixture
+def bed(diagonal_bed: Bed) -> Bed:
+    """Two of the four ways, in which each guard and each database is there once."""
+    return diagonal_bed
+
+
+@pytest.fixture
 def log(bed: Bed) -> FollowedLog:
     """A log in the bed's database."""
     return FollowedLog(bed)

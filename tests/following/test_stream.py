@@ -21,6 +21,12 @@ STORY = ("A", "B", "A", "A", "B", "A")
 
 
 @pytest.fixture
+def bed(diagonal_bed: Bed) -> Bed:
+    """Two of the four ways, in which each guard and each database is there once."""
+    return diagonal_bed
+
+
+@pytest.fixture
 def log(bed: Bed) -> FollowedLog:
     """A log whose streams are found by an index, as those of an event store are."""
     made = FollowedLog(bed)
