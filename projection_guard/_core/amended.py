@@ -35,7 +35,7 @@ async def give_amended(
         payload = found.get(incoming.record.event_id)
         if payload is None:  # withdrawn since
             continue
-        incoming.instead_of = incoming.event
+        incoming.amended, incoming.instead_of = payload, incoming.event
         try:
             incoming.event = decoded(context, projection.lone_ticket(incoming.record), payload)
             incoming.error = None

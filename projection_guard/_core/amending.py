@@ -67,9 +67,9 @@ async def unamend(context: Context, projection: Projection, failure: Failure, de
     name, event_id = projection.name, failure.event_id
 
     def write(connection: Connection) -> bool:
-        if audits.details_of(connection, name, deed.action_id) is not None:
-            return True
         states.hold_row(connection, name)
+        if audits.details_of(connection, name, deed.action_id) is not None:  # whose COMMIT was under way has ended
+            return True
         _refuse_during_job(connection, projection)
         admin.refuse_leased(connection, failure)
         if not amendments.remove(connection, name, event_id):

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from .._io.protocol import IO
 from .._mapping import EventMapping, why_not_storable
-from .._model import EventRecord
+from .._model import EventRecord, Json
 from .._source import Batch, Recorded, Share, Skipped, checked, checked_stream, takes_share
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
@@ -33,8 +33,8 @@ _THE_EVENT: Final = object()
 class Incoming:
     """An event of the log that a projection takes. `error`: it could not be rebuilt, or does not say what it must.
 
-    `instead_of` is what the log has where the projection is given an amended event. Not frozen, for there is one for
-    each event that is read: that would make it three times as expensive.
+    `amended` is the stored payload that the projection is given by an amendment, `instead_of` what the log has. Not
+    frozen, for there is one for each event that is read: that would make it three times as expensive.
     """
 
     sequence: int
@@ -42,6 +42,7 @@ class Incoming:
     record: EventRecord
     partition: int
     error: Exception | None = None
+    amended: Json = None
     instead_of: object = _THE_EVENT
 
     @property

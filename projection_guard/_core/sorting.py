@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from .._model import Order
-from .._store import left_out, partitions, set_aside
+from .._store import amendments, left_out, partitions, set_aside
 from .._store.claims import Ticket
 from .course import Beside
 from .log import Incoming, count_up_to
@@ -61,13 +61,14 @@ def _sort_copy(connection: Connection, projection: Projection, beside: Beside, e
     if beside.mends:
         waiting = left_out.waiting_among(connection, beside.job, list(tickets))
         reached = [event for event in reached if event.sequence in waiting]
+    waits = live.waits | _amended_since(connection, projection, reached)
     held = _held(connection, beside, [tickets[event.sequence] for event in reached])
     calls, parks, skips = list[Incoming](), list[Incoming](), list[Incoming]()
     for event in reached:
         gate = tickets[event.sequence].gate
         if event.record.event_id in live.skipped:
             skips.append(event)
-        elif gate in held or event.record.event_id in live.waits:
+        elif gate in held or event.record.event_id in waits:
             held.add(gate)
             parks.append(event)
         else:
@@ -75,6 +76,15 @@ def _sort_copy(connection: Connection, projection: Projection, beside: Beside, e
     if beside.mends:  # what waits goes on waiting as it is
         parks = []
     return Sorted(calls=tuple(calls), parks=tuple(parks), skips=tuple(skips))
+
+
+def _amended_since(connection: Connection, projection: Projection, events: Sequence[Incoming]) -> set[str]:
+    """Return those that were amended, and may have healed, after they were read: they wait to be read again.
+
+    Ask after it is known what the live projection has applied.
+    """
+    now = amendments.payloads(connection, projection.name, [event.record.event_id for event in events])
+    return {event.record.event_id for event in events if now.get(event.record.event_id) != event.amended}
 
 
 def _held(connection: Connection, beside: Beside, tickets: Sequence[Ticket]) -> set[str]:

@@ -22,6 +22,7 @@ from .._tables import (
     ProjectionAppliedEvent,
     ProjectionAuditEntry,
     ProjectionFailure,
+    ProjectionReplay,
     ProjectionSkippedRange,
     ProjectionStream,
 )
@@ -39,13 +40,14 @@ __all__ = [
     "stands",
 ]
 
-S, F, P, A, K, L = (
+S, F, P, A, K, L, R = (
     ProjectionStream,
     ProjectionFailure,
     ParkedEvent,
     ProjectionAppliedEvent,
     ProjectionSkippedRange,
     ProjectionAuditEntry,
+    ProjectionReplay,
 )
 _NAMED_AT_MOST: Final = 100
 _LOOKED_BACK: Final = 20
@@ -101,21 +103,29 @@ def is_parked(projection: str, stream_id: str, order: Order) -> tuple[ColumnElem
 def began_anew_at(connection: Connection, projection: str) -> datetime | None:
     """Return when a projection was last set back to its beginning: what had become of its events before is over.
 
-    Such actions are few: they are found by what they are, and not among all that was done to the projection.
+    Such actions are few: they are found by what they are, and not among all that was done to the projection. One that
+    was begun and has cleared nothing is none.
     """
     is_of_it = (L.projection_name == projection).is_(True)  # so said, no index is searched by it
     statement = (
         select(L.at, L.action, L.details)
-        .where(is_of_it, L.action.in_(("reset", "rebuild")))
+        .where(is_of_it, L.action.in_(("reset_done", "rebuild")))
         .order_by(L.id.desc())
         .limit(_LOOKED_BACK)
     )
     for at, action, details in connection.execute(statement):
         told: Mapping[str, object] = details or {}
-        if action == "reset" or told.get("kind") == "rebuild":  # not one beside the live read model
+        if action == "reset_done" or _has_cleared(connection, told):
             began: datetime = at
             return began
     return None
+
+
+def _has_cleared(connection: Connection, told: Mapping[str, object]) -> bool:
+    if told.get("kind") != "rebuild":  # one beside the live read model clears nothing of it
+        return False
+    phase = select(R.phase).where(R.id == UUID(str(told["job"])))
+    return connection.execute(phase).scalar_one_or_none() != "clear"
 
 
 # -- what became of events

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, delete, func, select, tuple_
+from sqlalchemy import BigInteger, Connection, bindparam, case, delete, func, or_, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import PerDialect, this_minute
@@ -135,9 +135,11 @@ def _bucket(row: Any) -> Bucket:
     )
 
 
+_IS_YET_TO_COME = Z.minute > this_minute() + 1
+"""Taken while the clock was ahead: what is compared with it later would be wrong."""
 _old = (
     select(Z.projection_name, Z.minute)
-    .where(Z.minute < this_minute() - KEPT_MINUTES)
+    .where(or_(Z.minute < this_minute() - KEPT_MINUTES, _IS_YET_TO_COME))
     .order_by(Z.minute)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -146,5 +148,5 @@ _prune = delete(Z).where(tuple_(Z.projection_name, Z.minute).in_(_old))
 
 
 def prune(connection: Connection, limit: int) -> int:
-    """Forget up to `limit` samples that are older than a week, of whichever projections; return how many."""
+    """Forget up to `limit` samples that are older than a week, or of minutes yet to come; return how many."""
     return connection.execute(_prune, {"limit": limit}).rowcount

@@ -221,6 +221,17 @@ def test_samples_are_forgotten_after_a_week(bed: Bed) -> None:
     assert [each.minute for each in samples(bed, "Gone")] == [now - week + 10, now - 1]
 
 
+def test_samples_of_a_clock_that_was_ahead_are_forgotten(bed: Bed) -> None:
+    """Once their minutes come they would stand for what is then, and what follows would be compared with them."""
+    guard = bed.guard()
+    bed.joined(guard, "P", listed("P"))
+    now = minute_of(bed)
+    sample(bed, now + 60, name="Gone")
+    sample(bed, now - 1, name="Gone")
+    guard.work()
+    assert [each.minute for each in samples(bed, "Gone")] == [now - 1]
+
+
 # -- reading them
 
 

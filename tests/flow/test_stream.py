@@ -13,7 +13,7 @@ from tenacity import wait_fixed
 from projection_guard import InvalidArgument, RetryPolicy, StreamEvent, StreamHistory, UnknownProjection
 from projection_guard._store.cursors import cursor
 from tests.bed import Bed, GuardOnBed, happened
-from tests.flow.acting import Planned, make_due, shift, work_until_done
+from tests.flow.acting import Planned, clears, make_due, shift, work_until_done
 
 HOURS = RetryPolicy(wait=wait_fixed(3600), breaker=None)
 WEEK_AND_A_DAY = -8 * 86_400.0
@@ -135,6 +135,19 @@ def test_after_a_reset_what_was_before_is_not_told(bed: Bed) -> None:
     guard.publish(happened("A", 1))
     (again,) = guard.stream("P", "A").page.items
     assert (again.state, again.failure_id, again.how, again.attempts) == ("applied", None, None, 1)
+
+
+def test_a_reset_that_did_not_come_about_ends_nothing(bed: Bed) -> None:
+    """What a person had decided before is as true as it was."""
+    guard, _ = blocked(bed, on_reset=clears(bed, fails=[True]))
+    (failure,) = guard.failures("P").items
+    guard.resolve(failure.id, "skip", actor="alice")
+    work_until_done(bed, guard, "P")
+    shift(bed, "projection_applied_events", "applied_at", WEEK_AND_A_DAY)
+    guard.work()
+    with pytest.raises(ValueError, match="does not want"):
+        guard.reset("P", actor="alice")
+    assert told(guard.stream("P", "A")) == [("A#2", "skipped")]
 
 
 def _nothing(bed: Bed) -> Any:

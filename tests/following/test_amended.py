@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
-from projection_guard import FailureBusy, InvalidArgument
+from projection_guard import FailureBusy, InvalidArgument, ProjectionGuard, SqlEventSource
 from tests.bed import Bed, GuardOnBed, Happened
 from tests.flow.acting import audit, make_due, one_failure, snapshot, states_of, work_until_done
 from tests.flow.amending import LATER, WRONG, Choosy, edited, with_n
@@ -257,6 +258,38 @@ def test_what_is_amended_during_a_verification_is_mended_in_the_copy(bed: Bed, m
     work_until_done(bed, guard)
     done = run_for(bed, guard, job)
     assert (done.status, done.drifted) == ("completed", False)
+
+
+def test_what_is_amended_after_a_verification_has_read_it_is_mended_in_the_copy(
+    bed: Bed, log: FollowedLog, model: Model
+) -> None:
+    """It read the original, and meets an event that has healed by another: that is no drift."""
+    log.append("A", "B", "A", "A", "B")
+    spoil(log, "A#1")
+    source = SqlEventSource(bed.url, "log", decode=rebuilt)
+    bed.on_close(source.close)
+    people = ProjectionGuard(bed.url, source=source, worker="external")
+    people.projection("P", handles=[Happened], retry=LATER, tables=["totals", "entries"])(model.handle)
+    are_done = list[str]()
+
+    def decode(row: Mapping[str, Any]) -> Happened:
+        if is_verified and row["event_id"] == "A#1" and not are_done:
+            (failure,) = people.failures("P").items
+            payload = json.loads(str(people.editable_payload(failure.id)))
+            payload["data"]["n"] = 1
+            are_done.append(people.amend(failure.id, payload, actor="alice").status)
+            people.worker().run_once()
+        return rebuilt(row)
+
+    is_verified = False
+    guard = log.guard(source=log.source(decode), retry=LATER)
+    bed.joined(guard, "P", model.handle, tables=["totals", "entries"])
+    guard.catch_up("P")
+    is_verified = True
+    job = guard.verify("P", actor="alice")
+    people.close()
+    assert are_done == ["applied"]
+    assert (job.status, job.drifted) == ("completed", False)
 
 
 def test_nothing_is_amended_while_a_rebuild_beside_may_have_read_it(bed: Bed, model: Model) -> None:

@@ -13,7 +13,7 @@ from projection_guard import InvalidArgument, SourceError
 from projection_guard._source import Batch, Recorded
 from projection_guard._store.cursors import cursor
 from tests.bed import Bed, GuardOnBed, Happened
-from tests.flow.acting import Planned, make_due, shift, work_until_done
+from tests.flow.acting import Planned, clears, make_due, shift, work_until_done
 from tests.flow.test_stream import HOURS, WEEK_AND_A_DAY, one, pages, statements, told
 from tests.following.logs import FollowedLog, rebuilt
 
@@ -138,6 +138,27 @@ def test_after_a_reset_all_events_are_pending(bed: Bed, log: FollowedLog) -> Non
     guard.catch_up("P")
     history = guard.stream("P", "A")
     assert {(event.state, event.failure_id, event.at) for event in history.page.items} == {("applied", None, None)}
+
+
+def test_a_rebuild_that_cleared_nothing_ends_nothing(bed: Bed, log: FollowedLog) -> None:
+    """`on_reset` raises: what was skipped before is skipped; one that clears it begins anew."""
+    fails = [True]
+    guard, planned = followed(bed, log, "A#2", on_reset=clears(bed, fails=fails))
+    log.append(*STORY)
+    guard.catch_up("P")
+    (failure,) = guard.failures("P").items
+    guard.resolve(failure.id, "skip", actor="alice")
+    work_until_done(bed, guard, "P")
+    shift(bed, "projection_applied_events", "applied_at", WEEK_AND_A_DAY)
+    guard.work()
+    with pytest.raises(ValueError, match="does not want"):
+        guard.rebuild("P", actor="alice")
+    assert one(guard.stream("P", "A"), "A#2").state == "skipped"
+    fails[0] = False
+    planned.heal()
+    guard.rebuild("P", actor="alice")
+    rebuilt_one = one(guard.stream("P", "A"), "A#2")
+    assert (rebuilt_one.state, rebuilt_one.failure_id) == ("applied", None)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])

@@ -16,7 +16,7 @@ import projection_guard.migrations
 from projection_guard import _schema
 from projection_guard._tables import metadata, table_names
 from projection_guard.migrations._revisions import revisions
-from tests.migrations.conftest import ours_in
+from tests.migrations.conftest import ROOT, ours_in
 from tests.migrations.test_checkout import alembic
 
 VERSIONS = Path(projection_guard.migrations.__file__).parent / "versions"
@@ -61,6 +61,25 @@ def test_the_revisions_make_what_the_models_say(engine: Engine, tmp_path: Path) 
     assert {row[0] for row in migrated} == table_names
     assert sorted(map(str, migrated - modelled)) == []
     assert sorted(map(str, modelled - migrated)) == []
+
+
+def test_indexes_that_were_made_before_are_left_as_they_are(empty_postgres_url: str) -> None:
+    """By the statements of docs/migrations.md, so that nobody waits for them; what comes of it is the same."""
+    page = (ROOT / "docs/migrations.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sql\n(CREATE INDEX CONCURRENTLY .*?)```", page, flags=re.DOTALL)
+    engine = create_engine(empty_postgres_url)
+    with engine.begin() as connection:
+        _schema.migrate(connection)
+        made = written_down(connection)
+    assert alembic(empty_postgres_url, "downgrade", "projection_guard_0012").returncode == 0
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        for statement in block.split(";")[:-1]:
+            connection.execute(text(statement))
+    done = alembic(empty_postgres_url, "upgrade", "heads")
+    assert done.returncode == 0, done.stderr
+    with engine.connect() as connection:
+        assert sorted(map(str, made ^ written_down(connection))) == []
+    engine.dispose()
 
 
 def test_the_gates_have_room_for_updates_in_place(empty_postgres_url: str) -> None:

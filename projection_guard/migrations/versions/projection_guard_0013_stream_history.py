@@ -32,7 +32,15 @@ def upgrade() -> None:
     """Bring the tables forward."""
     for name, table, columns, where in INDEXES:
         predicate = sa.text(where)
-        op.create_index(name, table, columns, unique=False, postgresql_where=predicate, sqlite_where=predicate)
+        op.create_index(
+            name,
+            table,
+            columns,
+            unique=False,
+            if_not_exists=True,  # made before, without a lock: docs/migrations.md
+            postgresql_where=predicate,
+            sqlite_where=predicate,
+        )
 
 
 def downgrade() -> None:

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "projection_parked_events",
         ["projection_name", "parked_at"],
         unique=False,
+        if_not_exists=True,  # made before, without a lock: docs/migrations.md
     )
 
 
