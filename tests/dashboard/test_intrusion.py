@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -212,7 +213,7 @@ def test_a_problem_gives_back_what_was_written(either_stage: Stage) -> None:
     assert either_stage.bed.url not in down.text
 
 
-def _asked(framework: str, guard: ProjectionGuard) -> Any:
+def _asked(framework: str, guard: ProjectionGuard) -> Callable[[str, str, dict[str, str]], Any]:
     """Return how to ask a dashboard whose `authorize` sends everybody to where people sign in."""
     if framework == "fastapi":
 
@@ -226,14 +227,21 @@ def _asked(framework: str, guard: ProjectionGuard) -> Any:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://h") as client:
                 return await client.request(method, path, headers=headers)
 
-        return lambda method, path, headers: asyncio.run(answered(method, path, headers))
+        def ask(method: str, path: str, headers: dict[str, str]) -> Any:
+            return asyncio.run(answered(method, path, headers))
+
+        return ask
 
     def flask_who(_: Any) -> None:
         abort(redirect("https://login.example/"))
 
     flask = Flask("t")
     flask.register_blueprint(projection_guard.flask.dashboard_blueprint(guard, authorize=flask_who))
-    return lambda method, path, headers: flask.test_client().open(path, method=method, headers=headers)
+
+    def ask_flask(method: str, path: str, headers: dict[str, str]) -> Any:
+        return flask.test_client().open(path, method=method, headers=headers)
+
+    return ask_flask
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "flask"])
