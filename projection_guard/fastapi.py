@@ -139,14 +139,18 @@ def dashboard_router(
         if dashboard.is_open(path):
             return _written(dashboard.file(path))
         actor = await _identified(authorize, request, may_redirect=True)
-        answering = dashboard.respond(await _read(request, LONGEST_FORM_BYTES), actor)
+        try:
+            asked = await _read(request, LONGEST_FORM_BYTES)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        answering = dashboard.respond(asked, actor)
         if isinstance(guard, AsyncProjectionGuard):
             return _written(await answering)
         return _written(await to_thread.run_sync(partial(drive, answering), limiter=_threads()))
 
     router = APIRouter(include_in_schema=False)
     for path in (f"/{ROOT}", f"/{ROOT}/{{path:path}}"):
-        router.add_api_route(path, serve, methods=["GET", "POST"], name="projection_guard_dashboard")
+        router.add_api_route(path, serve, methods=["GET", "HEAD", "POST"], name="projection_guard_dashboard")
     return router
 
 

@@ -61,9 +61,11 @@ def _of_failures(stands: Stands) -> str:
 def resume_does(stands: Stands) -> tuple[str, ...]:
     """Say what a resumption does."""
     health = stands.health
-    waiting = plural(health.lag_events, "event") if health.lag_events else "nothing"
+    waiting = (
+        f"for the {plural(health.lag_events, 'event')} waiting now" if health.lag_events else "and nothing waits now"
+    )
     return (
-        f"Its handler is called again, in order, for what has been waiting: {waiting}.",
+        f"Its handler is called again, in order, {waiting}.",
         "Retries that came due meanwhile are made now.",
     )
 

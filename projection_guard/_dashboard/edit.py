@@ -14,7 +14,8 @@ from .._http.endpoint import identity
 from .._http.problems import Problem
 from .._model import Json, OutcomeStatus
 from ..errors import InvalidArgument
-from .failure import Note, pretty
+from .failure import pretty
+from .fields import Note
 from .place import Gone, Place, Shown, Visit
 
 __all__ = ["EDIT"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict
 
 from .._core.projection import Projection
 from .._encryption import plain_of
@@ -16,10 +16,12 @@ from .._http.endpoint import identity
 from .._model import Failure, Json, Order, OutcomeStatus
 from .._records import Amendment, AuditEntry, Strategy
 from ..errors import CodecError, KeysUnavailable, SourceError
+from .fields import Note
 from .place import Gone, Place, Shown, Visit
 from .tracebacks import Traceback, read
+from .wording import visible
 
-__all__ = ["FAILURE", "Note", "pretty"]
+__all__ = ["FAILURE", "pretty"]
 
 _SHOWN_PARKED: Final = 20
 _SHOWN_DEEDS: Final = 20
@@ -31,7 +33,6 @@ _SAID: Final = {
     OutcomeStatus.DUPLICATE: "duplicate",
     OutcomeStatus.PARKED: "parked",
 }
-Note = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 
 
 class ResolveForm(BaseModel):
@@ -82,7 +83,7 @@ class ResolvePage:
 
 def pretty(payload: Json) -> str:
     """Write an event for people."""
-    return json.dumps(payload, indent=2, ensure_ascii=False)
+    return visible(json.dumps(payload, indent=2, ensure_ascii=False))
 
 
 async def _failure(visit: Visit) -> Shown:

@@ -29,10 +29,14 @@ def _moment(given: object) -> object:
     if not isinstance(given, str):
         return given
     moment = datetime.fromisoformat(given)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("it is beyond all calendars") from None
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+"""A name, as it is: one with a space at its end is another one, of which something else would be meant."""
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 

@@ -15,8 +15,18 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _if_any(text: str) -> str | None:
+    return text or None
+
+
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_without_nul)]
-Note = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
+Note = Annotated[
+    str,
+    StringConstraints(max_length=2000, strip_whitespace=True),
+    AfterValidator(_without_nul),
+    AfterValidator(_if_any),
+]
+"""Why something is done, in words; None where there are none."""
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
 Rate = Annotated[float, Field(ge=0.1, le=1_000_000)]

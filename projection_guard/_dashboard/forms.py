@@ -12,7 +12,7 @@ from .._http.asking import read_fields
 from .._http.messages import Request
 from .._http.problems import Problem
 
-__all__ = ["LONGEST_FORM_BYTES", "read_form", "read_query"]
+__all__ = ["LONGEST_FORM_BYTES", "fields_of", "read_form", "read_query"]
 
 F = TypeVar("F", bound=BaseModel)
 LONGEST_FORM_BYTES: Final = 1_048_576
@@ -28,6 +28,12 @@ def read_query(query: Sequence[tuple[str, str]], kind: type[F]) -> F:
 
 def read_form(request: Request, kind: type[F]) -> F:
     """Read a form. Raises `Problem` 400, 413, 415, 422."""
+    # A name may be a space: only what is empty says nothing.
+    return read_fields([(name, value) for name, value in fields_of(request) if value], kind)
+
+
+def fields_of(request: Request) -> list[tuple[str, str]]:
+    """Return the fields of a form. Raises `Problem` 400, 413, 415."""
     if isinstance(request.body, Exception):
         raise request.body
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -39,5 +45,4 @@ def read_form(request: Request, kind: type[F]) -> F:
         )
     except ValueError:
         raise Problem(status=400, kind="not-a-form", detail="The form is none that can be read") from None
-    unbroken = [(name, value.replace("\r\n", "\n")) for name, value in fields]  # a browser breaks lines so
-    return read_fields([(name, value) for name, value in unbroken if value.strip()], kind)
+    return [(name, value.replace("\r\n", "\n")) for name, value in fields]  # a browser breaks lines so

@@ -61,13 +61,16 @@ class Links:
 
     def at(self, path: str, **query: object) -> str:
         """Return the way to a page whose segments are written already."""
-        asked = {name: str(value) for name, value in query.items() if value not in (None, "")}
-        return f"{self.root}{path}{'?' if asked else ''}{urlencode(asked)}"
+        return self._way(path, query)
 
     def here(self, **changes: object) -> str:
         """Return the way to this page, with a query that is changed so; None takes a parameter out."""
         asked: dict[str, object] = {**dict(self.query), **changes}
-        return self.at(self.path, **asked)
+        return self._way(self.path, asked)
+
+    def _way(self, path: str, query: Mapping[str, object]) -> str:
+        asked = {name: str(value) for name, value in query.items() if value not in (None, "")}
+        return f"{self.root}{path}{'?' if asked else ''}{urlencode(asked)}"
 
     def asset(self, name: str, version: str) -> str:
         """Return the way to a file that pages need; another version has another address."""

@@ -34,8 +34,8 @@ NOTES: Final = {
     "resumed": Note(text="The projection goes on.", tone="good"),
     "reset": Note(text="The projection was set back to the beginning, and its failures and parked events were ended."),
     "begun": Note(text="The job is on record. A worker takes it up; this page follows it."),
-    "job-paused": Note(text="The job rests where it is. Resume it below."),
-    "job-resumed": Note(text="The job goes on where it was."),
+    "job-paused": Note(text="The job is to rest where it is. Let it go on by the button below."),
+    "job-resumed": Note(text="The job is to go on where it was."),
     "job-cancelled": Note(text="The job ends where it is; what it has done stays done."),
     "confirmed": Note(text="The action is on record. A worker takes it up; this page follows it."),
     "more-than-seen": Note(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from hashlib import sha256
+from hashlib import sha256, sha384
 from importlib.resources import files
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from .._http.access import Actor
 from .._http.messages import Response
@@ -49,19 +51,26 @@ class Frame:
     is_fragment: bool = False
 
 
+def _seen(value: object) -> object:
+    return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("projection_guard._dashboard"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = environment.filters
     filters.update(
         amount=wording.amount,
+        as_given=escape,
         exact=wording.exact,
+        of_retries=wording.of_retries,
         rate=wording.rate,
         segment=segment,
         shortened=wording.shortened,
@@ -82,6 +91,7 @@ def draw(shown: Shown, frame: Frame) -> Response:
         links=frame.links,
         now=frame.now,
         version=version(),
+        digest=_digest,
         layout="fragment.html" if frame.is_fragment else "layout.html",
     )
     return Response(
@@ -99,6 +109,12 @@ def _assets() -> Mapping[str, bytes]:
         if any(file.name.endswith(ending) for ending in _KINDS):
             found[file.name] = file.read_bytes()
     return found
+
+
+@cache
+def _digest(name: str) -> str:
+    """Return what a file has to be like for a browser to take it: an address may lead to another one's."""
+    return f"sha384-{b64encode(sha384(_assets()[name]).digest()).decode()}"
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from .._acting import acting_for
 from .._http.access import Actor, admitted, check_origin
@@ -18,7 +18,7 @@ from .._http.refusing import log_refusal, problem_of, request_id_of
 from .._http.views import View
 from .._service import Service
 from .._store import reading
-from .forms import read_form, read_query
+from .forms import fields_of, read_form, read_query
 from .links import Links
 from .notes import NOTES
 from .place import Gone, Place, Shown, Visit
@@ -32,6 +32,9 @@ ROOT: Final = "dashboard"
 """The last word of the address at which an adapter mounts it."""
 _ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _SAID: Final = "said"
+_COMES_AGAIN: Final = (401, 409, 429)
+_WRITTEN: Final = ("payload", "note", "reason", "streams", "ignore")
+"""The fields in which people write more than a word."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,6 +70,7 @@ class Dashboard:
         `request.path_parameters["path"]` is the part of the path behind the dashboard's own, "" for its root.
         """
         request_id = request_id_of(request)
+        request = replace(request, method="GET") if request.method == "HEAD" else request
         path = request.path_parameters.get("path", "")
         links = Links(path=path, query=tuple(pair for pair in request.query if pair[0] != _SAID))
         try:
@@ -77,7 +81,7 @@ class Dashboard:
         except Exception as error:
             problem = problem_of(error, f"dashboard/{path}", request_id, actor)
             log_refusal(problem, f"dashboard/{path}", request_id, actor)
-            response = self._told(problem, links, request_id, actor)
+            response = self._told(request, problem, links, request_id, actor)
         return _with_headers(response, request_id)
 
     async def _answered(self, request: Request, given: Actor | Problem | None, path: str, links: Links) -> Response:
@@ -123,30 +127,66 @@ class Dashboard:
             await self._service.context.io.ask(lambda: limiter.check(place.name, actor.name), is_async=False)
 
     def _frame(self, request: Request, links: Links, actor: Actor | None, now: datetime) -> Frame:
-        said = dict(request.query).get(_SAID, "")
-        is_fragment = request.headers.get("hx-request") == "true"
+        said = dict(request.query).get(_SAID, "") if _is_from_here(request) else ""
         name = self._name
-        return Frame(name=name, links=links, actor=actor, now=now, note=NOTES.get(said), is_fragment=is_fragment)
+        return Frame(name=name, links=links, actor=actor, now=now, note=NOTES.get(said), is_fragment=_is_look(request))
 
-    def _told(self, problem: Problem, links: Links, request_id: str, given: Actor | Problem | None) -> Response:
-        """Tell a problem as a page. One that leads elsewhere, to where people sign in, say, is followed."""
+    def _told(
+        self, request: Request, problem: Problem, links: Links, request_id: str, given: Actor | Problem | None
+    ) -> Response:
+        """Tell a problem as a page. One that leads elsewhere, to where people sign in, say, is followed from a page.
+
+        A form is not sent on to there, and no look of a page that is open: it would be drawn into that.
+        """
         if 300 <= problem.status < 400:
-            return Response(status=problem.status, body=b"", headers={**HEADERS, **problem.headers})
+            if request.method == "GET" and not _is_look(request):
+                return Response(status=problem.status, body=b"", headers={**HEADERS, **problem.headers})
+            detail = "Your session has ended, and nothing was done. Sign in again, and do it again"
+            problem = Problem(status=401, kind="signed-out", detail=detail)
         actor = given if isinstance(given, Actor) else None
-        page = Told(problem=problem, title=phrase(problem.status), request_id=request_id)
+        page = Told(
+            problem=problem,
+            title=phrase(problem.status),
+            request_id=request_id,
+            is_form=request.method == "POST",
+            sent=self._given_back(request, problem),
+        )
         shown = Shown(template="problem.html", title=page.title, page=page, status=problem.status)
         frame = Frame(name=self._name, links=links, actor=actor, now=datetime.now(UTC))
         drawn = draw(shown, frame)
         return replace(drawn, headers={**drawn.headers, **problem.headers})
 
+    def _given_back(self, request: Request, problem: Problem) -> tuple[tuple[str, str], ...]:
+        """Return what somebody wrote into a form of ours, so that it is not lost with a session or a database."""
+        if request.method != "POST" or (problem.status < 500 and problem.status not in _COMES_AGAIN):
+            return ()
+        try:
+            _check_sender(request, self._settings.trusted_origins)
+            fields = fields_of(request)
+        except Problem:
+            return ()
+        return tuple((name, value) for name, value in fields if name in _WRITTEN and value.strip())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A problem as a page."""
+    """A problem as a page. `sent`: what was written into the form that was not taken."""
 
     problem: Problem
     title: str
     request_id: str
+    is_form: bool
+    sent: tuple[tuple[str, str], ...]
+
+
+def _is_look(request: Request) -> bool:
+    """Return whether a page that is open already wants its inside anew."""
+    return request.headers.get("hx-request") == "true"
+
+
+def _is_from_here(request: Request) -> bool:
+    """Return whether one of our pages led here, as far as the browser tells: a link from elsewhere has done nothing."""
+    return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
 
 
 def _check_address(request: Request, path: str) -> None:
@@ -155,7 +195,7 @@ def _check_address(request: Request, path: str) -> None:
     if request.method == "GET" and not path and not request.path.endswith("/"):
         raise _Elsewhere(to=f"{ROOT}/{query}")
     if request.method == "GET" and path.endswith("/"):
-        raise _Elsewhere(to=f"../{path.rstrip('/').rpartition('/')[2]}{query}")
+        raise _Elsewhere(to=f"../{quote(path.rstrip('/').rpartition('/')[2], safe='~')}{query}")
 
 
 def _chosen(places: Sequence[tuple[Place, Mapping[str, str]]], method: str) -> tuple[Place, Mapping[str, str]]:
@@ -164,7 +204,9 @@ def _chosen(places: Sequence[tuple[Place, Mapping[str, str]]], method: str) -> t
     for place, found in places:
         if place.method == method:
             return place, found
-    raise Problem(status=405, kind="not-allowed", detail="This address takes a form that one of the pages sends")
+    detail = "This address takes a form that one of the pages sends"
+    allowed = ", ".join(sorted({place.method for place, _ in places}))
+    raise Problem(status=405, kind="not-allowed", detail=detail, headers={"Allow": allowed})
 
 
 def _check_sender(request: Request, trusted: frozenset[str]) -> None:

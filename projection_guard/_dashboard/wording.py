@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["ago", "amount", "exact", "plural", "rate", "shortened", "span"]
+from .._policy import UNLIMITED
+
+__all__ = ["ago", "amount", "exact", "of_retries", "plural", "rate", "shortened", "span", "visible"]
 
 _STEPS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 _JUST_NOW_SECONDS: Final = 5.0
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+"""Characters that are not seen, or turn the direction of writing: with them a name looks like another one.
+
+Joiners are not among them: scripts and emoji are written with those.
+"""
 
 
 def span(seconds: float) -> str:
@@ -65,6 +75,16 @@ def rate(per_second: float | None) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """Tell a number of things: `1 failure`, `2 failures`."""
     return f"{amount(number)} {one if number == 1 else many or one + 's'}"
+
+
+def of_retries(most: int) -> str:
+    """Tell of how many a retry is one; nothing where they have no end."""
+    return "" if most == UNLIMITED else f" of {amount(most)}"
+
+
+def visible(text: str) -> str:
+    """Write characters that deceive the eye as JSON does, by their numbers."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shortened(text: str, longest: int) -> str:

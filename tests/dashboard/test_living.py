@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, Request, expect
+import pytest
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.dashboard.browser import Browser
 from tests.dashboard.proxy import proxied
@@ -80,3 +81,42 @@ def test_a_look_takes_nobody_out_of_what_he_is_doing(browser: Browser, stage: St
         expect(page.locator("td[data-label=Failures]").first).to_contain_text("1" if place is link else "2")
         expect(place).to_be_focused()
     expect(search).to_have_value("half a wo")
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_page_is_not_replaced_where_the_session_has_ended(browser: Browser, stage: Stage, status: int) -> None:
+    """Neither by a page to sign in, to which somebody has led the look, nor by a refusal; it says so, and stays."""
+    page = browser.enter(stage.serve().dashboard)
+    browser.expect("status of 401|Response Status Error Code|htmx:")
+    page.clock.install()
+    page.goto("./")
+    looks = _looks(page)
+    body = "<!doctype html><title>Login</title><h1>Sign in here</h1><form><input name=password></form>"
+
+    def answer(route: Route) -> None:
+        if "hx-request" in route.request.headers:
+            route.fulfill(status=status, content_type="text/html", body=body)
+        else:
+            route.continue_()
+
+    page.route("**/*", answer)
+    page.clock.run_for(4_000)
+    expect(page.locator("#stale")).to_be_visible()
+    expect(
+        page.get_by_text("session may have ended" if status == 401 else "answers with something else")
+    ).to_be_visible()
+    expect(page.get_by_role("link", name="P", exact=True)).to_be_visible()
+    expect(page.get_by_text("Sign in here")).to_have_count(0)
+    before = len(looks)
+    if status == 401:
+        page.clock.run_for(A_WHILE)
+        assert len(looks) == before  # a refusal is on record each time: once is enough
+    else:
+        with page.expect_response(lambda response: "hx-request" in response.request.headers):
+            page.clock.run_for(4_000)
+    page.unroute("**/*")
+    if status == 401:
+        page.get_by_role("link", name="Load the page again").click()
+    else:
+        page.clock.run_for(4_000)
+    expect(page.locator("#stale")).to_be_hidden()

@@ -33,6 +33,6 @@ def test_every_requirement_names_a_test_or_a_step_of_ci() -> None:
 
 def test_every_place_that_the_page_names_exists() -> None:
     """The modules in which a requirement is met."""
-    places = set(re.findall(r"`((?:_http/|_store/)?_?\w+\.py)`", PAGE))
+    places = set(re.findall(r"`((?:_http/|_store/|_dashboard/)?_?\w+\.py)`", PAGE))
     assert places
     assert [place for place in sorted(places) if not (ROOT / "projection_guard" / place).exists()] == []

@@ -3,24 +3,37 @@
 (() => {
   const isLive = (event) => event.detail.elt instanceof Element && event.detail.elt.hasAttribute("data-live");
   let seenAt = new Date();
+  let isRefused = false;
 
-  const tell = (isStale) => {
+  // `why`: the part of the note that says what is wrong; none where nothing is.
+  const tell = (why) => {
     const note = document.getElementById("stale");
     if (!note) return;
     note.querySelector("[data-stale-since]").textContent = seenAt.toISOString().slice(11, 19);
-    note.hidden = !isStale;
+    for (const part of note.querySelectorAll("[data-why]")) part.hidden = part.dataset.why !== why;
+    note.hidden = !why;
   };
 
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (document.hidden && isLive(event)) event.preventDefault();
+    if (isLive(event) && (document.hidden || isRefused)) event.preventDefault();
   });
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) htmx.trigger(document.body, "wake");
+    if (document.hidden) return;
+    isRefused = false;
+    htmx.trigger(document.body, "wake");
+  });
+  // Where a session has ended, a page to sign in may come instead of ours: it does not belong into this one.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (!isLive(event) || event.detail.serverResponse.trimStart().startsWith('<div id="live"')) return;
+    event.detail.shouldSwap = false;
+    event.detail.isError = true;
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     if (!isLive(event)) return;
-    if (event.detail.successful) seenAt = new Date();
-    tell(!event.detail.successful);
+    const { successful, xhr } = event.detail;
+    if (successful) seenAt = new Date();
+    isRefused = xhr.status === 401 || xhr.status === 403;
+    tell(successful ? "" : isRefused ? "refused" : xhr.status ? "other" : "silent");
   });
 
   // A person's own doing stays as it is when a part is drawn anew: what is unfolded, and what is written. A link or button

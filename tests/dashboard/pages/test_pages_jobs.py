@@ -35,7 +35,7 @@ def test_a_job_can_rest_go_on_and_be_cancelled(stage: Stage, visitor: Visitor) -
     stage.guard.catch_up()
     job = stage.guard.start_replay("P", from_sequence=1, actor="Olga")
     page = visitor.sends(f"jobs/{job.id}/pause")
-    assert page.says("The job rests where it is")
+    assert page.says("The job is to rest where it is")
     assert f"jobs/{job.id}/resume" in page.forms
     assert stage.guard.replay_of(job.id).wanted == "pause"
     page = visitor.sends(f"jobs/{job.id}/resume")
