@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,9 @@ from tests.dashboard.browser import Browser
 from tests.http.serving import Way
 from tests.http.stage import Stage
 
-IN_TURN = [("fastapi", "async", "postgresql"), ("flask", "blocking", "sqlite"), ("fastapi", "blocking", "sqlite")]
+IN_TURN = [("fastapi", "async", "postgresql"), ("flask", "blocking", "sqlite")]
+if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
+    IN_TURN.append(("fastapi", "blocking", "sqlite"))
 """Each framework, guard and database is there once: for what an operator does all day."""
 
 

@@ -38,7 +38,7 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
     return guard, planned
 
 
-def places(bed: Bed, kind: str, deed: str, *, step: int = 4, turn: int = 0) -> Iterable[int]:
+def places(bed: Bed, kind: str, deed: str, *, step: int = 6, turn: int = 0) -> Iterable[int]:
     """Return where to break a scene, one place after the other; to save CI's time, not all of them on each bed.
 
     What callers do is broken at every `step`-th place, beginning elsewhere on each of the two guards and with each
