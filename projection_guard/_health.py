@@ -73,7 +73,8 @@ def judge(policy: HealthPolicy, signs: Signs) -> tuple[Status, tuple[str, ...]]:
     if signs.active_failures:
         reasons.append(_count(signs.active_failures, "unresolved failure"))
     if signs.exhausted_failures:
-        reasons.append(f"{_count(signs.exhausted_failures, 'failure')} wait(s) for a person")
+        waiting = "waits" if signs.exhausted_failures == 1 else "wait"
+        reasons.append(f"{_count(signs.exhausted_failures, 'failure')} {waiting} for a person")
     if signs.held:
         status = "offline"
         reasons.append("held: so many failures in a row look like an outage; it is probed and goes on by itself")

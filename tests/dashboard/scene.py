@@ -68,7 +68,7 @@ class Scene:
         """Register the projections with a guard."""
         for name in self.names:
             tables = ("kept",) if name == self.names[-1] else ()  # one of them can be verified, and rebuilt beside
-            guard.projection(name, on_reset=_clear, tables=tables)(self._handler(name))
+            guard.projection(name, handles=[Recorded], on_reset=_clear, tables=tables)(self._handler(name))
 
     def _handler(self, name: str) -> Any:
         def handle(event: Recorded, connection: Connection) -> None:
