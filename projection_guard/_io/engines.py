@@ -46,8 +46,10 @@ def _url(url: str | URL, *, asynchronous: bool) -> URL:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1) if isinstance(url, str) else url)
     except (ArgumentError, ValueError):  # theirs may quote the URL, password and all
         raise ConfigurationError(f"The database URL cannot be read; write {SUPPORTED}") from None
-    if "@" in (parsed.host or ""):  # what is behind the first one is a part of the password
-        raise ConfigurationError("The database URL has an @ too many: in a name or password it is written %40")
+    # What is behind the first one is a part of the password, and would be taken for a host, a database or a query.
+    is_split_early = isinstance(url, str) and url.count("@") > 1
+    if "@" in (parsed.host or "") or (is_split_early and parsed.get_backend_name() != "sqlite"):
+        raise ConfigurationError("The database URL has an @ too many: in a name, a password or a query it is %40")
     backend, _, driver = parsed.drivername.partition("+")
     if backend not in _DRIVERS or (driver and driver not in _DRIVERS[backend]):
         raise ConfigurationError(

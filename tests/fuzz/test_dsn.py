@@ -71,6 +71,8 @@ def test_a_password_is_told_nowhere(kind: Any) -> None:
     @few(40)
     @example("postgresql", "pa@" + CANARY, "[::1", "", True)
     @example("postgresql", "@" + CANARY, "127.0.0.1", "", False)
+    @example("postgresql+psycopg", "@/" + CANARY, "127.0.0.1", "", False)
+    @example("postgresql", f"@{CANARY}?", "127.0.0.1", "", False)
     @example("sqlite", CANARY, "127.0.0.1", "?password={0}", True)
     @given(schemes, passwords, hosts, queries, st.booleans())
     def tell(scheme: str, password: str, host: str, query: str, is_quoted: bool) -> None:
