@@ -13,7 +13,7 @@ from .._http.endpoint import identity
 from .._http.problems import Problem
 from .._model import FailureFilter
 from .._records import BulkAction, Strategy
-from .failures import Criteria, told_of
+from .failures import Criteria, Criterion, told_of
 from .fields import Note
 from .place import Gone, Place, Shown, Visit
 
@@ -33,7 +33,7 @@ class BulkChoice:
 
     strategy: Strategy
     sample: answers.FailureGroup | None
-    criteria: tuple[tuple[str, str, str], ...]
+    criteria: tuple[Criterion, ...]
     fields: dict[str, str]
     count: int
 
@@ -43,7 +43,7 @@ class BulkPage:
     """A bulk action, as far as it has come. `criteria`: which failures it is for."""
 
     action: BulkAction
-    criteria: tuple[tuple[str, str, str], ...]
+    criteria: tuple[Criterion, ...]
     fields: dict[str, str]
 
     @property

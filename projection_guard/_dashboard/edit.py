@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import StringConstraints
 
 from .._http import answers
 from .._http.access import Need
@@ -14,29 +14,23 @@ from .._http.endpoint import identity
 from .._http.problems import Problem
 from .._model import Json, OutcomeStatus
 from ..errors import InvalidArgument
-from .failure import pretty
-from .fields import Note
+from .failure import TRIED, pretty
+from .fields import Fields, NoFields, Note
 from .place import Gone, Place, Shown, Visit
 
 __all__ = ["EDIT"]
 
 
+_SAID: Final = {**TRIED, OutcomeStatus.APPLIED: "amended", OutcomeStatus.FAILED: "amended-failed"}
 _LONGEST: Final = 250_000
 """What is longer, in characters, may be more than a form takes, in which each of them may become nine."""
 
 
-class EditForm(BaseModel):
+class EditForm(Fields):
     """The event as JSON, and why."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     payload: Annotated[str, StringConstraints(max_length=500_000)] = ""
     note: Note | None = None
-
-
-class UnamendForm(BaseModel):
-    """Nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +67,7 @@ async def _shown(visit: Visit, *, text: str | None = None, error: str | None = N
 
 async def _editable(visit: Visit) -> tuple[Json, str | None]:
     """Return the event for a person to edit, or say why he may not."""
-    if not visit.shows_payloads:
+    if not visit.view.shows_payloads:
         return None, "Events are not shown to you: the application says from which role on they are (payloads_for=)."
     payload = await visit.looking.on_amendments.editable(identity(visit.path["failure_id"], "failure"))
     if payload is None:
@@ -97,8 +91,7 @@ async def _amend(visit: Visit) -> Shown | Gone:
         )
     except InvalidArgument as error:
         return await _shown(visit, text=given.payload, error=str(error), note=given.note)
-    said = {OutcomeStatus.APPLIED: "amended", OutcomeStatus.FAILED: "amended-failed"}.get(outcome.status, "parked")
-    return Gone(to=visit.links.to("failures", visit.path["failure_id"]), said=said)
+    return Gone(to=visit.links.to("failures", visit.path["failure_id"]), said=_SAID.get(outcome.status))
 
 
 def _read(text: str) -> Json:
@@ -119,10 +112,10 @@ def _no_number(name: str) -> Json:
 
 
 async def _unamend(visit: Visit) -> Gone:
-    await visit.service.on_amendments.unamend(
-        identity(visit.path["failure_id"], "failure"), actor=visit.actor.name, note=None
-    )
-    return Gone(to=visit.links.to("failures", visit.path["failure_id"]), said="unamended")
+    failure_id = identity(visit.path["failure_id"], "failure")
+    was_there = await visit.service.on_amendments.unamend(failure_id, actor=visit.actor.name, note=None)
+    said = "unamended" if was_there else "not-amended"
+    return Gone(to=visit.links.to("failures", str(failure_id)), said=said)
 
 
 EDIT: Final = (
@@ -136,6 +129,6 @@ EDIT: Final = (
         path="failures/{failure_id}/unamend",
         do=_unamend,
         needs=Need.OPERATOR,
-        form=UnamendForm,
+        form=NoFields,
     ),
 )

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
-
 from .._core.projection import Projection
 from .._encryption import plain_of
 from .._http import answers
@@ -16,18 +14,18 @@ from .._http.endpoint import identity
 from .._model import Failure, Json, Order, OutcomeStatus
 from .._records import Amendment, AuditEntry, Strategy
 from ..errors import CodecError, KeysUnavailable, SourceError
-from .fields import Note
+from .fields import Fields, Note
 from .place import Gone, Place, Shown, Visit
 from .tracebacks import Traceback, read
 from .wording import visible
 
-__all__ = ["FAILURE", "pretty"]
+__all__ = ["FAILURE", "TRIED", "pretty"]
 
 _SHOWN_PARKED: Final = 20
 _SHOWN_DEEDS: Final = 20
 _SHOWN_ATTEMPTS: Final = 50
 _LONGEST_PAYLOAD: Final = 20_000
-_SAID: Final = {
+TRIED: Final = {
     OutcomeStatus.APPLIED: "retried",
     OutcomeStatus.FAILED: "failed-again",
     OutcomeStatus.DUPLICATE: "duplicate",
@@ -35,10 +33,9 @@ _SAID: Final = {
 }
 
 
-class ResolveForm(BaseModel):
+class ResolveForm(Fields):
     """Why."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     note: Note | None = None
 
 
@@ -57,7 +54,7 @@ class FailurePage:
     """What is known of a failure. `parked` are the first of what waits behind it; `has_more_parked`: there are others.
 
     `original` is the event as it came, `amended` as it was edited. Of very many attempts the failure has the newest;
-    `has_more_attempts`: there were some before.
+    `has_more_attempts`: there were some before. `is_registered`: its projection is, in this application.
     """
 
     failure: answers.FailureDetail
@@ -69,16 +66,22 @@ class FailurePage:
     parked: tuple[answers.ParkedEvent, ...]
     has_more_parked: bool
     deeds: tuple[AuditEntry, ...]
+    is_registered: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvePage:
-    """What is to be confirmed. `parked` events wait behind the failure; `has_more_parked`: at least so many."""
+    """What is to be confirmed. `parked` events wait behind the failure; `has_more_parked`: at least so many.
+
+    `taints`: a skip marks the stream; `can_be_undone`: the log has the event, and the stream can be replayed alone.
+    """
 
     failure: answers.Failure
     strategy: Strategy
     parked: int
     has_more_parked: bool
+    taints: bool
+    can_be_undone: bool
 
 
 def pretty(payload: Json) -> str:
@@ -105,6 +108,7 @@ async def _failure(visit: Visit) -> Shown:
         parked=parked,
         has_more_parked=has_more,
         deeds=deeds.items,
+        is_registered=failure.projection_name in visit.looking.projections,
     )
     title = f"{failure.event_type} in {failure.projection_name}"
     live = 3.0 if detail.state != "resolved" else 10.0
@@ -114,7 +118,7 @@ async def _failure(visit: Visit) -> Shown:
 async def _readable(visit: Visit, kept: Failure | Amendment, *, is_amended: bool) -> Text:
     """Write an event for whoever may see it: decrypted, and from the log where nothing of it is on record."""
     failure_id = identity(visit.path["failure_id"], "failure")
-    if not visit.shows_payloads:
+    if not visit.view.shows_payloads:
         return Text(
             why_not="Events are not shown to you: the application says from which role on they are (payloads_for=)."
         )
@@ -153,8 +157,15 @@ def _confirming(strategy: Strategy) -> Place:
     async def confirm(visit: Visit) -> Shown:
         failure = await _meant(visit)
         parked, has_more = await _waiting(visit, failure, 100)
+        projection = visit.service.named(failure.projection_name)
+        by_stream = projection.order is Order.STREAM
         page = ResolvePage(
-            failure=visit.view.failure(failure), strategy=strategy, parked=len(parked), has_more_parked=has_more
+            failure=visit.view.failure(failure),
+            strategy=strategy,
+            parked=len(parked),
+            has_more_parked=has_more,
+            taints=projection.order is not Order.NONE,
+            can_be_undone=by_stream and projection.is_followed and visit.looking.on_log.is_there,
         )
         title = "Skip the event" if strategy == "skip" else "It was mended by hand"
         return Shown(template="resolve.html", title=title, page=page, section="failures")
@@ -167,7 +178,7 @@ def _resolving(strategy: Strategy) -> Place:
         failure_id = identity(visit.path["failure_id"], "failure")
         note = visit.given(ResolveForm).note
         outcome = await visit.service.resolve(failure_id, strategy, actor=visit.actor.name, note=note)
-        said = {"skip": "skipped", "manual_fix": "fixed"}.get(strategy) or _SAID.get(outcome.status)
+        said = {"skip": "skipped", "manual_fix": "fixed"}.get(strategy) or TRIED.get(outcome.status)
         return Gone(to=visit.links.to("failures", str(failure_id)), said=said)
 
     return Place(

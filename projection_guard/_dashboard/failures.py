@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from .._http import answers
 from .._model import FailureFilter, FailureState
+from .fields import Cursor, Fields, Word
 from .place import Gone, Place, Shown, Visit
 
-__all__ = ["FAILURES", "Criteria", "told_of"]
+__all__ = ["FAILURES", "Criteria", "Criterion", "told_of"]
 
 _ON_A_PAGE: Final = 50
 _STATES: Final[Mapping[str, str]] = {
@@ -35,20 +36,17 @@ def _moment(given: object) -> object:
         raise ValueError("it is beyond all calendars") from None
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
-"""A name, as it is: one with a space at its end is another one, of which something else would be meant."""
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
-class Criteria(BaseModel):
+class Criteria(Fields):
     """Which failures are meant: the query of their pages, and the hidden fields of what is done with all of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    projection: Text | None = None
-    error_type: Text | None = None
-    fingerprint: Text | None = None
-    event_type: Text | None = None
-    stream: Text | None = None
+    projection: Word | None = None
+    error_type: Word | None = None
+    fingerprint: Word | None = None
+    event_type: Word | None = None
+    stream: Word | None = None
     state: FailureState | None = None
     failed_from: Moment | None = None
     failed_until: Moment | None = None
@@ -76,7 +74,16 @@ class FailuresQuery(Criteria):
 
     by: Literal["cause", "event"] = "cause"
     search: Annotated[str, StringConstraints(max_length=255, strip_whitespace=True)] | None = None
-    after: str | None = Field(None, max_length=2000)
+    after: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One of the criteria that are used: the parameter, what people call it, and its value."""
+
+    name: str
+    text: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +100,7 @@ class Failures:
     groups: tuple[answers.FailureGroup, ...] = ()
     items: tuple[answers.Failure, ...] = ()
     after: str | None = None
-    criteria: tuple[tuple[str, str, str], ...] = ()
+    criteria: tuple[Criterion, ...] = ()
 
     @property
     def is_narrowed(self) -> bool:
@@ -103,7 +110,7 @@ class Failures:
     @property
     def has_more_criteria(self) -> bool:
         """True where one of those is used that are not in sight at once."""
-        return bool({name for name, _, _ in self.criteria} - {"projection", "state", "fingerprint"})
+        return bool({each.name for each in self.criteria} - {"projection", "state", "fingerprint"})
 
     @property
     def can_be_ended(self) -> bool:
@@ -111,8 +118,8 @@ class Failures:
         return bool(self.count) and self.is_narrowed and self.asked.state != "resolved"
 
 
-def told_of(criteria: Criteria) -> tuple[tuple[str, str, str], ...]:
-    """Say by which criteria failures are meant: the parameter, what it is called, and its value."""
+def told_of(criteria: Criteria) -> tuple[Criterion, ...]:
+    """Say by which criteria failures are meant."""
     names = {
         "projection": "projection",
         "error_type": "error",
@@ -123,7 +130,7 @@ def told_of(criteria: Criteria) -> tuple[tuple[str, str, str], ...]:
         "failed_from": "failed from",
         "failed_until": "failed until",
     }
-    return tuple((name, names[name], value) for name, value in criteria.fields().items())
+    return tuple(Criterion(name=name, text=names[name], value=value) for name, value in criteria.fields().items())
 
 
 async def _failures(visit: Visit) -> Shown | Gone:

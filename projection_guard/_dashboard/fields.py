@@ -20,6 +20,7 @@ def _if_any(text: str) -> str | None:
 
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_without_nul)]
+"""A name or an id, as it is: one with a space at its end is another one."""
 Note = Annotated[
     str,
     StringConstraints(max_length=2000, strip_whitespace=True),

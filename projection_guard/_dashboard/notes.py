@@ -23,10 +23,7 @@ NOTES: Final = {
     "failed-again": Note(text="The event was tried again, and failed again. The newest attempt is below.", tone="bad"),
     "duplicate": Note(text="There was nothing left to do: the event had been applied meanwhile."),
     "parked": Note(text="The event was not tried: its projection is paused, held or replayed. It stays as it is."),
-    "skipped": Note(
-        text="The event was skipped. Its stream is marked tainted until it is replayed alone: that applies the event "
-        "after all."
-    ),
+    "skipped": Note(text="The event was skipped: its effect is missing from the read model."),
     "fixed": Note(
         text="The failure was ended as mended by hand. What waits behind it follows in its order.", tone="good"
     ),
@@ -45,4 +42,5 @@ NOTES: Final = {
     "amended": Note(text="The amended event was applied. The original stays on record below.", tone="good"),
     "amended-failed": Note(text="The amended event failed again. The original stays on record below.", tone="bad"),
     "unamended": Note(text="The amendment was withdrawn: the original is tried from now on."),
+    "not-amended": Note(text="There was no amendment to withdraw: the original is tried."),
 }

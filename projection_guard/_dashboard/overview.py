@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import Connection
 
 from .._alerts import OpenAlert
 from .._model import Health, HealthStatus, Replay
 from .._store import replays, workers
 from .charts import Chart, sparkline
+from .fields import Fields
 from .place import Place, Shown, Visit
 
 __all__ = ["OVERVIEW"]
@@ -26,10 +27,9 @@ _WORST_FIRST: Final = tuple(reversed(HealthStatus))
 _JOBS: Final = {"verify": "verified", "rebuild": "rebuilt", "beside": "rebuilt beside"}
 
 
-class OverviewQuery(BaseModel):
+class OverviewQuery(Fields):
     """Which projections."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     status: HealthStatus | None = None
     search: str | None = Field(None, max_length=255)
     page: int = Field(1, ge=1, le=100_000)

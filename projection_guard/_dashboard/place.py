@@ -30,7 +30,6 @@ class Visit:
     looking: Service
     actor: Actor
     view: View
-    shows_payloads: bool
     links: Links
     path: Mapping[str, str]
     query: BaseModel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from urllib.parse import quote, urlencode
 from .._acting import acting_for
 from .._http.access import Actor, admitted, check_origin
 from .._http.api import Settings
-from .._http.messages import Request, Response
+from .._http.messages import Request, Response, with_headers
 from .._http.problems import Problem, phrase
 from .._http.refusing import log_refusal, problem_of, request_id_of
 from .._http.views import View
@@ -27,10 +26,8 @@ from .rendering import HEADERS, Frame, asset, draw
 
 __all__ = ["ROOT", "Dashboard"]
 
-log = logging.getLogger("projection_guard")
 ROOT: Final = "dashboard"
 """The last word of the address at which an adapter mounts it."""
-_ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _SAID: Final = "said"
 _COMES_AGAIN: Final = (401, 409, 429)
 _WRITTEN: Final = ("payload", "note", "reason", "streams", "ignore")
@@ -62,7 +59,7 @@ class Dashboard:
         """Answer with such a file."""
         found = asset(path)
         assert found is not None, "asked of is_open first"
-        return _with_headers(found, "")
+        return with_headers(found, None)
 
     async def respond(self, request: Request, actor: Actor | Problem | None) -> Response:
         """Answer a request. `actor` is who sends it; None is nobody, a problem why that could not be found out.
@@ -82,7 +79,7 @@ class Dashboard:
             problem = problem_of(error, f"dashboard/{path}", request_id, actor)
             log_refusal(problem, f"dashboard/{path}", request_id, actor)
             response = self._told(request, problem, links, request_id, actor)
-        return _with_headers(response, request_id)
+        return with_headers(response, request_id)
 
     async def _answered(self, request: Request, given: Actor | Problem | None, path: str, links: Links) -> Response:
         _check_address(request, path)
@@ -94,7 +91,7 @@ class Dashboard:
             _check_sender(request, self._settings.trusted_origins)
         visit = await self._visit(place, parameters, request, actor, links)
         if place.is_limited and place.method == "POST":
-            await self._count(place, actor)
+            await self._settings.limiter.count(self._service.context.io, place.name, actor.name)
         answer = await place.do(visit)
         if isinstance(answer, Gone):
             said = "" if answer.said is None else f"{'&' if '?' in answer.to else '?'}{_SAID}={answer.said}"
@@ -113,18 +110,12 @@ class Dashboard:
             looking=looking,
             actor=actor,
             view=view,
-            shows_payloads=view.shows_payloads,
             links=links,
             path=parameters,
             query=read_query(links.query, place.query),
             form=None if place.form is None else read_form(request, place.form),
             now=await looking.read(reading.now),
         )
-
-    async def _count(self, place: Place, actor: Actor) -> None:
-        limiter = self._settings.limiter
-        if limiter.is_used:
-            await self._service.context.io.ask(lambda: limiter.check(place.name, actor.name), is_async=False)
 
     def _frame(self, request: Request, links: Links, actor: Actor | None, now: datetime) -> Frame:
         said = dict(request.query).get(_SAID, "") if _is_from_here(request) else ""
@@ -222,8 +213,3 @@ def _check_sender(request: Request, trusted: frozenset[str]) -> None:
 
 def _gone(to: str) -> Response:
     return Response(status=303, body=b"", media_type="text/plain", headers={**HEADERS, "Location": to})
-
-
-def _with_headers(response: Response, request_id: str) -> Response:
-    named = {"X-Request-ID": request_id} if request_id else {}
-    return replace(response, headers={**_ALWAYS, **named, **response.headers})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -18,14 +17,12 @@ from .endpoint import Answer, Call, Endpoint
 from .health_routes import HEALTH
 from .idempotency import once
 from .limiting import Limiter
-from .messages import Request, Response, json_response
+from .messages import Request, Response, json_response, with_headers
 from .problems import Problem
 from .refusing import log_refusal, problem_of, request_id_of
 from .views import Redact, View
 
 __all__ = ["Api", "Settings"]
-
-_ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +55,7 @@ class Api:
             problem = problem_of(error, endpoint.name, request_id, actor)
             log_refusal(problem, endpoint.name, request_id, actor)
             response = problem.as_response(request.path, request_id)
-        return _with_headers(response, request_id)
+        return with_headers(response, request_id)
 
     async def _answered(self, endpoint: Endpoint, request: Request, given: Actor | Problem | None) -> Response:
         actor = self._admitted(endpoint, given)
@@ -80,23 +77,17 @@ class Api:
 
         async def respond() -> Response:
             if endpoint.is_limited:
-                await self._count(endpoint, call.by)
+                await settings.limiter.count(self._service.context.io, endpoint.name, call.by)
             return _written(endpoint, await endpoint.do(call), prefix)
 
         if endpoint.method == "GET" or actor is None:
             return await respond()
         return await once(self._service, request, route=endpoint.name, actor=actor.name, respond=respond)
 
-    async def _count(self, endpoint: Endpoint, actor: str) -> None:
-        """Count a request that would do something now. Raises `Problem` 429."""
-        limiter = self.settings.limiter
-        if limiter.is_used:
-            await self._service.context.io.ask(lambda: limiter.check(endpoint.name, actor), is_async=False)
-
     def refuse(self, request: Request, problem: Problem) -> Response:
         """Answer a request that never came to a route."""
         request_id = request_id_of(request)
-        return _with_headers(problem.as_response(request.path, request_id), request_id)
+        return with_headers(problem.as_response(request.path, request_id), request_id)
 
     def _admitted(self, endpoint: Endpoint, given: Actor | Problem | None) -> Actor | None:
         is_open = endpoint.needs is Need.NOBODY or (endpoint.needs is Need.SUMMARY and self.settings.public_summary)
@@ -117,10 +108,6 @@ class Api:
         if endpoint in HEALTH and longer in known:
             return HEALTH[-1], {"name": longer}
         return endpoint, path
-
-
-def _with_headers(response: Response, request_id: str) -> Response:
-    return replace(response, headers={**_ALWAYS, "X-Request-ID": request_id, **response.headers})
 
 
 def _written(endpoint: Endpoint, answer: Answer, prefix: str) -> Response:

@@ -10,6 +10,7 @@ from limits import RateLimitItem, parse
 from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
+from .._io.protocol import IO
 from ..errors import ConfigurationError
 from .problems import Problem
 
@@ -35,10 +36,10 @@ class Limiter:
                 f"{type(error).__name__}"
             ) from None  # theirs quotes the URI, password and all
 
-    @property
-    def is_used(self) -> bool:
-        """False where nothing is limited."""
-        return self._item is not None
+    async def count(self, io: IO, route: str, actor: str) -> None:
+        """Count one request, off the loop. Raises `Problem` 429, 503."""
+        if self._item is not None:
+            await io.ask(lambda: self.check(route, actor), is_async=False)
 
     def check(self, route: str, actor: str) -> None:
         """Count one request; may ask a server. Raises `Problem`: 429, which says when to come again; 503."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from .._model import Json
 
-__all__ = ["LONGEST_BODY_BYTES", "Request", "Response", "json_response"]
+__all__ = ["LONGEST_BODY_BYTES", "Request", "Response", "json_response", "with_headers"]
 
 LONGEST_BODY_BYTES = 65_536
 """No body that these routes take is longer; adapters read one byte more at the most."""
@@ -38,6 +39,15 @@ class Response:
     body: bytes
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+_ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def with_headers(response: Response, request_id: str | None) -> Response:
+    """Add what every answer has, unless it says otherwise itself, and the id of the request that it answers."""
+    named = {} if request_id is None else {"X-Request-ID": request_id}
+    return replace(response, headers={**_ALWAYS, **named, **response.headers})
 
 
 def json_response(

@@ -310,3 +310,50 @@ def test_who_retries_reads_what_came_of_it(each_stage: Stage) -> None:
     each_stage.guard.worker().run_once()
     assert each_stage.guard.health("P").parked_events == 0
     each_stage.guard.publish(happened("A", 3))
+
+
+def test_an_edit_is_said_to_be_withdrawn_only_where_there_was_one(either_stage: Stage) -> None:
+    """The second click of two finds nothing left to withdraw."""
+    failure = either_stage.failed()
+    served = either_stage.serve(payloads_for="operator")
+    sent(served.operator, f"failures/{failure.id}/edit", {"payload": json.dumps(edited(served.operator, failure.id))})
+    said = [sent(served.operator, f"failures/{failure.id}/unamend").headers["Location"] for _ in range(2)]
+    assert [to.partition("?said=")[2] for to in said] == ["unamended", "not-amended"]
+    page = served.operator.get(f"/dashboard/failures/{failure.id}?said=not-amended")
+    assert "no amendment to withdraw" in shown(page)
+
+
+@pytest.mark.parametrize(
+    ("order", "is_followed", "says", "says_not"),
+    [
+        ("stream", True, "That is also how a skip is undone", "no undo"),
+        ("stream", False, "There is no undo here", "how a skip is undone"),
+        ("none", False, "nothing is marked", "tainted"),
+    ],
+)
+def test_a_skip_promises_an_undo_only_where_there_is_one(
+    stage: Stage, order: str, is_followed: bool, says: str, says_not: str
+) -> None:
+    """A stream is replayed alone from a log: without one, or without an order, the page says that it is for good."""
+    stage.order = order
+    if is_followed:
+        stage.handler.failing.add("A#1")
+        stage.follow().append("A")
+        stage.guard.catch_up()
+        (failure,) = stage.guard.failures("P").items
+    else:
+        failure = stage.failed()
+    told = shown(stage.serve().operator.get(f"/dashboard/failures/{failure.id}/skip"))
+    assert says in told
+    assert says_not not in told
+
+
+def test_a_failure_whose_projection_is_not_registered_here_is_shown_without_buttons(stage: Stage) -> None:
+    """Another application on the same database has it: it is looked at here, and acted on there."""
+    failure = stage.failed()
+    stage.planned[0].name = "Q"  # what the server registers
+    page = stage.serve().operator.get(f"/dashboard/failures/{failure.id}")
+    assert page.status_code == 200
+    assert "P is not registered in this application" in shown(page)
+    assert f"{failure.id}/retry" not in page.text
+    assert f"{failure.id}/skip" not in page.text

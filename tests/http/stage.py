@@ -27,6 +27,7 @@ class Stage:
         self.planned = [Planned("P")]
         self.log: FollowedLog | None = None
         self.tables: list[str] = []
+        self.order = "stream"
         self._guard: GuardOnBed | None = None
 
     @property
@@ -69,7 +70,9 @@ class Stage:
             if is_async:
                 handler = _awaited(planned)
             clear = _clear_async if is_async else _clear
-            guard.projection(planned.name, handles=[Happened], on_reset=clear, tables=self.tables)(handler)
+            guard.projection(planned.name, handles=[Happened], on_reset=clear, tables=self.tables, order=self.order)(
+                handler
+            )
 
     def serve(self, **options: Any) -> Served:
         """Start a server."""
