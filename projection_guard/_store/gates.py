@@ -20,6 +20,7 @@ from sqlalchemy import (
     case,
     exists,
     false,
+    func,
     literal,
     null,
     or_,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import PerDialect, later, statement_start, utc_now
+from .._dialect import PerDialect, later, seconds_between, statement_start, utc_now
 from .._model import EventRecord, Order
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionState, ProjectionStream
 from .claims import Ticket
@@ -53,6 +54,7 @@ __all__ = [
     "settle",
     "taint",
     "untaint",
+    "wait_for_earlier",
 ]
 
 S, F, P, A = ProjectionStream, ProjectionFailure, ParkedEvent, ProjectionAppliedEvent
@@ -222,6 +224,30 @@ def has_failure(connection: Connection, projection: str, gate: str, order: Order
     """Return whether an unresolved failure stands before a stream's parked events."""
     parameters = {"projection": projection, "gate": gate}
     return connection.execute(_has_failure[order], parameters).first() is not None
+
+
+_SOONEST_SECONDS: Final = 1.0
+_RAREST_SECONDS: Final = 10.0
+_earlier = {
+    order: select(func.count(), seconds_between(utc_now(), func.max(F.next_retry_at))).where(
+        _failures_of(order), F.event_sequence < bindparam("sequence")
+    )
+    for order in Order
+}
+
+
+def wait_for_earlier(connection: Connection, ticket: Ticket, order: Order) -> float | None:
+    """Return in how many seconds to look again, where an event before this one of its stream is unresolved; else None.
+
+    That is so only where a replay of a range has met a failure before one that stood already. Hold the gate.
+    """
+    if ticket.event.sequence is None:
+        return None
+    parameters = {"projection": ticket.projection, "gate": ticket.gate, "sequence": ticket.event.sequence}
+    count, seconds = connection.execute(_earlier[order], parameters).one()
+    if not count:
+        return None
+    return _RAREST_SECONDS if seconds is None else min(max(seconds, _SOONEST_SECONDS), _RAREST_SECONDS)
 
 
 def settle(connection: Connection, projection: str, gate: str, order: Order, *, free: bool = False) -> bool:
