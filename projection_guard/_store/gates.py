@@ -40,6 +40,7 @@ __all__ = [
     "Gate",
     "Look",
     "blocked_among",
+    "done_among",
     "drainable",
     "has_failure",
     "lease",
@@ -47,6 +48,7 @@ __all__ = [
     "lock_free",
     "lock_if_there",
     "look",
+    "record_all_done",
     "record_done",
     "redone",
     "release",
@@ -244,7 +246,8 @@ def wait_for_earlier(connection: Connection, ticket: Ticket, order: Order) -> fl
     if ticket.event.sequence is None:
         return None
     parameters = {"projection": ticket.projection, "gate": ticket.gate, "sequence": ticket.event.sequence}
-    count, seconds = connection.execute(_earlier[order], parameters).one()
+    row: Any = connection.execute(_earlier[order], parameters).one()
+    count, seconds = row
     if not count:
         return None
     return _RAREST_SECONDS if seconds is None else min(max(seconds, _SOONEST_SECONDS), _RAREST_SECONDS)
@@ -338,18 +341,35 @@ _record_done = PerDialect(
 
 def record_done(connection: Connection, ticket: Ticket, how: str = "applied") -> None:
     """Record that a projection is done with an event: `applied`, `skipped` or `fixed`."""
+    connection.execute(_record_done.of(connection), _done(ticket, how))
+
+
+def record_all_done(connection: Connection, tickets: Sequence[Ticket]) -> None:
+    """Record that events were applied."""
+    connection.execute(_record_done.of(connection), [_done(ticket, "applied") for ticket in tickets])
+
+
+def _done(ticket: Ticket, how: str) -> dict[str, object]:
     event: EventRecord = ticket.event
-    connection.execute(
-        _record_done.of(connection),
-        {
-            "projection": ticket.projection,
-            "event": event.event_id,
-            "gate": ticket.gate,
-            "type": event.event_type,
-            "sequence": event.sequence,
-            "done": how,
-        },
-    )
+    return {
+        "projection": ticket.projection,
+        "event": event.event_id,
+        "gate": ticket.gate,
+        "type": event.event_type,
+        "sequence": event.sequence,
+        "done": how,
+    }
+
+
+_done_among = select(A.event_id).where(
+    A.projection_name == bindparam("projection"), A.event_id.in_(bindparam("events", expanding=True))
+)
+
+
+def done_among(connection: Connection, projection: str, events: Sequence[str]) -> frozenset[str]:
+    """Return which of these events a projection is done with. Only after `lock`, in a later statement."""
+    parameters = {"projection": projection, "events": list(events)}
+    return frozenset(connection.execute(_done_among, parameters).scalars())
 
 
 _redone = (
