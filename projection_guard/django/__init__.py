@@ -1,0 +1,1 @@
+"""projection_guard in a Django project."""
