@@ -1,1 +1,29 @@
-"""projection_guard in a Django project."""
+"""projection_guard in a Django project: a guard on one of its databases, and handlers that write by its ORM.
+
+    # settings.py
+    INSTALLED_APPS = [..., "projection_guard.django"]
+    PROJECTION_GUARD = "shop.projections:guard"          # for `manage.py projection_guard ...`
+
+    # shop/projections.py
+    guard = ProjectionGuard(engine())                    # on DATABASES["default"]
+
+    @guard.projection("DocumentProjection", handles=[DocumentUploaded])
+    @with_orm
+    def documents(event):
+        Document.objects.create(id=event.stream_id, title=event.title)
+
+What the ORM writes in such a handler is committed together with the guard's bookkeeping. `projection_guard.django.urls`
+has the routes and the dashboard.
+"""
+
+from __future__ import annotations
+
+try:
+    import django as _django  # noqa: F401
+except ImportError as error:
+    raise ImportError("projection_guard.django needs django: pip install 'projection-guard[django]'") from error
+
+from ._connecting import engine
+from ._joining import with_orm
+
+__all__ = ["engine", "with_orm"]
