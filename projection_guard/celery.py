@@ -71,8 +71,14 @@ class GuardedTask:
         if self.queues:
             number = partition_of(record.stream_id or record.event_id, len(self.queues))
             options.setdefault("queue", self.queues[number])
+        place = Place(
+            projection=self.projection,
+            event_id=record.event_id,
+            event_type=record.event_type,
+            stream_id=record.stream_id,
+        )
+        payload = encode_at(self._guard.codec, event, place)
         told = {"event_id": record.event_id, "event_type": record.event_type, "stream_id": record.stream_id}
-        payload = encode_at(self._guard.codec, event, Place(projection=self.projection, **told))
         # Monitors and logs show what `kwargsrepr` says: nothing of what is in an event.
         return self.task.apply_async(kwargs={"event": payload, **told}, **{"kwargsrepr": repr(told), **options})
 
@@ -152,4 +158,5 @@ def _close_with_its_process(guard: ProjectionGuard) -> None:
     def close(**_: object) -> None:
         guard.close()
 
-    signals.worker_process_shutdown.connect(close, weak=False, dispatch_uid=f"projection_guard-{id(guard)}")
+    ends: Any = signals.worker_process_shutdown
+    ends.connect(close, weak=False, dispatch_uid=f"projection_guard-{id(guard)}")

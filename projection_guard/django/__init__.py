@@ -19,11 +19,9 @@ has the routes and the dashboard.
 from __future__ import annotations
 
 try:
-    import django as _django  # noqa: F401
+    from ._connecting import engine
+    from ._joining import with_orm
 except ImportError as error:
-    raise ImportError("projection_guard.django needs django: pip install 'projection-guard[django]'") from error
-
-from ._connecting import engine
-from ._joining import with_orm
+    raise ImportError(f"projection_guard.django needs {error.name}: pip install 'projection-guard[django]'") from error
 
 __all__ = ["engine", "with_orm"]

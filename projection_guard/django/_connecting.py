@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
-from django.db import connections
+from django.db import connections as django_connections
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
 from ..errors import ConfigurationError
 
-__all__ = ["alias_of", "another", "engine"]
+__all__ = ["alias_of", "another", "connections", "engine"]
+
+connections: Any = django_connections  # Django has no type hints
 
 _DRIVERS: Final = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite+pysqlite"}
 _DJANGOS_OWN: Final = ("context", "cursor_factory")
@@ -33,7 +35,7 @@ def engine(alias: str = "default") -> Engine:
     It has a pool of its own. The settings are read when it connects, so that under Django's test runner it is the test
     database that is connected to. Raises `ConfigurationError`.
     """
-    wrapper: Any = connections[alias]
+    wrapper = connections[alias]
     drivername = _DRIVERS.get(wrapper.vendor)
     if drivername is None:
         raise ConfigurationError(
@@ -55,10 +57,10 @@ def engine(alias: str = "default") -> Engine:
     made = create_engine(url, poolclass=QueuePool)
     made.update_execution_options(**{_ALIAS: alias})
     if wrapper.vendor == "sqlite":
-        event.listen(made, "do_connect", lambda *_: _connected_to_sqlite(alias))
+        event.listen(made, "do_connect", partial(_connected_to_sqlite, alias))
     else:
-        event.listen(made, "do_connect", lambda *given: _fill_in(alias, given[-1]))
-        event.listen(made.pool, "connect", lambda raw, _: _configure(alias, raw))
+        event.listen(made, "do_connect", partial(_fill_in, alias))
+        event.listen(made.pool, "connect", partial(_configure, alias))
     return made
 
 
@@ -70,17 +72,17 @@ def alias_of(connection: Connection) -> str | None:
 
 def another(alias: str, **settings: object) -> Any:
     """Return a connection wrapper of Django's, of this thread's and not connected, with some settings of its own."""
-    like: Any = connections[alias]
+    like = connections[alias]
     return type(like)({**like.settings_dict, **settings}, alias)
 
 
-def _fill_in(alias: str, parameters: dict[str, Any]) -> None:
+def _fill_in(alias: str, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
     given: dict[str, Any] = another(alias).get_connection_params()
     parameters.update(_PATIENT)
     parameters.update({name: value for name, value in given.items() if name not in _DJANGOS_OWN})
 
 
-def _configure(alias: str, raw: Any) -> None:
+def _configure(alias: str, raw: Any, _record: object) -> None:
     """Give a connection the time zone and the role that Django gives its own."""
     wrapper = another(alias)
     role = wrapper.settings_dict["OPTIONS"].get("assume_role")
@@ -92,7 +94,7 @@ def _configure(alias: str, raw: Any) -> None:
     raw.commit()
 
 
-def _connected_to_sqlite(alias: str) -> Any:
+def _connected_to_sqlite(alias: str, *_: object) -> Any:
     """Connect as Django does, with its functions and pragmas, but for its reading of columns by their declared type."""
     wrapper = another(alias)
     return wrapper.get_new_connection({**wrapper.get_connection_params(), "detect_types": 0})

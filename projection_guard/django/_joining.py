@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Final, NoReturn, ParamSpec
 
-from django.db import connections
 from django.db.transaction import Atomic
 from sqlalchemy import Connection
 
 from ..errors import ConfigurationError, ConnectionRefusedToHandler, RegistrationError
-from ._connecting import alias_of, another
+from ._connecting import alias_of, another, connections
 
 __all__ = ["with_orm"]
 
@@ -67,7 +66,7 @@ def _lent(connection: Connection) -> Generator[None]:
         raise ConfigurationError(
             "with_orm needs a guard on Django's own database: ProjectionGuard(projection_guard.django.engine())"
         )
-    its_own: Any = connections[alias]
+    its_own = connections[alias]
     lent = _wrapper(alias, connection.connection.driver_connection, its_own)
     connections[alias] = lent
     try:

@@ -12,15 +12,16 @@ that a browser sends for another site is refused by what it says of itself (docs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, Protocol, Unpack, cast
 
 try:
     from django.core.exceptions import PermissionDenied, RequestDataTooBig
     from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
     from django.http.request import RawPostDataException, UnreadablePostError
-    from django.urls import URLPattern, re_path
+    from django.urls import URLPattern
+    from django.urls import re_path as django_re_path
 
     from .._dashboard.site import ROOT, dashboard_of
     from .._http import messages
@@ -55,7 +56,19 @@ __all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_urls", "da
 Authorize = Callable[[HttpRequest], object]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody; or a response that refuses it."""
 View = Callable[..., HttpResponse]
+re_path: Any = django_re_path  # Django has no type hints: what is read of its objects is said in `_Asked`
 _KEPT = ("WWW-Authenticate", "Retry-After")
+
+
+class _Asked(Protocol):
+    """What is read of a request."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    GET: Any
+    META: Mapping[str, str]
+    body: bytes
 
 
 def health_urls(
@@ -113,13 +126,14 @@ def _patterns(root: str, api: Api, endpoints: Sequence[Endpoint], authorize: Aut
 
 def _pattern(root: str, serve: View, methods: tuple[str, ...]) -> URLPattern:
     def view(request: HttpRequest, rest: str | None = None) -> HttpResponse:
-        if request.method not in methods:
+        if str(request.method) not in methods:
             return HttpResponseNotAllowed(methods)
         return serve(request, rest or "")
 
     exempt: Any = view
     exempt.csrf_exempt = True  # our routes look at where a request comes from themselves
-    return re_path(rf"^{root}(?P<rest>/[\s\S]*)?\Z", exempt, name=f"projection_guard_{root}")
+    pattern: URLPattern = re_path(rf"^{root}(?P<rest>/[\s\S]*)?\Z", exempt, name=f"projection_guard_{root}")
+    return pattern
 
 
 def _identified(
@@ -142,7 +156,7 @@ class _Answered(Exception):
 
     def __init__(self, response: HttpResponse) -> None:
         super().__init__(response.status_code)
-        self.response = response
+        self.response: Any = response
 
 
 def _refused(error: Exception, *, may_redirect: bool) -> Problem | None:
@@ -152,31 +166,32 @@ def _refused(error: Exception, *, may_redirect: bool) -> Problem | None:
         return None
     response = error.response
     kept = (*_KEPT, "Location") if may_redirect else _KEPT
-    headers = {name: value for name, value in response.items() if name in kept}
-    detail = response.content.decode(errors="replace")[:300] or response.reason_phrase
+    headers: dict[str, str] = {name: value for name, value in response.items() if name in kept}
+    detail: str = response.content.decode(errors="replace")[:300] or response.reason_phrase
     return refusal(response.status_code, detail, headers, may_redirect=may_redirect)
 
 
 def _read(
     request: HttpRequest, path_parameters: dict[str, str], longest_bytes: int = messages.LONGEST_BODY_BYTES
 ) -> messages.Request:
+    asked = cast("_Asked", request)
     return messages.Request(
-        method=str(request.method),
-        path=request.path,
-        host=request.headers.get("Host", ""),
+        method=asked.method,
+        path=asked.path,
+        host=asked.headers.get("Host", ""),
         path_parameters=path_parameters,
-        query=tuple((name, value) for name, values in request.GET.lists() for value in values),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=b"" if request.method in ("GET", "HEAD") else _body(request, longest_bytes),
+        query=tuple((name, value) for name, values in asked.GET.lists() for value in values),
+        headers={name.lower(): value for name, value in asked.headers.items()},
+        body=b"" if asked.method in ("GET", "HEAD") else _body(asked, longest_bytes),
     )
 
 
-def _body(request: HttpRequest, longest_bytes: int) -> bytes | Problem:
+def _body(request: _Asked, longest_bytes: int) -> bytes | Problem:
     """Read the body, also where the application has read and kept it; of one that is too long nothing."""
     told = request.META.get("CONTENT_LENGTH") or None
     if told is None and "Transfer-Encoding" in request.headers and hasattr(request, "environ"):
         return Problem(status=411, kind="length-required", detail="Say how long the body is, by Content-Length")
-    if told is not None and str(told).isdigit() and int(told) > longest_bytes:
+    if told is not None and told.isdigit() and int(told) > longest_bytes:
         return too_large(longest_bytes)
     try:
         found = request.body

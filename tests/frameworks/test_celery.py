@@ -131,7 +131,8 @@ def test_a_message_goes_back_to_its_queue_where_the_database_is_away() -> None:
     with ProjectionGuard(away, worker="external") as guard:
         guard.projection("P", handles=[Happened])(lambda event, connection: None)
         made = guarded_task(app, guard, "P", again_after=0)
-        payload = guard.codec.encode(happened("A", 1))
+        codec: Any = guard.codec
+        payload = codec.encode(happened("A", 1))
         with pytest.raises(Reject) as refused:
             made.task.run(event=payload)
         assert refused.value.requeue is True
