@@ -23,7 +23,12 @@ POISON: Final = ("account-42", 2)
 
 
 def heals_in_order(
-    bed: Bed, guard: GuardOnBed, *, deliver: Callable[[], object], read: Callable[[Any], tuple[str, int]], **options: Any
+    bed: Bed,
+    guard: GuardOnBed,
+    *,
+    deliver: Callable[[], object],
+    read: Callable[[Any], tuple[str, int]],
+    **options: Any,
 ) -> None:
     """The others go on; fixed, the stream is complete and in order, with no operator; and each event is applied once.
 

@@ -1,4 +1,4 @@
-"""Message DB for tests: the schema that npm has, in a database of the suite's PostgreSQL, and its own `write_message`."""
+"""Message DB for tests: the schema that npm has, in the suite's PostgreSQL, and its own `write_message`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,19 @@ PACKAGE = "@eventide/message-db@1.3.1"
 # Nor the extension pgcrypto: it is asked for `gen_random_uuid()`, which PostgreSQL has had by itself since release 13.
 PARTS = ("schema/message-store", "tables/messages", "types/message")
 FUNCTIONS = (
-    "message-store-version hash-64 acquire-lock category is-category id cardinal-id stream-version write-message "
-    "get-stream-messages get-category-messages get-last-stream-message"
-).split()
+    "message-store-version",
+    "hash-64",
+    "acquire-lock",
+    "category",
+    "is-category",
+    "id",
+    "cardinal-id",
+    "stream-version",
+    "write-message",
+    "get-stream-messages",
+    "get-category-messages",
+    "get-last-stream-message",
+)
 INDEXES = ("messages-id", "messages-stream", "messages-category")
 
 
