@@ -211,6 +211,7 @@ class _End:
 
 def _after(events: Any, *, is_numbered: bool) -> Callable[[int], Any]:
     """Return what gives the events after a position. Raises `ConfigurationError` for what cannot be read again."""
+    given = events  # a name of its own: type checkers would take `events` for a mapping of unknowns from here on
     if isinstance(events, Iterator | AsyncIterator):
         raise ConfigurationError(
             "An iterator can be read once, and a log is read again; give what makes one: lambda after: ..."
@@ -222,9 +223,9 @@ def _after(events: Any, *, is_numbered: bool) -> Callable[[int], Any]:
         if isinstance(there, Sequence):
             return lambda after: (there[place] for place in range(after, len(there)))
         return lambda after: islice(there, min(after, len(there)), None)
-    if not callable(events):
-        raise ConfigurationError(f"A log is a list of events or a function of a position, not {type(events).__name__}")
-    return cast("Callable[[int], Any]", events)
+    if not callable(given):
+        raise ConfigurationError(f"A log is a list of events or a function of a position, not {type(given).__name__}")
+    return cast("Callable[[int], Any]", given)
 
 
 @contextmanager

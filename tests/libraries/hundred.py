@@ -24,16 +24,16 @@ POISON: Final = ("account-42", 2)
 
 def heals_in_order(
     bed: Bed,
-    guard: GuardOnBed,
+    guard_of: Callable[[], GuardOnBed],
     *,
-    deliver: Callable[[], object],
+    deliver: Callable[[GuardOnBed], object],
     read: Callable[[Any], tuple[str, int]],
     **options: Any,
 ) -> None:
     """The others go on; fixed, the stream is complete and in order, with no operator; and each event is applied once.
 
-    `deliver` lets the projection "P" take all that there is; it is called again in the end. `read` tells an event's
-    stream and number.
+    `guard_of` makes a guard, and is asked twice: the second one heals, as another process would. `deliver` lets the
+    projection "P" take all that there is; it is called again in the end. `read` tells an event's stream and number.
     """
     is_fixed = False
 
@@ -43,18 +43,23 @@ def heals_in_order(
         if (stream, n) == POISON and not is_fixed:
             raise ValueError("this one cannot be applied")
 
-    bed.joined(guard, "P", body, **{"handles": None, **options})
-    deliver()
+    def registered() -> GuardOnBed:
+        guard = guard_of()
+        bed.joined(guard, "P", body, **{"handles": None, **options})
+        return guard
+
+    guard = registered()
+    deliver(guard)
     held = POISON[0]
     assert [effect for effect in bed.effects("P") if effect[0] != held] == [each for each in SCRIPT if each[0] != held]
     assert bed.effects("P", held) == [(held, 1)]
     health = guard.health("P")
     assert (health.active_failures, health.parked_events) == (1, 1)
-    is_fixed = True
+    is_fixed, guard = True, registered()
     for _ in range(2):
         make_due(bed)
         guard.work()
-    deliver()
+    deliver(guard)
     assert bed.effects("P", held) == [(held, 1), (held, 2), (held, 3)]
     assert Counter(bed.effects("P")) == Counter(SCRIPT)
     health = guard.health("P")

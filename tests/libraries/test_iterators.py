@@ -204,10 +204,9 @@ def test_one_poison_event_of_a_hundred_streams(sqlite_bed: Bed, tmp_path: Path, 
         path = tmp_path / "log"
         path.write_text("".join(json.dumps(each) + "\n" for each in events))
         source = kind(json_lines(path))
-    guard = sqlite_bed.guard(source=source)
     heals_in_order(
         sqlite_bed,
-        guard,
-        deliver=lambda: guard.catch_up("P"),
+        lambda: sqlite_bed.guard(source=source),
+        deliver=lambda guard: guard.catch_up("P"),
         read=lambda each: (each["stream_id"], each["n"]),
     )

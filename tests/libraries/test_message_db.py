@@ -294,11 +294,10 @@ def test_one_poison_event_of_a_hundred_streams(diagonal_bed: Bed, message_store:
     kind = AsyncMessageDbSource if diagonal_bed.is_async else MessageDbSource
     source = kind(message_db_url, category="account" if diagonal_bed.is_async else None)
     diagonal_bed.on_close(source.close)
-    guard = diagonal_bed.guard(source=source)
     heals_in_order(
         diagonal_bed,
-        guard,
-        deliver=lambda: guard.catch_up("P"),
+        lambda: diagonal_bed.guard(source=source),
+        deliver=lambda guard: guard.catch_up("P"),
         read=lambda message: (message.stream_name, message.data["n"]),
         handles=["Happened"],
     )

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from dataclasses import InitVar, dataclass
+from datetime import datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from projection_guard import CodecError, JsonCodec
 from tests.unit import codec_events as events
@@ -196,3 +198,44 @@ def test_lists_in_lists_without_end_are_a_codec_error() -> None:
         stored = [stored]
     with pytest.raises(CodecError, match="RecursionError"):
         codec().decode(stored)
+
+
+class Strange:
+    """Nothing that the codec knows by itself."""
+
+
+def test_what_was_said_of_a_class_stands_when_it_is_named_again() -> None:
+    """`handles=` names the classes that it is given: that takes away neither the name nor the way of one before."""
+    codec = JsonCodec()
+    codec.register(Strange, name="Strange-1", encode=lambda _: {"n": 1}, decode=lambda _: Strange())
+    codec.register(Strange)
+    assert codec.knows(Strange)
+    assert codec.encode(Strange()) == {"$class": "Strange-1", "data": {"n": 1}}
+
+
+def test_a_zone_that_has_one_offset_is_an_offset() -> None:
+    """Pydantic and dateutil have zones of their own for what they read; others, with a summer, have to be named."""
+
+    class Fixed(tzinfo):
+        def utcoffset(self, moment: datetime | None) -> timedelta:
+            return timedelta(hours=5, minutes=30)
+
+    class Summery(tzinfo):
+        def utcoffset(self, moment: datetime | None) -> timedelta | None:
+            return None if moment is None else timedelta(hours=1)
+
+    codec = JsonCodec()
+    moments = [
+        datetime(2026, 1, 2, 3, tzinfo=Fixed()),
+        TypeAdapter(datetime).validate_json('"2026-01-02T03:04:05Z"'),
+        TypeAdapter(datetime).validate_json('"2026-01-02T03:04:05.5-03:00"'),
+        time(3, 4, tzinfo=Fixed()),
+    ]
+    for moment in moments:
+        back = codec.decode(codec.encode({"at": moment}))
+        assert back == {"at": moment}
+        assert isinstance(back, dict)
+        assert back["at"].utcoffset() == moment.utcoffset()
+    for refused in (datetime(2026, 1, 2, tzinfo=Summery()), time(3, 4, tzinfo=Summery())):
+        with pytest.raises(CodecError, match="zone"):
+            codec.encode({"at": refused})
