@@ -9,6 +9,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, Literal
 
 from kurrentdbclient import RecordedEvent
+from kurrentdbclient.exceptions import ProgrammingError
 
 from ..errors import CodecError, EventError, StoreUnavailable
 from ._reading import Decode
@@ -38,7 +39,8 @@ def consume(
     An event is acknowledged once it is applied, on record as failed, parked by the guard, or a duplicate. While the
     guard's database is away it is tried again for `patience_seconds` (choose less than the group's message timeout),
     and then sent back ("retry"). One that cannot be read or kept at all is parked in KurrentDB ("park"). Another error
-    is raised, with the event unanswered: KurrentDB gives it to the next consumer.
+    is raised, with the event unanswered: KurrentDB gives it to the next consumer. So it does with the one in hand when
+    `subscription.stop()` is called.
     """
     publish = guard.publisher().publish
     for recorded in subscription:
@@ -53,7 +55,10 @@ def consume(
                     sleep(step.pause_seconds)
             else:
                 step = course.send(None)
-        subscription.ack(recorded) if step == "ack" else subscription.nack(recorded, step)
+        try:
+            subscription.ack(recorded) if step == "ack" else subscription.nack(recorded, step)
+        except ProgrammingError:  # stopped meanwhile: it is delivered again, and is a duplicate then
+            return
 
 
 async def consume_async(
@@ -77,7 +82,10 @@ async def consume_async(
                     await asyncio.sleep(step.pause_seconds)
             else:
                 step = course.send(None)
-        await (subscription.ack(recorded) if step == "ack" else subscription.nack(recorded, step))
+        try:
+            await (subscription.ack(recorded) if step == "ack" else subscription.nack(recorded, step))
+        except ProgrammingError:
+            return
 
 
 class _Try:

@@ -19,19 +19,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-import grpc
-from kurrentdbclient.protos.v1 import (
-    persistent_pb2,
-    persistent_pb2_grpc,
-    shared_pb2,
-    streams_pb2,
-    streams_pb2_grpc,
-)
+from kurrentdbclient.protos.v1 import persistent_pb2, shared_pb2, streams_pb2
 
 __all__ = ["Group", "Kurrent"]
+
+grpc: Any = import_module("grpc")  # it has no types
 
 FIRST = 1_000
 ACTIONS = {0: "unknown", 1: "park", 2: "retry", 3: "skip", 4: "stop"}
@@ -100,8 +96,17 @@ class Kurrent:
         self.reads: list[str] = []
         self.lock = threading.RLock()
         self._server = grpc.server(ThreadPoolExecutor(max_workers=16))
-        streams_pb2_grpc.add_StreamsServicer_to_server(_Streams(self), self._server)
-        persistent_pb2_grpc.add_PersistentSubscriptionsServicer_to_server(_Subscriptions(self), self._server)
+        self._server.add_generic_rpc_handlers(
+            (
+                _service("streams.Streams", grpc.unary_stream_rpc_method_handler, _Streams(self).read, streams_pb2),
+                _service(
+                    "persistent_subscriptions.PersistentSubscriptions",
+                    grpc.stream_stream_rpc_method_handler,
+                    _Subscriptions(self).read,
+                    persistent_pb2,
+                ),
+            )
+        )
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.url = f"kdb://127.0.0.1:{port}?Tls=false"
         self._server.start()
@@ -157,11 +162,21 @@ class Kurrent:
             return group
 
 
-class _Streams(streams_pb2_grpc.StreamsServicer):
+def _service(name: str, handler: Any, method: Any, messages: Any) -> Any:
+    """Return a service that has the method `Read`."""
+    made = handler(
+        method,
+        request_deserializer=messages.ReadReq.FromString,
+        response_serializer=messages.ReadResp.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(f"event_store.client.{name}", {"Read": made})
+
+
+class _Streams:
     def __init__(self, kurrent: Kurrent) -> None:
         self._kurrent = kurrent
 
-    def Read(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802 - the protocol's name
+    def read(self, request: Any, context: Any) -> Iterator[Any]:
         options = request.options
         which = options.WhichOneof("stream_option")
         with self._kurrent.lock:
@@ -174,7 +189,7 @@ class _Streams(streams_pb2_grpc.StreamsServicer):
             kind = streams_pb2.ReadResp.ReadEvent
             yield streams_pb2.ReadResp(event=kind(event=record.message(kind), commit_position=record.position))
 
-    def _of_all(self, options: Any, context: grpc.ServicerContext) -> list[Record]:
+    def _of_all(self, options: Any, context: Any) -> list[Record]:
         is_backwards = options.read_direction == streams_pb2.ReadReq.Options.Backwards
         found = list(reversed(self._kurrent.log)) if is_backwards else list(self._kurrent.log)
         if options.all.WhichOneof("all_option") == "position":
@@ -198,11 +213,11 @@ class _Streams(streams_pb2_grpc.StreamsServicer):
         return found[::-1] if options.read_direction == streams_pb2.ReadReq.Options.Backwards else found
 
 
-class _Subscriptions(persistent_pb2_grpc.PersistentSubscriptionsServicer):
+class _Subscriptions:
     def __init__(self, kurrent: Kurrent) -> None:
         self._kurrent = kurrent
 
-    def Read(self, request_iterator: Iterable[Any], context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+    def read(self, request_iterator: Iterable[Any], context: Any) -> Iterator[Any]:
         requests = iter(request_iterator)
         options = next(requests).options
         group = self._kurrent.groups[options.group_name]
@@ -211,17 +226,19 @@ class _Subscriptions(persistent_pb2_grpc.PersistentSubscriptionsServicer):
         threading.Thread(target=self._answers, args=(requests, group, ended), daemon=True).start()
         confirmed = persistent_pb2.ReadResp.SubscriptionConfirmation(subscription_id=f"$all::{group.name}")
         yield persistent_pb2.ReadResp(subscription_confirmation=confirmed)
-        while not ended.is_set():
-            if len(group.out) >= options.buffer_size:
-                time.sleep(0.005)
-                continue
-            try:
-                record, times = group.waiting.get(timeout=0.02)
-            except queue.Empty:
-                continue
-            group.out[record.id] = (record, times)
-            yield persistent_pb2.ReadResp(event=_event(record, times))
-        group.drop()
+        try:
+            while not ended.is_set():
+                if len(group.out) >= options.buffer_size:
+                    time.sleep(0.005)
+                    continue
+                try:
+                    record, times = group.waiting.get(timeout=0.02)
+                except queue.Empty:
+                    continue
+                group.out[record.id] = (record, times)
+                yield persistent_pb2.ReadResp(event=_event(record, times))
+        finally:
+            group.drop()
 
     def _answers(self, requests: Iterator[Any], group: Group, ended: threading.Event) -> None:
         try:
