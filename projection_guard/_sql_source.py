@@ -13,7 +13,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -79,7 +79,7 @@ def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
 class _Reader:
     """Reads one log table over a connection that is given, in several threads at once; keeps what it waits for."""
 
-    def __init__(self, table: str, options: LogOptions) -> None:
+    def __init__(self, table: str | Table, options: LogOptions) -> None:
         self._name = table
         self._options = options
         self._decode: Decode = options.get("decode") or _as_it_is
@@ -231,7 +231,7 @@ class SqlEventSource:
     """An event log in a SQL table, of any database: the guard's, or another one.
 
     `table` has one row per event; `sequence=`, `event_id=`, `event_type=` and `stream_id=` name its columns (no stream:
-    None), `schema=` its schema. `decode=` makes the event of a row, given as a dict by column; without it that dict is
+    None), `schema=` its schema. A `Table` of SQLAlchemy's says which columns are read. `decode=` makes the event of a row, given as a dict by column; without it that dict is
     the event. PostgreSQL and SQLite are read safely. `give_up_after=` is a last resort: a hole that a transaction may
     still fill is skipped after that time, recorded, and what is committed into it later is missed.
     """
@@ -239,13 +239,13 @@ class SqlEventSource:
     def __init__(
         self,
         database: str | URL | Engine,
-        table: str,
+        table: str | Table,
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, Engine)
         self._engine = database if isinstance(database, Engine) else engine_for(database)
         _check_dialect(self._engine.dialect.name)
-        self._table = table
+        self._table = table if isinstance(table, str) else table.fullname
         self._reader = _Reader(table, options)
 
     def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
@@ -292,13 +292,13 @@ class AsyncSqlEventSource:
     def __init__(
         self,
         database: str | URL | AsyncEngine,
-        table: str,
+        table: str | Table,
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, AsyncEngine)
         self._engine = database if isinstance(database, AsyncEngine) else async_engine_for(database)
         _check_dialect(self._engine.dialect.name)
-        self._table = table
+        self._table = table if isinstance(table, str) else table.fullname
         self._reader = _Reader(table, options)
 
     async def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
