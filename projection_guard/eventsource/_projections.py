@@ -7,9 +7,9 @@ is refused when it is registered.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any, Protocol, TypedDict, Unpack, cast
 
 from sqlalchemy.engine import URL
@@ -97,31 +97,47 @@ class _Apart(_Guarded):
     """Writes wherever it writes."""
 
     async def handle(self, event: object) -> None:
+        """Apply an event."""
         await self._theirs._process_event(event)
 
 
-class _InItsOwnTransaction(_Guarded):
+class _WithConnection(_Guarded):
+    """A `DatabaseProjection`: it keeps the connection of the event in hand in itself, so there is one at a time."""
+
+    def __init__(self, theirs: _Theirs) -> None:
+        super().__init__(theirs)
+        self._in_turn = asyncio.Lock()
+        self._has_repository = isinstance(theirs, LIBRARY.ReadModelProjection)
+
+    async def _process(self, event: object, connection: AsyncConnection) -> None:
+        theirs = self._theirs
+        async with self._in_turn:
+            theirs._current_connection = connection
+            try:
+                if self._has_repository:
+                    theirs._current_repository = await theirs._create_repository(connection)
+                await theirs._process_event(event)
+            finally:
+                theirs._current_connection = None
+                if self._has_repository:
+                    theirs._current_repository = None
+
+
+class _InItsOwnTransaction(_WithConnection):
     """Writes in a transaction of its own session factory."""
 
     async def handle(self, event: object) -> None:
+        """Apply an event."""
         async with self._theirs._session_factory() as session, session.begin():
-            await _process(self._theirs, event, await session.connection())
+            await self._process(event, await session.connection())
 
 
-class _Joined(_Guarded):
+class _Joined(_WithConnection):
     """Writes in the guard's transaction."""
 
     async def handle(self, event: object, connection: AsyncConnection) -> None:
-        await _process(self._theirs, event, connection)
-
-
-async def _process(theirs: Any, event: object, connection: AsyncConnection) -> None:
-    """Let it write through a connection: in a copy, for it keeps the connection in itself, one for all its tasks."""
-    one = copy(theirs)
-    one._current_connection = connection
-    if isinstance(theirs, LIBRARY.ReadModelProjection):
-        one._current_repository = await one._create_repository(connection)
-    await one._process_event(event)
+        """Apply an event."""
+        await self._process(event, connection)
 
 
 def _check_unchanged(theirs: Any, name: str) -> None:
