@@ -59,8 +59,11 @@ _STORED_EVENT: Final[Names] = {
 
 def _feed_position(event: object) -> object:
     """Read the number that a position is made of; one of another form is no sequence."""
-    key = getattr(getattr(event, "position", None), "key", ())
-    return key[0] if isinstance(key, tuple) and len(key) == 1 and isinstance(key[0], int) else None
+    match getattr(getattr(event, "position", None), "key", None):
+        case (int() as number,):
+            return number
+        case _:
+            return None
 
 
 _DOMAIN_EVENT: Final[Names] = {

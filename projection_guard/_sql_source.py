@@ -231,9 +231,10 @@ class SqlEventSource:
     """An event log in a SQL table, of any database: the guard's, or another one.
 
     `table` has one row per event; `sequence=`, `event_id=`, `event_type=` and `stream_id=` name its columns (no stream:
-    None), `schema=` its schema. A `Table` of SQLAlchemy's says which columns are read. `decode=` makes the event of a row, given as a dict by column; without it that dict is
-    the event. PostgreSQL and SQLite are read safely. `give_up_after=` is a last resort: a hole that a transaction may
-    still fill is skipped after that time, recorded, and what is committed into it later is missed.
+    None), `schema=` its schema. A `Table` of SQLAlchemy's says itself which columns are read. `decode=` makes the event
+    of a row, given as a dict by column; without it that dict is the event. PostgreSQL and SQLite are read safely.
+    `give_up_after=` is a last resort: a hole that a transaction may still fill is skipped after that time, recorded,
+    and what is committed into it later is missed.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from ._library import LIBRARY
 __all__ = ["Options", "register"]
 
 _ADDED: tuple[str, ...] = ("handle", "_handle_with_retry", "_execute_in_transaction")
-"""What adds retries, dead letters, a checkpoint and a transaction to `_process_event`: what a subclass may not change."""
+"""What adds retries, dead letters, a checkpoint, a transaction to `_process_event`: what no subclass may change."""
 
 
 class Options(TypedDict, total=False):
@@ -140,16 +140,16 @@ class _Joined(_WithConnection):
         await self._process(event, connection)
 
 
-def _check_unchanged(theirs: Any, name: str) -> None:
+def _check_unchanged(theirs: object, name: str) -> None:
     """Refuse what would silently be left out, or mean something else, under guard."""
     for kept, word in (("_checkpoint_repo", "checkpoint_repo"), ("_dlq_repo", "dlq_repo")):
         if getattr(theirs, kept) is not None:
             raise RegistrationError(
-                f"Projection {name!r} was made with {word}=, which nobody would write to: the guard keeps checkpoint and "
-                f"failures. Leave {word}= out"
+                f"Projection {name!r} was made with {word}=, which nobody would write to: the guard keeps the "
+                f"checkpoint and the failures. Leave {word}= out"
             )
     for method in _ADDED:
-        made_by = getattr(getattr(type(theirs), method, None), "__module__", "eventsource.")
+        made_by: str = getattr(getattr(type(theirs), method, None), "__module__", "eventsource.")
         if not made_by.startswith("eventsource."):
             raise RegistrationError(
                 f"Projection {name!r} has a {method}() of its own, which would not be called: the guard calls "
@@ -157,7 +157,7 @@ def _check_unchanged(theirs: Any, name: str) -> None:
             )
     if callable(getattr(theirs, "_tenant_filter", None)):
         raise RegistrationError(
-            f"Projection {name!r} has a tenant_filter= that is asked at each event, and a retry by a worker has not its "
+            f"Projection {name!r} has a tenant_filter= that is asked at each event, and a worker's retry has not the "
             "caller's tenant. Give it a tenant's UUID, or look at event.tenant_id in the handler"
         )
 
@@ -165,15 +165,15 @@ def _check_unchanged(theirs: Any, name: str) -> None:
 def _check_can_join(theirs: Any, name: str, guards: URL, *, is_said: bool) -> None:
     if isinstance(theirs, LIBRARY.ReadModelProjection) and guards.get_backend_name() == "sqlite":
         raise RegistrationError(
-            f"Projection {name!r} is a ReadModelProjection, whose repository commits by itself on SQLite: it cannot join "
-            "the guard's transaction. Register it with joined=False: it is then called at least once"
+            f"Projection {name!r} is a ReadModelProjection, whose repository commits by itself on SQLite: it cannot "
+            "join the guard's transaction. Register it with joined=False: it is then called at least once"
         )
     bind: object = theirs._session_factory.kw.get("bind")
     if is_said or (isinstance(bind, AsyncEngine) and _place(bind.url) == _place(guards)):
         return
     raise RegistrationError(
-        f"Projection {name!r} has a session factory that is not bound to the guard's database, as far as the URLs tell. "
-        "joined=False lets it write there, called at least once; joined=True says that it is the same database"
+        f"Projection {name!r} has a session factory that is not bound to the guard's database, as far as the URLs "
+        "tell. joined=False lets it write there, called at least once; joined=True says that it is the same database"
     )
 
 

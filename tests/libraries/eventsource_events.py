@@ -12,12 +12,27 @@ import pytest
 from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+from tenacity import stop_after_attempt, wait_fixed
+
+from projection_guard import AsyncProjectionGuard, RetryPolicy
 
 eventsource: Any = pytest.importorskip("eventsource", reason="eventsource-py is not installed: it needs Python 3.13")
 
 _versions = count(1_000_000)
 
-__all__ = ["Counted", "append", "counted", "engine_at", "eventsource", "id_of", "install", "insert", "store_at"]
+__all__ = [
+    "PATIENT",
+    "Counted",
+    "append",
+    "counted",
+    "engine_at",
+    "eventsource",
+    "heal",
+    "id_of",
+    "insert",
+    "install",
+    "store_at",
+]
 
 
 @eventsource.register_event
@@ -27,6 +42,20 @@ class Counted(eventsource.DomainEvent):  # type: ignore[misc]  # mypy does not l
     event_type: str = "Counted"
     aggregate_type: str = "Counter"
     n: int = 0
+
+
+PATIENT = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(1_000_000))
+"""A failure is due at once, and stays so until the handler is mended, however many rounds a worker does."""
+
+
+async def heal(guard: AsyncProjectionGuard) -> None:
+    """Let a worker do its rounds until nothing waits any more."""
+    for _ in range(100):
+        await guard.worker().run_once()
+        health = await guard.health()
+        if not any(each.active_failures or each.parked_events for each in health):
+            return
+    pytest.fail("after 100 rounds of a worker events still wait")
 
 
 def id_of(name: str) -> UUID:
@@ -71,8 +100,8 @@ def install(url: str, schema: str = "events") -> None:
     """Make the table of PostgreSQL by the library's own script."""
     from eventsource.adapters.sql.schemas import get_schema
 
-    with connected(url) as connection, connection.connection.cursor() as cursor:
-        cursor.execute(get_schema(schema))  # not by SQLAlchemy: there are % in it
+    with connected(url) as connection:
+        connection.connection.cursor().execute(get_schema(schema))  # not by SQLAlchemy: there are % in it
 
 
 @contextmanager

@@ -14,14 +14,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker, create_a
 
 from projection_guard import AsyncProjectionGuard
 from projection_guard.errors import RegistrationError
-from tests.bed import AT_ONCE
-from tests.libraries.eventsource_events import Counted, append, counted, engine_at, eventsource, id_of, install, store_at
+from tests.libraries.eventsource_events import (
+    PATIENT,
+    Counted,
+    append,
+    counted,
+    engine_at,
+    eventsource,
+    heal,
+    id_of,
+    install,
+    store_at,
+)
 
 from eventsource.adapters.sql.readmodel_schema import generate_schema  # isort: skip
 from projection_guard.eventsource import EventStoreSource, register  # isort: skip  # not without the library
 
 own = MetaData()
-rows = Table("counted_rows", own, Column("id", Integer, primary_key=True), Column("stream", String(36)), Column("n", Integer))
+rows = Table(
+    "counted_rows", own, Column("id", Integer, primary_key=True), Column("stream", String(36)), Column("n", Integer)
+)
 
 STREAMS = [f"stream {number}" for number in range(100)]
 POISON = "stream 42"
@@ -104,7 +116,7 @@ class Place:
         self.is_sqlite = guard_url.startswith("sqlite")
 
     def guard(self, **options: Any) -> AsyncProjectionGuard:
-        return AsyncProjectionGuard(self.engine, worker="external", retry=AT_ONCE, **options)
+        return AsyncProjectionGuard(self.engine, worker="external", retry=PATIENT, **options)
 
     async def append(self, *events: Any) -> None:
         async with store_at(self.store_url) as store:
@@ -190,11 +202,9 @@ def test_one_poison_event_in_one_of_100_streams(place: Place) -> None:
             failure = (await guard.failures(name)).items[0]
             assert (failure.error_type, failure.stream_id) == ("ValueError", str(id_of(POISON)))
         place.bug.is_fixed = True
-        for _ in range(2):
-            await guard.worker().run_once()
+        await heal(guard)
         for found in (await place.rows(), by_stream(apart.seen)):
             assert found == ALL
-        assert [(each.status, each.active_failures) for each in await guard.health()] == [("healthy", 0)] * 2
         await guard.close()
 
     place.run(tell())
@@ -216,7 +226,7 @@ def test_a_read_model_of_its_own_repository(place: Place, name: str) -> None:
         undone = name == "joined" or not place.is_sqlite
         assert await place.last() == (1 if undone else 2)
         place.bug.is_fixed = True
-        await guard.worker().run_once()
+        await heal(guard)
         assert await place.last() == 3
         await guard.close()
 
@@ -231,7 +241,7 @@ def test_events_at_the_same_time_have_a_connection_each(postgres_place: Place) -
         guard = place.guard()
         totals = register(guard, Totals(place.sessions, place.bug))
         outcomes = await asyncio.gather(*(totals(counted(stream, 2)) for stream in STREAMS[38:46]))
-        assert [outcome.status for outcome in outcomes].count("applied") == 7
+        assert sum(outcome.status == "applied" for outcome in outcomes) == 7
         async with place.engine.connect() as connection:
             assert (await connection.execute(text("SELECT count(*) FROM totals WHERE last = 2"))).scalar_one() == 7
         await guard.close()
@@ -241,7 +251,6 @@ def test_events_at_the_same_time_have_a_connection_each(postgres_place: Place) -
 
 def test_its_own_retries_and_pauses_are_not_made(sqlite_place: Place) -> None:
     """Its policy would call three times, with pauses of seconds in between: the guard's policy is what holds."""
-
     place = sqlite_place
 
     async def tell() -> None:
@@ -268,7 +277,6 @@ class Sale(Counted):
 
 def test_it_takes_the_classes_that_it_names_and_not_those_below_them(sqlite_place: Place) -> None:
     """As on its own bus; one that minds events without a handler is not given any."""
-
     place = sqlite_place
 
     async def tell() -> None:
@@ -303,7 +311,7 @@ REFUSED: dict[str, tuple[Callable[[Place], Any], bool | None, str]] = {
         "made with dlq_repo=, which nobody would write to",
     ),
     "handle": (lambda place: Overriding(place.bug), None, r"has a handle\(\) of its own, which would not be called"),
-    "tenant": (lambda place: Listed(place.bug, tenant_filter=uuid4), None, "a retry by a worker has not its caller's"),
+    "tenant": (lambda place: Listed(place.bug, tenant_filter=uuid4), None, "a worker's retry has not the caller's"),
     "no connection": (lambda place: Listed(place.bug), True, "they cannot join a transaction"),
     "elsewhere": (lambda place: Rows(elsewhere(), place.bug), None, "not bound to the guard's database"),
     "not theirs": (lambda place: object(), False, "joined= says nothing of it"),
@@ -325,7 +333,6 @@ def test_what_would_be_left_out_is_refused(sqlite_place: Place, case: str) -> No
 
 def test_another_database_by_its_own_transaction(sqlite_place: Place, tmp_path: Path) -> None:
     """With joined=False a DatabaseProjection writes where it writes, and what a failing event wrote is undone."""
-
     place = sqlite_place
 
     async def tell() -> None:
@@ -336,7 +343,7 @@ def test_another_database_by_its_own_transaction(sqlite_place: Place, tmp_path: 
         rows_of = register(guard, Rows(async_sessionmaker(engine), place.bug), joined=False)
         assert [(await rows_of(counted(POISON, n))).status for n in (1, 2, 3)] == ["applied", "failed", "parked"]
         place.bug.is_fixed = True
-        await guard.worker().run_once()
+        await heal(guard)
         async with engine.connect() as connection:
             found = await connection.execute(select(rows.c.n).order_by(rows.c.id))
             assert list(found.scalars()) == [1, 2, 3]

@@ -124,7 +124,7 @@ ALTER TABLE events DROP COLUMN txid;
 ALTER TABLE events ADD COLUMN note text DEFAULT waits();
 ALTER TABLE events ADD COLUMN txid xid8 DEFAULT pg_current_xact_id();
 """
-"""A column of the application's own, whose default takes its time between a row's position and its transaction's number."""
+"""A column of the application's own: its default takes time between a row's position and its transaction's number."""
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_an_event_that_cannot_be_rebuilt_stops_no_other(tmp_path: Path) -> None:
             batch = await source.read(0, 10)
             await source.close()
         assert all(recorded.record is not None for recorded in batch.events)
-        return [recorded.error and type(recorded.error).__name__ for recorded in batch.events]
+        return [None if recorded.error is None else type(recorded.error).__name__ for recorded in batch.events]
 
     assert asyncio.run(do()) == [None, "ValidationError", "JSONDecodeError", "EventTypeNotFoundError", None]
 
