@@ -9,7 +9,21 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apart, claiming, draining, failures, following, joined, latency, length, peers, sqlite, threads, workers
+from . import (
+    apart,
+    claiming,
+    draining,
+    eventsource_py,
+    failures,
+    following,
+    joined,
+    latency,
+    length,
+    peers,
+    sqlite,
+    threads,
+    workers,
+)
 from ._bed import Run, running
 from ._report import Row, as_json, print_rows
 
@@ -26,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "workers": workers.on_postgresql,
     "latency": latency.on_postgresql,
     "peers": peers.on_postgresql,
+    "eventsource_py": eventsource_py.on_postgresql,
 }
 
 
