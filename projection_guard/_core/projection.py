@@ -24,6 +24,7 @@ class Projection:
     `joins`: its handler takes the guard's connection too. `batch`: it takes a list of up to so many events instead of
     one. `partitions`: into how many parts its streams are divided where it is followed. `could_take`: what is asked of
     an event that could not be rebuilt, by its type's name. `tables` are its read model's, for a rebuild beside them.
+    `applies_again`: its read model takes an event that it has already; where it does not, no range is replayed.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Projection:
     partitions: int
     batch: int | None
     tables: tuple[str, ...]
+    applies_again: bool
     retry: RetryPolicy
     order: Order
     timeout_seconds: float
