@@ -35,6 +35,7 @@ class Tracked:
         self._view: Any = view
         self._application_name = application_name
         self._prefix = f"{application_name}/{projection}/"
+        self._cleared = f"{application_name}/{projection}#cleared/"
         if is_of(view, *_SQLITE):
             self._check_sqlite(projection, engine)
         elif is_of(view, *_IN_MEMORY):
@@ -64,8 +65,8 @@ class Tracked:
     def was_done_by_runner(self, tracking: Tracking) -> bool:
         """Return whether a `ProjectionRunner` has applied an event to this view, before the guard took it over.
 
-        A stream that was cleared since has a row of its own, and no runner has done anything in it. A runner that still
-        runs would apply events beside the guard: it is looked for once a second.
+        Not in a stream that was cleared since: what the runner did there is gone. A runner that still runs would apply
+        events beside the guard: it is looked for once a second.
         """
         before = self._runner_was_at
         if before is None or monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
@@ -76,8 +77,10 @@ class Tracked:
                     f"A ProjectionRunner of {self._application_name!r} is writing into the view of this guarded "
                     "projection at the same time: stop it; events may have been applied twice meanwhile"
                 )
-        is_before = tracking.notification_id <= (self._runner_was_at or 0)
-        return is_before and self._view.max_tracking_id(tracking.application_name) is None
+        if tracking.notification_id > (self._runner_was_at or 0):
+            return False
+        stream_id = tracking.application_name.removeprefix(self._prefix)
+        return not self._view.has_tracking_id(f"{self._cleared}{stream_id}", tracking.notification_id)
 
     def forget(self, connection: Connection, stream_id: str | None = None) -> None:
         """Forget what was tracked, of one stream or of all, and where a runner stood: the read model was cleared."""
@@ -85,11 +88,11 @@ class Tracked:
         if is_of(view, *_IN_MEMORY):
             self._forget_in_memory(cast("dict[str, int | None]", vars(view)["_max_tracking_ids"]), stream_id)
         elif self._is_same_file:
-            for statement, values in self._statements("tracking", ":name", stream_id):
+            for statement, values in self._statements("tracking", "", stream_id):
                 connection.execute(text(statement), values)
         elif is_of(view, *_SQLITE):
             with view.datastore.transaction(commit=True) as cursor:
-                for statement, values in self._statements("tracking", ":name", stream_id):
+                for statement, values in self._statements("tracking", "", stream_id):
                     cursor.execute(statement, values)
         else:
             self._forget_on_postgresql(stream_id)
@@ -97,10 +100,12 @@ class Tracked:
 
     def _forget_in_memory(self, tracked: dict[str, int | None], stream_id: str | None) -> None:
         if stream_id is not None:
-            tracked[f"{self._prefix}{stream_id}"] = 0
+            tracked.pop(f"{self._prefix}{stream_id}", None)
+            tracked[f"{self._cleared}{stream_id}"] = tracked.get(self._application_name) or 0
             return
-        for name in [name for name in tracked if name == self._application_name or name.startswith(self._prefix)]:
+        for name in [name for name in tracked if name.startswith((self._prefix, self._cleared))]:
             tracked.pop(name)
+        tracked.pop(self._application_name, None)
 
     def _forget_on_postgresql(self, stream_id: str | None) -> None:
         from psycopg.sql import SQL, Identifier  # of the view's own driver
@@ -108,20 +113,27 @@ class Tracked:
         view = self._view
         table = SQL("{}.{}").format(Identifier(view.datastore.schema), Identifier(view.tracking_table_name)).as_string()
         with view.datastore.transaction(commit=True) as cursor:
-            for statement, values in self._statements(table, "%(name)s", stream_id):
+            for statement, values in self._statements(table, "%", stream_id):
                 cursor.execute(statement, values)
 
-    def _statements(self, table: str, name: str, stream_id: str | None) -> Sequence[tuple[str, dict[str, str]]]:
-        """Return what deletes rows; of one stream a row stays, which says that it is not the runner's any more."""
-        delete = f"DELETE FROM {table} WHERE"  # the library's own table
-        if stream_id is not None:
-            named = {"name": f"{self._prefix}{stream_id}"}
-            insert = f"INSERT INTO {table} (application_name, notification_id) VALUES ({name}, 0)"
-            return [(f"{delete} application_name = {name}", named), (insert, named)]
-        return [
-            (f"{delete} substr(application_name, 1, length({name})) = {name}", {"name": self._prefix}),
-            (f"{delete} application_name = {name}", {"name": self._application_name}),
-        ]
+    def _statements(self, table: str, style: str, stream_id: str | None) -> Sequence[tuple[str, dict[str, str]]]:
+        """Return what deletes rows; for one stream also what notes up to where a runner's work in it is gone."""
+        name, other = ("%(name)s", "%(other)s") if style == "%" else (":name", ":other")
+        named = f"DELETE FROM {table} WHERE application_name = {name}"
+        if stream_id is None:
+            begins = f"DELETE FROM {table} WHERE substr(application_name, 1, length({name})) = {name}"
+            return [
+                (begins, {"name": self._prefix}),
+                (begins, {"name": self._cleared}),
+                (named, {"name": self._application_name}),
+            ]
+        stream, cleared = f"{self._prefix}{stream_id}", f"{self._cleared}{stream_id}"
+        note = (
+            f"INSERT INTO {table} (application_name, notification_id) "
+            f"SELECT {name}, max(notification_id) FROM {table} WHERE application_name = {other} HAVING count(*) > 0"
+        )
+        values = {"name": cleared, "other": self._application_name}
+        return [(named, {"name": stream}), (named, {"name": cleared}), (note, values)]
 
 
 def _check_in_memory(projection: str, engine: Engine) -> None:

@@ -12,7 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import make_url
 
-pytest.importorskip("eventsourcing", reason="eventsourcing is not installed: pip install 'projection-guard[eventsourcing]'")
+pytest.importorskip(
+    "eventsourcing", reason="eventsourcing is not installed: pip install 'projection-guard[eventsourcing]'"
+)
+pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'projection-guard[postgresql]'")
 
 from eventsourcing.application import Application
 from eventsourcing.dispatch import singledispatchmethod
@@ -22,6 +25,7 @@ from eventsourcing.popo import POPOTrackingRecorder
 from eventsourcing.postgres import PostgresTrackingRecorder
 from eventsourcing.projection import Projection
 from eventsourcing.sqlite import SQLiteTrackingRecorder
+from psycopg.sql import SQL
 
 __all__ = [
     "Cart",
@@ -140,7 +144,9 @@ class PostgresView(PostgresTrackingRecorder, View):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.sql_create_statements.append(
-            "CREATE TABLE IF NOT EXISTS added (id bigserial PRIMARY KEY, cart text, amount integer UNIQUE)"
+            SQL(
+                "CREATE TABLE IF NOT EXISTS added (id bigserial PRIMARY KEY, cart text, amount integer UNIQUE)"
+            ).format()
         )
 
     def add(self, cart_id: UUID, amount: int, tracking: Tracking) -> None:

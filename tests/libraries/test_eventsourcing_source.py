@@ -85,7 +85,9 @@ class TestOnSqlite(ApplicationConformance):
             cursor.execute("DELETE FROM stored_events WHERE rowid = ?", [sequence])
 
     def test_a_removed_sequence_is_not_used_again(self) -> None:
-        pytest.skip("the library's table on SQLite uses the number of a removed last event again: docs/eventsourcing.md")
+        pytest.skip(
+            "the library's table on SQLite uses the number of a removed last event again: docs/eventsourcing.md"
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,283 @@
+"""Projections of `eventsourcing` under guard, with views of each kind; the library's code and theirs unchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from tests.bed import AT_ONCE
+from tests.libraries.eventsourcing_shop import Cart, Counts, Shop, View, environment, view_for
+
+pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'projection-guard[postgresql]'")
+
+from eventsourcing.application import AggregateNotFoundError, ProcessingEvent
+from eventsourcing.domain import Aggregate, event
+from eventsourcing.persistence import Tracking, TrackingRecorder
+from eventsourcing.popo import POPOTrackingRecorder
+from eventsourcing.projection import EventSourcedProjection, Projection, ProjectionRunner
+from eventsourcing.utils import get_topic
+
+from projection_guard import AsyncProjectionGuard, ProjectionGuard
+from projection_guard.errors import ConfigurationError, InvalidArgument, RegistrationError
+from projection_guard.eventsourcing import ApplicationSource, guard_projection, publish_saves
+
+NAME = "counts"
+WAYS = [("popo", "blocking"), ("sqlite", "async"), ("postgresql", "blocking")]
+
+
+@dataclass
+class Place:
+    """An application, a projection with its view, and where the guard keeps what it knows."""
+
+    kind: str
+    is_async: bool
+    url: str
+    shop: Shop
+    view: View
+    guards: list[Any] = field(default_factory=list)
+    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+
+    def __post_init__(self) -> None:
+        self.projection = Counts(self.view)
+
+    def guard(self, **options: Any) -> Any:
+        """Make a guard with the projection."""
+        kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
+        made: Any = kind(self.url, source=ApplicationSource(self.shop), worker="external", retry=AT_ONCE)
+        self.guards.append(made)
+        self.run(made.migrate())
+        guard_projection(made, self.projection, **options)
+        return made
+
+    def run(self, result: Any) -> Any:
+        """Await what has to be awaited."""
+        return self.runner.run(_awaited(result)) if asyncio.iscoroutine(result) else result
+
+    def clearing(self, clear: Callable[..., object]) -> Callable[..., object]:
+        """Return a function for `on_reset`, as this guard wants it."""
+        if not self.is_async:
+            return clear
+
+        async def clear_async(*arguments: object) -> None:
+            clear(*arguments)
+
+        return clear_async
+
+    def close(self) -> None:
+        """Stop everything."""
+        for guard in self.guards:
+            self.run(guard.close())
+        self.runner.close()
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+@pytest.fixture(params=WAYS, ids="-".join)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Each kind of view, each kind of guard. On PostgreSQL all three are in one database."""
+    kind, guard_kind = request.param
+    url, log, view = "sqlite://", "", ""
+    if kind == "sqlite":
+        url, log, view = f"sqlite:///{tmp_path}/guard.db", f"{tmp_path}/log.db", f"{tmp_path}/view.db"
+    elif kind == "postgresql":
+        url = log = view = request.getfixturevalue("postgres_url")
+    with Shop(env=environment(kind, log)) as shop, view_for(kind, view) as made:
+        place = Place(kind, guard_kind == "async", url, shop, made)
+        yield place
+        place.close()
+
+
+def fill(shop: Shop, carts: int, each: int) -> dict[str, list[int]]:
+    """Make carts with so many amounts each, in turns; return what a view has to come to."""
+    made = [Cart("someone") for _ in range(carts)]
+    shop.save(*made)
+    for turn in range(each):
+        for number, cart in enumerate(made):
+            cart.add(turn * carts + number)
+        shop.save(*made)
+    return {str(cart.id): [turn * carts + number for turn in range(each)] for number, cart in enumerate(made)}
+
+
+def by_cart(view: View) -> dict[str, list[int]]:
+    """Return what a view has, in order."""
+    found: dict[str, list[int]] = {}
+    for cart, amount in view.added():
+        found.setdefault(cart, []).append(amount)
+    return found
+
+
+def test_one_poison_event_stops_its_own_stream_only_and_heals_in_order(place: Place) -> None:
+    """Of 100 streams 99 go on; once the projection is well, the last one is complete, in order, each event once."""
+    wanted = fill(place.shop, carts=100, each=3)
+    poisoned = next(cart for cart, amounts in wanted.items() if 117 in amounts)  # its second one
+    place.projection.breaks_at = {117}
+    guard = place.guard(partitions=4)
+    place.run(guard.catch_up(NAME))
+    seen = by_cart(place.view)
+    assert seen.pop(poisoned) == [17]
+    assert seen == {cart: amounts for cart, amounts in wanted.items() if cart != poisoned}
+    assert [found.event_id for found in place.run(guard.failures(NAME)).items] == [f"{poisoned}:3"]
+    place.projection.breaks_at.clear()
+    place.run(guard.worker().run_once())
+    assert by_cart(place.view) == wanted
+    health = place.run(guard.health(NAME))
+    assert (health.active_failures, health.status) == (0, "healthy")
+
+
+def test_what_the_view_has_is_not_applied_again(place: Place) -> None:
+    """A guard that knows nothing of it, as after a crash before its record or restored from a backup, calls again."""
+    wanted = fill(place.shop, carts=3, each=2)
+    place.run(place.guard().catch_up(NAME))
+    assert by_cart(place.view) == wanted
+    if place.kind == "postgresql":
+        forgetful = place.guard
+        for table in ("projection_partitions", "projection_checkpoints", "projection_states"):
+            _change(place, f"DELETE FROM {table}")
+    else:
+        place.url = "sqlite://" if place.kind == "popo" else place.url.replace("guard.db", "other.db")
+        forgetful = place.guard
+    guard = forgetful()
+    assert place.run(guard.catch_up(NAME)).applied == 9
+    assert by_cart(place.view) == wanted
+    place.shop.add(UUID(next(iter(wanted))), 1000)
+    place.run(guard.catch_up(NAME))
+    assert place.view.added()[-1] == (next(iter(wanted)), 1000)
+
+
+def _change(place: Place, statement: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(place.url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_a_constraint_of_the_views_own_is_a_failure(tmp_path: Path) -> None:
+    """An `IntegrityError` says that an event is done only where the view has tracked it."""
+    shop = Shop(env=environment("sqlite", f"{tmp_path}/log.db"))
+    with view_for("sqlite", f"{tmp_path}/view.db") as view, shop:
+        place = Place("sqlite", False, f"sqlite:///{tmp_path}/guard.db", shop, view)
+        guard = place.guard()
+        one, other = shop.open_cart("one"), shop.open_cart("other")
+        shop.add(one, 5)
+        shop.add(other, 5)  # UNIQUE in the view
+        guard.catch_up(NAME)
+        (failure,) = guard.failures(NAME).items
+        assert (failure.stream_id, failure.error_type.rpartition(".")[2]) == (str(other), "IntegrityError")
+        assert view.added() == [(str(one), 5)]
+        place.close()
+
+
+def test_rebuild_and_replay_of_a_stream_clear_what_was_tracked(place: Place) -> None:
+    """With it they apply again, and each event once; a range, which the view would refuse silently, is refused."""
+    wanted = fill(place.shop, carts=3, each=2)
+    first = next(iter(wanted))
+
+    def clear_one(_: object, stream_id: str) -> None:
+        kept = [row for row in place.view.added() if row[0] != stream_id]
+        place.view.clear()
+        for number, (cart, amount) in enumerate(kept, start=1):
+            place.view.add(UUID(cart), amount, Tracking("kept", number))
+
+    guard = place.guard(
+        on_reset=place.clearing(lambda _: place.view.clear()), on_reset_stream=place.clearing(clear_one)
+    )
+    place.run(guard.catch_up(NAME))
+    assert place.run(guard.rebuild(NAME, actor="alice")).status == "completed"
+    assert by_cart(place.view) == wanted
+    with pytest.raises(InvalidArgument, match="refuses what it has already"):
+        place.run(guard.replay(NAME, from_sequence=1, actor="alice"))
+    assert place.run(guard.replay(NAME, stream_id=first, actor="alice")).status == "completed"
+    assert by_cart(place.view) == wanted
+    assert place.view.added()[-2:] == [(first, amount) for amount in wanted[first]]
+
+
+def test_a_rebuild_that_cannot_clear_the_view_is_refused(place: Place) -> None:
+    """Without `on_reset` it would call everything again, and the view would refuse it all."""
+    wanted = fill(place.shop, carts=2, each=1)
+    guard = place.guard()
+    place.run(guard.catch_up(NAME))
+    for act in (guard.rebuild, guard.reset):
+        with pytest.raises(ConfigurationError, match="has no on_reset="):
+            place.run(act(NAME, actor="alice"))
+    with pytest.raises(ConfigurationError, match="has no on_reset="):
+        place.run(guard.replay(NAME, stream_id=next(iter(wanted)), actor="alice"))
+    place.shop.add(UUID(next(iter(wanted))), 1000)
+    place.run(guard.catch_up(NAME))
+    assert by_cart(place.view) == {
+        cart: [*amounts, *([1000] if i == 0 else [])] for i, (cart, amounts) in enumerate(wanted.items())
+    }
+
+
+def test_one_file_for_all_can_be_rebuilt(tmp_path: Path) -> None:
+    """On SQLite the guard's transaction holds the file: what was tracked is forgotten in that one."""
+    path = f"{tmp_path}/all.db"
+    with Shop(env=environment("sqlite", path)) as shop, view_for("sqlite", path) as view:
+        place = Place("sqlite", False, f"sqlite:///{path}", shop, view)
+        wanted = fill(shop, carts=2, each=2)
+        guard = place.guard(on_reset=lambda connection: connection.exec_driver_sql("DELETE FROM added"))
+        guard.catch_up(NAME)
+        guard.rebuild(NAME, actor="alice")
+        assert by_cart(view) == wanted
+        place.close()
+
+
+# -- a runner's view is taken over
+
+
+def test_a_view_that_a_runner_has_filled_goes_on_where_it_stood() -> None:
+    """The guard reads from the beginning, and applies nothing that the runner has applied."""
+    runner: Any = ProjectionRunner(
+        application_class=Shop, projection_class=Counts, view_class=cast(Any, View_of_popo()), env={}
+    )
+    with runner:
+        wanted = fill(runner.app, carts=3, each=1)
+        runner.wait(runner.app.recorder.max_notification_id(), timeout=10)
+    place = Place("popo", False, "sqlite://", runner.app, runner.view)
+    first = UUID(next(iter(wanted)))
+    guard = place.guard(on_reset_stream=lambda connection, stream_id: place.view.clear())
+    place.shop.add(first, 1000)
+    guard.catch_up(NAME)
+    wanted[str(first)].append(1000)
+    assert by_cart(place.view) == wanted
+    guard.replay(NAME, stream_id=str(first), actor="alice")
+    assert by_cart(place.view) == {str(first): wanted[str(first)]}
+    place.close()
+
+
+def View_of_popo() -> type[TrackingRecorder]:
+    """Return the class of the view in memory."""
+    from tests.libraries.eventsourcing_shop import InMemoryView
+
+    return InMemoryView
+
+
+def test_a_runner_that_writes_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its position moves under the guard: that is a failure which says what to stop, and is not applied twice."""
+    monkeypatch.setattr("projection_guard.eventsourcing._tracking._LOOK_AGAIN_SECONDS", 0.0)
+    with view_for("popo", "") as view, Shop() as shop:
+        place = Place("popo", False, "sqlite://", shop, view)
+        guard = place.guard()
+        cart = shop.open_cart("someone")
+        guard.catch_up(NAME)
+        last = shop.add(cart, 5)
+        view.add(cart, 5, Tracking(shop.name, last))  # as the runner does
+        guard.catch_up(NAME)
+        (failure,) = guard.failures(NAME).items
+        assert "ProjectionRunner of 'Shop' is writing into the view" in failure.error_message
+        guard.worker().run_once()
+        assert view.added() == [(str(cart), 5)]
+        assert not guard.failures(NAME).items
+        place.close()
