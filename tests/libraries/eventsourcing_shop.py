@@ -43,12 +43,22 @@ __all__ = [
 class Cart(Aggregate):
     """A stream of its own; its id is a UUID."""
 
-    @event("Opened")
+    class Opened(Aggregate.Created):
+        """It begins."""
+
+        owner: str
+
+    class Added(Aggregate.Event):
+        """Something was put in."""
+
+        amount: int
+
+    @event(Opened)
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.total = 0
 
-    @event("Added")
+    @event(Added)
     def add(self, amount: int) -> None:
         """Put something in."""
         self.total += amount

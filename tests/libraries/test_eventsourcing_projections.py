@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from tests.bed import AT_ONCE
-from tests.libraries.eventsourcing_shop import Cart, Counts, Shop, View, environment, view_for
+from tests.libraries.eventsourcing_shop import Cart, Counts, InMemoryView, Shop, View, environment, view_for
 
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'projection-guard[postgresql]'")
 
@@ -240,7 +239,7 @@ def test_one_file_for_all_can_be_rebuilt(tmp_path: Path) -> None:
 def test_a_view_that_a_runner_has_filled_goes_on_where_it_stood() -> None:
     """The guard reads from the beginning, and applies nothing that the runner has applied."""
     runner: Any = ProjectionRunner(
-        application_class=Shop, projection_class=Counts, view_class=cast(Any, View_of_popo()), env={}
+        application_class=Shop, projection_class=Counts, view_class=cast(Any, InMemoryView), env={}
     )
     with runner:
         wanted = fill(runner.app, carts=3, each=1)
@@ -255,13 +254,6 @@ def test_a_view_that_a_runner_has_filled_goes_on_where_it_stood() -> None:
     guard.replay(NAME, stream_id=str(first), actor="alice")
     assert by_cart(place.view) == {str(first): wanted[str(first)]}
     place.close()
-
-
-def View_of_popo() -> type[TrackingRecorder]:
-    """Return the class of the view in memory."""
-    from tests.libraries.eventsourcing_shop import InMemoryView
-
-    return InMemoryView
 
 
 def test_a_runner_that_writes_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,3 +273,199 @@ def test_a_runner_that_writes_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch)
         assert view.added() == [(str(cart), 5)]
         assert not guard.failures(NAME).items
         place.close()
+
+
+# -- what is refused when it is registered
+
+
+class Nameless(Projection[Any]):
+    """Takes what its topics name."""
+
+    topics = (get_topic(Cart.Added),)
+
+    def process_event(self, domain_event: Any, tracking: Tracking) -> None:
+        """Count what is put into a cart, and fall over anything else."""
+        self.view.add(domain_event.originator_id, domain_event.amount, tracking)
+
+
+class Forgotten(Nameless):
+    """Names what is not there."""
+
+    topics = ("tests.libraries:Nothing",)
+
+
+class OtherTracking(TrackingRecorder):
+    """A tracking recorder of somebody's own."""
+
+    def insert_tracking(self, tracking: Tracking) -> None:
+        """Keep it somewhere."""
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        """Return what is kept."""
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("projection", "url", "options", "says"),
+    [
+        (Counts(cast(Any, POPOTrackingRecorder())), "sqlite:///guard.db", {}, "has its view in memory"),
+        (Counts(cast(Any, OtherTracking())), "sqlite://", {}, "whether it keeps streams apart is not known"),
+        (Counts(cast(Any, POPOTrackingRecorder())), "sqlite://", {"order": "none"}, "order='stream' or 'global'"),
+        (Forgotten(POPOTrackingRecorder()), "sqlite://", {}, "names a topic that does not resolve"),
+    ],
+    ids=["in memory", "another recorder", "no order", "a topic that is not there"],
+)
+def test_what_is_not_safe_is_refused(projection: Any, url: str, options: Any, says: str) -> None:
+    """With a sentence that says why, before any event is read."""
+    with (
+        Shop() as shop,
+        ProjectionGuard(url, source=ApplicationSource(shop), worker="external") as guard,
+        pytest.raises(RegistrationError, match=says),
+    ):
+        guard_projection(guard, projection, **options)
+
+
+def test_a_guard_without_the_application_is_refused() -> None:
+    """Its events are not those of the projection."""
+    with (
+        ProjectionGuard("sqlite://", worker="external") as guard,
+        pytest.raises(RegistrationError, match=r"source=ApplicationSource\(application\)"),
+    ):
+        guard_projection(guard, Counts(cast(Any, POPOTrackingRecorder())))
+
+
+# -- what else the library's projections are
+
+
+def test_topics_are_kept_to() -> None:
+    """A projection that names topics gets no event of another class."""
+    with view_for("popo", "") as view, Shop() as shop:
+        place = Place("popo", False, "sqlite://", shop, view)
+        guard = ProjectionGuard("sqlite://", source=ApplicationSource(shop), worker="external", retry=AT_ONCE)
+        place.guards.append(guard)
+        guard.migrate()
+        assert guard_projection(guard, Nameless(view)).name == "Nameless"
+        wanted = fill(shop, carts=2, each=1)
+        assert guard.catch_up("Nameless").applied == 2
+        assert by_cart(view) == wanted
+        place.close()
+
+
+class Total(Aggregate):
+    """What a projection that is an application itself keeps."""
+
+    @event("Begun")
+    def __init__(self, owner: UUID) -> None:
+        self.owner = owner
+        self.amounts: list[int] = []
+
+    @staticmethod
+    def create_id(owner: UUID) -> UUID:
+        """Name it after its cart."""
+        return UUID(int=owner.int ^ 1)
+
+    @event("Raised")
+    def add(self, amount: int) -> None:
+        """Note an amount."""
+        self.amounts.append(amount)
+
+
+class Totals(EventSourcedProjection[UUID]):
+    """An event-sourced projection, whose policy can be broken."""
+
+    breaks = True
+
+    def policy(self, domain_event: Any, processing_event: ProcessingEvent[UUID]) -> None:
+        """Keep a total of each cart."""
+        if not isinstance(domain_event, Cart.Added):
+            return
+        if self.breaks and domain_event.amount == 0:
+            raise ZeroDivisionError
+        try:
+            total: Total = self.repository.get(Total.create_id(domain_event.originator_id))
+        except AggregateNotFoundError:
+            total = Total(owner=domain_event.originator_id)
+        total.add(domain_event.amount)
+        processing_event.collect_events(total)
+
+
+def test_an_event_sourced_projection_heals_in_order(tmp_path: Path) -> None:
+    """What it records and what it has tracked are one transaction of its own recorder."""
+    with Shop() as shop, Totals(env=environment("sqlite", f"{tmp_path}/totals.db")) as totals:
+        url, source = f"sqlite:///{tmp_path}/guard.db", ApplicationSource(shop)
+        with ProjectionGuard(url, source=source, worker="external", retry=AT_ONCE) as guard:
+            guard.migrate()
+            guard_projection(guard, totals)
+            wanted = fill(shop, carts=3, each=3)
+            broken = next(iter(wanted))
+            guard.catch_up("Totals")
+            assert guard.health("Totals").active_failures == 1
+            totals.breaks = False
+            guard.worker().run_once()
+            for cart, amounts in wanted.items():
+                total: Total = totals.repository.get(Total.create_id(UUID(cart)))
+                assert total.amounts == amounts, cart == broken
+
+
+# -- saving wakes
+
+
+def test_what_is_saved_is_applied_at_once() -> None:
+    """The worker looks once an hour; with `wait=` saving returns when it is applied."""
+    with view_for("popo", "") as view, Shop() as shop:
+        place = Place("popo", False, "sqlite://", shop, view)
+        guard = place.guard()
+        with guard.worker(poll_seconds=3600.0):
+            publish_saves(shop, guard.publisher(wait=20.0))
+            cart = shop.open_cart("someone")
+            shop.add(cart, 5, 6)
+            assert view.added() == [(str(cart), 5), (str(cart), 6)]
+        place.close()
+
+
+def test_saving_does_not_fail_where_waking_does(caplog: pytest.LogCaptureFixture) -> None:
+    """The guard's database has no tables: what was saved is saved, and that is logged."""
+    with Shop() as shop, ProjectionGuard("sqlite://", source=ApplicationSource(shop), worker="external") as guard:
+        guard.projection("P")(lambda happened: None)
+        publish_saves(shop, guard.publisher())
+        shop.open_cart("someone")
+        assert shop.recorder.max_notification_id() == 1
+        assert "followers were not told of 1 saved events: SchemaError" in caplog.text
+
+
+# -- a process dies between the view's commit and the guard's
+
+DIES = """
+import os, sys
+from datetime import timedelta
+from tests.bed import AT_ONCE
+from tests.libraries.eventsourcing_shop import *
+from projection_guard import ProjectionGuard
+from projection_guard.eventsourcing import ApplicationSource, guard_projection
+
+folder, dies_at = sys.argv[1], int(sys.argv[2])
+shop = Shop(env=environment("sqlite", f"{folder}/log.db"))
+with view_for("sqlite", f"{folder}/view.db") as view:
+    projection = Counts(view)
+    projection.after_commit = lambda amount: os._exit(9) if amount == dies_at else None
+    options = dict(source=ApplicationSource(shop), worker="external", retry=AT_ONCE, lease=timedelta(seconds=1))
+    with ProjectionGuard(f"sqlite:///{folder}/guard.db", **options) as guard:
+        guard.migrate()
+        guard_projection(guard, projection)
+        guard.catch_up("counts")
+        print(guard.health("counts").active_failures)
+"""
+
+
+def test_a_process_that_dies_after_the_views_commit(tmp_path: Path) -> None:
+    """Its stretch is called again, and what the view has tracked is not in it twice."""
+    with Shop(env=environment("sqlite", f"{tmp_path}/log.db")) as shop:
+        wanted = fill(shop, carts=2, each=3)
+    for dies_at, code in ((3, 9), (-1, 0)):
+        ended = subprocess.run(
+            [sys.executable, "-c", DIES, str(tmp_path), str(dies_at)], capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == code, ended.stderr
+    assert ended.stdout.strip() == "0"
+    with view_for("sqlite", f"{tmp_path}/view.db") as view:
+        assert by_cart(view) == wanted
