@@ -71,14 +71,16 @@ class Shop(Application[UUID]):
         """Make a cart."""
         cart = Cart(owner)
         self.save(cart)
-        return cart.id
+        made: UUID = cart.id
+        return made
 
     def add(self, cart_id: UUID, *amounts: int) -> int:
         """Put things into a cart, in one go; return the last notification's id."""
         cart: Cart = self.repository.get(cart_id)
         for amount in amounts:
             cart.add(amount)
-        return self.save(cart)[-1].notification.id
+        last: int = self.save(cart)[-1].notification.id
+        return last
 
 
 @dataclass(frozen=True)
