@@ -68,19 +68,19 @@ class Tracked:
         Not in a stream that was cleared since: what the runner did there is gone. A runner that still runs would apply
         events beside the guard: it is looked for once a second.
         """
-        before = self._runner_was_at
-        if before is None or monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+        before, number = self._runner_was_at, tracking.notification_id
+        if before is None or number <= before or monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
             self._looked_at = monotonic()
             self._runner_was_at = self._view.max_tracking_id(self._application_name) or 0
-            if before is not None and self._runner_was_at != before:
+            if before is not None and self._runner_was_at > before:  # it is lower where another process has reset it
                 raise RegistrationError(
                     f"A ProjectionRunner of {self._application_name!r} is writing into the view of this guarded "
                     "projection at the same time: stop it; events may have been applied twice meanwhile"
                 )
-        if tracking.notification_id > (self._runner_was_at or 0):
+        if number > (self._runner_was_at or 0):
             return False
         stream_id = tracking.application_name.removeprefix(self._prefix)
-        return not self._view.has_tracking_id(f"{self._cleared}{stream_id}", tracking.notification_id)
+        return not self._view.has_tracking_id(f"{self._cleared}{stream_id}", number)
 
     def forget(self, connection: Connection, stream_id: str | None = None) -> None:
         """Forget what was tracked, of one stream or of all, and where a runner stood: the read model was cleared."""

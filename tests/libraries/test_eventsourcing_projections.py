@@ -20,14 +20,17 @@ pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'pr
 
 from eventsourcing.application import AggregateNotFoundError, ProcessingEvent
 from eventsourcing.domain import Aggregate, event
-from eventsourcing.persistence import Tracking, TrackingRecorder
+from eventsourcing.persistence import OperationalError, Tracking, TrackingRecorder
 from eventsourcing.popo import POPOTrackingRecorder
+from eventsourcing.postgres import PostgresDatastore
 from eventsourcing.projection import EventSourcedProjection, Projection, ProjectionRunner
 from eventsourcing.utils import get_topic
 
 from projection_guard import AsyncProjectionGuard, ProjectionGuard
+from projection_guard._desk import engine_of
 from projection_guard.errors import ConfigurationError, InvalidArgument, RegistrationError
 from projection_guard.eventsourcing import ApplicationSource, guard_projection, publish_saves
+from projection_guard.eventsourcing._tracking import Tracked
 
 NAME = "counts"
 WAYS = [("popo", "blocking"), ("sqlite", "async"), ("postgresql", "blocking")]
@@ -246,14 +249,31 @@ def test_a_view_that_a_runner_has_filled_goes_on_where_it_stood() -> None:
         runner.wait(runner.app.recorder.max_notification_id(), timeout=10)
     place = Place("popo", False, "sqlite://", runner.app, runner.view)
     first = UUID(next(iter(wanted)))
-    guard = place.guard(on_reset_stream=lambda connection, stream_id: place.view.clear())
+    guard = place.guard(
+        on_reset=lambda connection: place.view.clear(), on_reset_stream=lambda connection, stream_id: place.view.clear()
+    )
     place.shop.add(first, 1000)
     guard.catch_up(NAME)
     wanted[str(first)].append(1000)
     assert by_cart(place.view) == wanted
     guard.replay(NAME, stream_id=str(first), actor="alice")
     assert by_cart(place.view) == {str(first): wanted[str(first)]}
+    place.view.clear()
+    guard.rebuild(NAME, actor="alice")
+    assert by_cart(place.view) == wanted
     place.close()
+
+
+def test_another_process_sees_that_the_view_was_cleared() -> None:
+    """What it remembers of where a runner stood is not taken for true: the events come again."""
+    with view_for("popo", "") as view, ProjectionGuard("sqlite://", worker="external") as guard:
+        view.insert_tracking(Tracking("Shop", 7))
+        one, other = (Tracked(view, "Shop", NAME, engine_of(guard)) for _ in range(2))
+        assert one.was_done_by_runner(one.of("A", 7))
+        with engine_of(guard).connect() as connection:
+            other.forget(connection)
+        assert not one.was_done_by_runner(one.of("A", 7))
+        assert not one.has(one.of("A", 7))
 
 
 def test_a_runner_that_writes_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,6 +425,17 @@ def test_an_event_sourced_projection_heals_in_order(tmp_path: Path) -> None:
             for cart, amounts in wanted.items():
                 total: Total = totals.repository.get(Total.create_id(UUID(cart)))
                 assert total.amounts == amounts, cart == broken
+
+
+def test_a_view_whose_database_is_away_is_an_outage() -> None:
+    """Its pool gives up waiting for a connection: such an event only backs off, and is never exhausted."""
+    away = PostgresDatastore("nothing", "127.0.0.1", 1, "nobody", "", connect_timeout=0.05)
+    try:
+        with pytest.raises(OperationalError) as raised, away.get_connection():
+            pass
+        assert AT_ONCE.is_transient(raised.value)
+    finally:
+        away.close()
 
 
 # -- saving wakes
