@@ -9,7 +9,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apart, claiming, failures, following, joined, latency, length, peers, sqlite, threads, workers
+from . import (
+    apart,
+    claiming,
+    eventsourcing,
+    failures,
+    following,
+    joined,
+    latency,
+    length,
+    peers,
+    sqlite,
+    threads,
+    workers,
+)
 from ._bed import Run, running
 from ._report import Row, as_json, print_rows
 
@@ -25,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "workers": workers.on_postgresql,
     "latency": latency.on_postgresql,
     "peers": peers.on_postgresql,
+    "eventsourcing": eventsourcing.on_postgresql,
 }
 
 
