@@ -37,13 +37,13 @@ class Projection:
     partitions: int
     batch: int | None
     tables: tuple[str, ...]
-    applies_again: bool
     retry: RetryPolicy
     order: Order
     timeout_seconds: float
     on_reset: Callable[..., object] | None
     on_reset_stream: Callable[..., object] | None
     resets_async: bool
+    applies_again: bool = True
 
     def ticket(self, record: EventRecord) -> Ticket:
         """Say behind which gate an event belongs here. Raises `EventError` where its order cannot be told."""

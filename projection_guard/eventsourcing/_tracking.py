@@ -71,8 +71,8 @@ class Tracked:
         before, number = self._runner_was_at, tracking.notification_id
         if before is None or number <= before or monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
             self._looked_at = monotonic()
-            self._runner_was_at = self._view.max_tracking_id(self._application_name) or 0
-            if before is not None and self._runner_was_at > before:  # it is lower where another process has reset it
+            self._runner_was_at = found = int(self._view.max_tracking_id(self._application_name) or 0)
+            if before is not None and found > before:  # it is lower where another process has reset it
                 raise RegistrationError(
                     f"A ProjectionRunner of {self._application_name!r} is writing into the view of this guarded "
                     "projection at the same time: stop it; events may have been applied twice meanwhile"

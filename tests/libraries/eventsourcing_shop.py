@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +16,7 @@ pytest.importorskip(
 )
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'projection-guard[postgresql]'")
 
+import psycopg
 from eventsourcing.application import Application
 from eventsourcing.dispatch import singledispatchmethod
 from eventsourcing.domain import Aggregate, event
@@ -35,6 +35,8 @@ __all__ = [
     "PostgresView",
     "Shop",
     "SqliteView",
+    "View",
+    "change",
     "environment",
     "view_for",
 ]
@@ -227,6 +229,7 @@ def view_for(kind: str, place: str) -> Iterator[Any]:
     factory.close()
 
 
-def sqlite_file(folder: Path, name: str) -> str:
-    """Return the path of a file for SQLite."""
-    return str(folder / f"{name}.db")
+def change(url: str, statement: str) -> None:
+    """Change something past the library."""
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as connection:
+        connection.execute(statement)

@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
+
+pytest.importorskip(
+    "eventsourcing", reason="eventsourcing is not installed: pip install 'projection-guard[eventsourcing]'"
+)
+
 from sqlalchemy import Connection, insert
 
 from projection_guard.eventsourcing import ApplicationSource
