@@ -14,6 +14,7 @@ from . import (
     claiming,
     draining,
     eventsource_py,
+    eventsourcing,
     failures,
     following,
     joined,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "latency": latency.on_postgresql,
     "peers": peers.on_postgresql,
     "eventsource_py": eventsource_py.on_postgresql,
+    "eventsourcing": eventsourcing.on_postgresql,
 }
 
 

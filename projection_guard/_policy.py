@@ -38,6 +38,8 @@ UNLIMITED: Final = 2**31 - 1
 _MOST_ATTEMPTS_COUNTED: Final = 10_000
 _LONGEST_TRANSIENT_WAIT_SECONDS: Final = 60.0
 _LONGEST_WAIT_SECONDS: Final = timedelta(days=365).total_seconds()
+_UNANSWERED: Final = ("OperationalError", "PoolTimeout")
+"""What psycopg and its pool raise, by name, for neither need be installed."""
 _NEVER_CALLED: Final = Retrying()
 
 
@@ -76,7 +78,7 @@ def is_lost_connection(error: BaseException) -> bool:
             return True
         if isinstance(current, DBAPIError) and (current.connection_invalidated or isinstance(current, InterfaceError)):
             return True
-        if type(current).__name__ == "OperationalError" and getattr(current, "sqlstate", "none here") is None:
+        if type(current).__name__ in _UNANSWERED and getattr(current, "sqlstate", "none here") is None:
             # psycopg's own: the server never answered, so there is no SQLSTATE. Or the statement was never sent.
             return "number of parameters" not in str(current)
     return False

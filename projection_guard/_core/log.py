@@ -127,6 +127,7 @@ class EventLog:
     """Reads a source; whatever goes wrong there is a `SourceError`, and nothing was applied of it."""
 
     def __init__(self, source: object, io: IO, mapping: EventMapping) -> None:
+        self.source = source
         self._source = cast("Any", source)
         self._is_async = is_async_source(source)
         self._takes_share = takes_share(source)
