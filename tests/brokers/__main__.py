@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=20.0, help="seconds of each of the two measurements; 0: none")
+    parser.add_argument("--gap", type=float, default=8.0, help="seconds between two faults, or up to twice as many")
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--keep", type=Path, help="a folder for the logs of all consumers")
     parser.add_argument("--verbose", action="store_true", help="say on stderr how far it is")
@@ -38,6 +39,7 @@ def main() -> int:
             seed=asked.seed,
             rate_seconds=asked.rate,
             with_faults=not asked.no_faults,
+            gap_seconds=asked.gap,
         ),
         keep=asked.keep,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ __all__ = [
 
 ACK_WAIT_SECONDS: Final = 4.0
 _HEARTBEAT_SECONDS: Final = 4
+_quiet: Final = logging.getLogger("brokers.faststream")  # a line for each message would be most of the work
+_quiet.setLevel(logging.WARNING)
 
 
 def nats_url() -> str:
@@ -121,7 +124,7 @@ class Nats:
 
     def broker(self, guarding: Guarding) -> NatsBroker:
         """Return FastStream's broker."""
-        return NatsBroker(nats_url(), middlewares=[guarding], graceful_timeout=5)
+        return NatsBroker(nats_url(), middlewares=[guarding], graceful_timeout=5, logger=_quiet)
 
     def subscriber(self, broker: NatsBroker, partition: int) -> Any:
         """Return a pull subscriber; the consumer is the same for all processes."""
@@ -198,7 +201,7 @@ class Rabbit:
     def broker(self, guarding: Guarding) -> RabbitBroker:
         """Return FastStream's broker; its connection is given up soon when a process stands still."""
         return RabbitBroker(
-            f"{rabbit_url()}?heartbeat={_HEARTBEAT_SECONDS}", middlewares=[guarding], graceful_timeout=5
+            f"{rabbit_url()}?heartbeat={_HEARTBEAT_SECONDS}", middlewares=[guarding], graceful_timeout=5, logger=_quiet
         )
 
     def subscriber(self, broker: RabbitBroker, partition: int) -> Any:

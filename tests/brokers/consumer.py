@@ -20,13 +20,13 @@ from projection_guard.faststream import Guarding
 from tests.brokers.brokers import BROKERS
 from tests.brokers.world import PARTITIONS, PROJECTION, Fact, apply
 
-_STANDBY_AFTER_SECONDS = 4.0
+_STANDBY_AFTER_SECONDS = 10.0
 
 
 async def main(order: dict[str, Any]) -> None:
     """Consume until told to end."""
-    engine = create_async_engine(order["url"], pool_pre_ping=True, connect_args={"prepare_threshold": None})
-    guard = AsyncProjectionGuard(engine, retry=RetryPolicy(wait=wait_fixed(0.5), stop=stop_after_attempt(10_000)))
+    engine = create_async_engine(order["url"], pool_size=PARTITIONS + 4)
+    guard = AsyncProjectionGuard(engine, retry=RetryPolicy(wait=wait_fixed(2), stop=stop_after_attempt(10_000)))
     there = BROKERS[order["broker"]](order["run"])
     guarding = Guarding(guard, retry_seconds=0.5)
     broker = there.broker(guarding)

@@ -70,10 +70,19 @@ class Consumer:
 class Faults:
     """Hurts consumers, one after the other, by a seed, until it is told that it is enough."""
 
-    def __init__(self, consumers: list[Consumer], extra: Consumer, url: str, *, seed: int, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        consumers: list[Consumer],
+        extra: Consumer,
+        url: str,
+        *,
+        seed: int,
+        stop_seconds: float,
+        gap_seconds: float,
+    ) -> None:
         self._consumers, self._extra, self._url = consumers, extra, url
         self._chance = random.Random(seed)
-        self._stop_seconds = stop_seconds
+        self._stop_seconds, self._gap_seconds = stop_seconds, gap_seconds
         self.done: Counter[str] = Counter()
         self.slow_to_end = 0
         self.error: BaseException | None = None
@@ -94,7 +103,7 @@ class Faults:
             while not self._enough.is_set():
                 self._chance.shuffle(kinds)
                 for kind in kinds:
-                    if self._enough.wait(self._chance.uniform(1, 4)):
+                    if self._enough.wait(self._chance.uniform(1, 2) * self._gap_seconds):
                         return
                     kind()
                     self.done[kind.__name__.strip("_")] += 1
@@ -121,7 +130,7 @@ class Faults:
 
     def _add(self) -> None:
         self._extra.start()
-        self._enough.wait(self._chance.uniform(6, 10))
+        self._enough.wait(self._chance.uniform(1, 2) * self._gap_seconds)
         self._extra.end()
 
     def _backends(self) -> None:

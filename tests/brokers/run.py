@@ -30,7 +30,7 @@ from tests.brokers.world import Fact
 __all__ = ["Settings", "Verdict", "run"]
 
 log = logging.getLogger("brokers")
-_STUCK_SECONDS: Final = 90.0
+_STUCK_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ class Settings:
     streams: int = 500
     rate_seconds: float = 20.0
     with_faults: bool = True
+    gap_seconds: float = 8.0
+    """Between two faults there is this or up to twice as much."""
     url: str | None = None
     """A database with our tables and the guard's; one is made by default."""
 
@@ -94,9 +96,9 @@ class _Run:
         self._lengths: Counter[str] = Counter()
         self._consumers: list[Consumer] = []
 
-    def _consumer(self, number: int, of: int) -> Consumer:
+    def _consumer(self, number: int, of: int, phase: str) -> Consumer:
         order = {
-            "name": f"c{number}",
+            "name": f"{phase}{number}",
             "number": number,
             "of": of,
             "broker": self._settings.broker,
@@ -147,12 +149,12 @@ class _Run:
     async def _rates(self) -> None:
         rates: list[float] = []
         for number in (1, 2):
-            consumers = [self._consumer(each, number) for each in range(number)]
+            consumers = [self._consumer(each, number, f"{number}.") for each in range(number)]
             self._consumers += consumers
             for consumer in consumers:
                 consumer.start()
-            before = await self._applied(self._stand().applied + 200)
-            since = time.monotonic()
+            await self._at_work([consumer.name for consumer in consumers])
+            before, since = self._stand().applied, time.monotonic()
             await asyncio.sleep(self._settings.rate_seconds)
             rates.append((self._stand().applied - before) / (time.monotonic() - since))
             for consumer in consumers:
@@ -160,12 +162,17 @@ class _Run:
         self._verdict.figures["per_second_of_1_and_2"] = [round(rate, 1) for rate in rates]
         self._verdict.figures["ratio_of_2_to_1"] = round(rates[1] / rates[0], 2)
 
-    async def _applied(self, wanted: int) -> int:
-        """Wait until so many events are applied; return how many are."""
-        end = time.monotonic() + 60
-        while (applied := self._stand().applied) < wanted and time.monotonic() < end:
-            await asyncio.sleep(0.1)
-        return applied
+    async def _at_work(self, names: list[str]) -> None:
+        """Wait until each of these has applied something."""
+        end = time.monotonic() + _STUCK_SECONDS
+        while time.monotonic() < end:
+            with psycopg.connect(self._plain, application_name="oracle") as connection:
+                rows = connection.execute(
+                    "SELECT count(DISTINCT consumer) FROM broker_journal WHERE consumer = ANY(%s)", [names]
+                ).fetchone()
+            if rows is not None and rows[0] == len(names):
+                return
+            await asyncio.sleep(0.2)
 
     def _stand(self) -> Stand:
         return stand(self._plain)
@@ -174,16 +181,18 @@ class _Run:
 
     async def _to_the_end(self) -> None:
         settings, figures = self._settings, self._verdict.figures
-        consumers = [self._consumer(each, settings.consumers) for each in range(settings.consumers)]
-        extra = self._consumer(settings.consumers, settings.consumers)
+        consumers = [self._consumer(each, settings.consumers, "c") for each in range(settings.consumers)]
+        extra = self._consumer(settings.consumers, settings.consumers, "c")
         self._consumers += [*consumers, extra]
         for consumer in consumers:
             consumer.start()
         total, begun = sum(self._lengths.values()), time.monotonic()
         at_first = self._stand().applied
         if settings.with_faults:
-            stop = ACK_WAIT_SECONDS + 2 if settings.broker == "nats" else 14.0
-            faults = Faults(consumers, extra, self._plain, seed=settings.seed, stop_seconds=stop)
+            stop = ACK_WAIT_SECONDS + 2 if settings.broker == "nats" else 12.0
+            faults = Faults(
+                consumers, extra, self._plain, seed=settings.seed, stop_seconds=stop, gap_seconds=settings.gap_seconds
+            )
             with faults:
                 await self._until(lambda now: now.applied + now.failed + now.parked >= total * 0.97)
             assert faults.error is None, faults.error
