@@ -117,11 +117,9 @@ def _rabbit(subscriber: object, *, is_ordered: bool, unreadable: object) -> str 
 
 
 def _kafka(subscriber: object, *, is_ordered: bool, unreadable: object) -> str | None:
-    del unreadable  # the log keeps what is passed over
+    del is_ordered, unreadable  # FastStream takes a partition's messages one by one, and the log keeps what is rejected
     if not _get(subscriber, "group_id"):
         return "without group_id= Kafka keeps no place of it, and begins anew where it likes"
-    if is_ordered and "ConcurrentDefault" in type(subscriber).__name__:
-        return "max_workers= handles messages of one partition at the same time; leave it out, add partitions instead"
     return None
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.brokers --broker nats --messages 100000 --consumers 3`: one line of JSON, ends with 1 if it is red."""
+"""`python -m tests.brokers --broker nats --messages 100000`: prints one line of JSON, ends with 1 if it is red."""
 
 from __future__ import annotations
 

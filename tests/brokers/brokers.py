@@ -126,7 +126,7 @@ class Nats:
         """Return FastStream's broker."""
         return NatsBroker(nats_url(), middlewares=[guarding], graceful_timeout=5, logger=_quiet)
 
-    def subscriber(self, broker: NatsBroker, partition: int) -> Any:
+    def subscriber(self, broker: Any, partition: int) -> Any:
         """Return a pull subscriber; the consumer is the same for all processes."""
         return broker.subscriber(
             f"{self._name}.{partition}",
@@ -167,7 +167,7 @@ class Rabbit:
             await self._connection.close()
 
     @property
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self) -> Any:
         return {"x-single-active-consumer": True, "x-dead-letter-exchange": "amq.fanout"}
 
     async def publish(self, facts: Iterable[Fact]) -> int:
@@ -179,11 +179,10 @@ class Rabbit:
             message = aio_pika.Message(payload(fact), content_type="application/json")
             await exchange.publish(message, routing_key=str(partition_of(fact.stream_id, PARTITIONS)))
             published += 1
-        for _ in range(300):
-            held = await self.waiting() - before
-            if held == published:
-                break
+        held, looks = 0, 0
+        while held != published and looks < 300:  # it is not told when a message has come to its queue
             await asyncio.sleep(0.1)
+            held, looks = await self.waiting() - before, looks + 1
         return held
 
     async def waiting(self) -> int:
@@ -204,7 +203,7 @@ class Rabbit:
             f"{rabbit_url()}?heartbeat={_HEARTBEAT_SECONDS}", middlewares=[guarding], graceful_timeout=5, logger=_quiet
         )
 
-    def subscriber(self, broker: RabbitBroker, partition: int) -> Any:
+    def subscriber(self, broker: Any, partition: int) -> Any:
         """Return a subscriber; all processes have one, of which the broker keeps one active."""
         return broker.subscriber(
             RabbitQueue(self._queue(partition), durable=True, routing_key=str(partition), arguments=self._arguments),
@@ -214,7 +213,7 @@ class Rabbit:
         )
 
 
-BROKERS: Final[dict[str, type[Nats] | type[Rabbit]]] = {"nats": Nats, "rabbitmq": Rabbit}
+BROKERS: Final[dict[str, type[Nats | Rabbit]]] = {"nats": Nats, "rabbitmq": Rabbit}
 
 
 def why_no_broker(name: str) -> str | None:

@@ -9,6 +9,8 @@ import asyncio
 import json
 import logging
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from faststream import FastStream
@@ -59,4 +61,8 @@ async def main(order: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(main(json.loads(sys.argv[1])))
+    loop = None
+    with suppress(ImportError):  # not everywhere; it makes room for messages
+        loop = import_module("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main(json.loads(sys.argv[1])))

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import psycopg
 
@@ -68,7 +69,7 @@ def _judged(stream: str, came: list[int], length: int) -> list[Finding]:
     first = list(dict.fromkeys(came))
     found += [
         Finding("order", f"{stream}: {later} came before {earlier}")
-        for later, earlier in zip(first, first[1:], strict=False)
+        for later, earlier in pairwise(first)
         if earlier < later
     ]
     return found

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -89,7 +89,7 @@ class Faults:
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="faults")
 
-    def __enter__(self) -> Faults:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -217,8 +217,10 @@ class _Run:
     async def _settled(self) -> None:
         """Wait until the broker has nothing left: what comes again is a duplicate, and changes nothing."""
         end = time.monotonic() + _STUCK_SECONDS
-        while (left := await self._there.waiting()) and time.monotonic() < end:
+        left = await self._there.waiting()
+        while left and time.monotonic() < end:
             await asyncio.sleep(0.2)
+            left = await self._there.waiting()
         self._verdict.figures["left_in_the_broker"] = left
         if left:
             self._verdict.findings.append(Finding("stuck", f"{left} messages were never settled"))
