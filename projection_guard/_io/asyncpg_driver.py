@@ -96,9 +96,18 @@ def state_asked(connection: Connection) -> TransactionState:
 async def notified(driver: Any, channel: str) -> AsyncGenerator[str]:
     """Tell what is notified on a connection of one's own, until it is lost; close it in the end."""
     heard: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def lost(connection: object) -> None:
+        del connection
+        heard.put_nowait(None)
+
+    def told(connection: object, pid: object, of: object, payload: str) -> None:
+        del connection, pid, of
+        heard.put_nowait(payload)
+
     try:
-        driver.add_termination_listener(lambda _: heard.put_nowait(None))
-        await driver.add_listener(channel, lambda *told: heard.put_nowait(told[3]))
+        driver.add_termination_listener(lost)
+        await driver.add_listener(channel, told)
         while (payload := await heard.get()) is not None:
             yield payload
     finally:

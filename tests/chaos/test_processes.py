@@ -76,7 +76,7 @@ time.sleep(600)
 
 
 def test_one_that_stands_still_while_it_ends_is_told_to_go_on(sleeper: Sleeper) -> None:
-    """It was told to stop at its next read, and has come to that only now: that is the run's doing, not the library's."""
+    """It was told to stop at its next read, and has come to that only now: not the library's doing."""
     sleeper.process = spawn([sys.executable, "-c", STANDS_STILL_WHEN_ASKED_TO_END], stdout=subprocess.PIPE)
     assert sleeper.process.stdout is not None
     with sleeper.process.stdout as says:

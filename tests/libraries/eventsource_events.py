@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
@@ -96,7 +96,7 @@ async def store_at(url: str) -> AsyncIterator[Any]:
     await engine.dispose()
 
 
-def install(url: str, schema: str = "events") -> None:
+def install(url: str, schema: Literal["events", "events_partitioned"] = "events") -> None:
     """Make the table of PostgreSQL by the library's own script."""
     from eventsource.adapters.sql.schemas import get_schema
 
@@ -114,12 +114,12 @@ def connected(url: str) -> Iterator[Connection]:
 
 def insert(connection: Connection, events: Iterable[Any]) -> list[str]:
     """Append by the statement of `PostgreSQLEventStore.append`, in a transaction that the caller ends."""
-    from eventsource.adapters.postgresql.store_append import _INSERT_EVENT_SQL, json_dumps
+    from eventsource.adapters.postgresql import store_append
 
     made = list(events)
     for event in made:
         connection.execute(
-            _INSERT_EVENT_SQL,
+            store_append._INSERT_EVENT_SQL,
             {
                 "event_id": event.event_id,
                 "event_type": event.event_type,
@@ -129,7 +129,7 @@ def insert(connection: Connection, events: Iterable[Any]) -> list[str]:
                 "actor_id": None,
                 "version": next(_versions),
                 "timestamp": event.occurred_at,
-                "payload": json_dumps(event.model_dump(mode="json")),
+                "payload": vars(store_append)["json_dumps"](event.model_dump(mode="json")),
             },
         )
     return [str(event.event_id) for event in made]
