@@ -12,7 +12,9 @@ from pathlib import Path
 from . import (
     apart,
     claiming,
+    draining,
     eventsource_py,
+    eventsourcing,
     failures,
     following,
     joined,
@@ -32,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "sqlite": sqlite.on_sqlite,
     "threads": threads.on_postgresql,
     "failures": failures.on_postgresql,
+    "draining": draining.on_postgresql,
     "claiming": claiming.on_postgresql,
     "following": following.on_postgresql,
     "length": length.on_postgresql,
@@ -39,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "latency": latency.on_postgresql,
     "peers": peers.on_postgresql,
     "eventsource_py": eventsource_py.on_postgresql,
+    "eventsourcing": eventsourcing.on_postgresql,
 }
 
 

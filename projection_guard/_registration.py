@@ -37,6 +37,7 @@ class Registration:
     partitions: int
     batch: int | None
     tables: Sequence[str]
+    applies_again: bool
 
 
 def order_of(order: str) -> Order:
@@ -98,6 +99,7 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         partitions=asked.partitions,
         batch=asked.batch,
         tables=tuple(asked.tables),
+        applies_again=asked.applies_again,
         retry=asked.retry,
         order=asked.order,
         timeout_seconds=asked.timeout_seconds,

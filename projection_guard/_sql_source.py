@@ -25,7 +25,7 @@ from ._source import Batch, Recorded, Share, Skipped, check_range, check_stream_
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
 
-__all__ = ["AsyncSqlEventSource", "SqlEventSource"]
+__all__ = ["AsyncSqlEventSource", "LogOptions", "LogReader", "SqlEventSource"]
 
 T = TypeVar("T")
 log = logging.getLogger("projection_guard")
@@ -76,12 +76,16 @@ def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-class _Reader:
-    """Reads one log table over a connection that is given, in several threads at once; keeps what it waits for."""
+class LogReader:
+    """Reads one log table over a connection that is given, in several threads at once; keeps what it waits for.
 
-    def __init__(self, table: str | Table, options: LogOptions) -> None:
+    `part`: which of its rows are the log; who reads only a part knows by himself about its holes.
+    """
+
+    def __init__(self, table: str | Table, options: LogOptions, part: logs.Part | None = None) -> None:
         self._name = table
         self._options = options
+        self._part = part
         self._decode: Decode = options.get("decode") or _as_it_is
         give_up_after = options.get("give_up_after")
         self._give_up_seconds = None if give_up_after is None else give_up_after.total_seconds()
@@ -187,6 +191,7 @@ class _Reader:
                 event_id=options.get("event_id", "event_id"),
                 event_type=options.get("event_type", "event_type"),
                 stream_id=options.get("stream_id", "stream_id"),
+                part=self._part,
             )
             return found
         return self._found
@@ -247,7 +252,7 @@ class SqlEventSource:
         self._engine = database if isinstance(database, Engine) else engine_for(database)
         _check_dialect(self._engine.dialect.name)
         self._table = table if isinstance(table, str) else table.fullname
-        self._reader = _Reader(table, options)
+        self._reader = LogReader(table, options)
 
     def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         """Return the next events; never waits. Raises `ConfigurationError` for a log that cannot be read safely.
@@ -300,7 +305,7 @@ class AsyncSqlEventSource:
         self._engine = database if isinstance(database, AsyncEngine) else async_engine_for(database)
         _check_dialect(self._engine.dialect.name)
         self._table = table if isinstance(table, str) else table.fullname
-        self._reader = _Reader(table, options)
+        self._reader = LogReader(table, options)
 
     async def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         """Return the next events, with a `share` only its own; never waits for one.

@@ -7,7 +7,7 @@ already, have let it go, and it is still empty then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     VARCHAR,
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Integer,
     MetaData,
@@ -44,13 +45,15 @@ from .._source import Share
 from ..errors import ConfigurationError
 
 LogRow = Row[Any]
+Part = Callable[[Table], ColumnElement[bool]]
+"""Says which rows of a table are the log."""
 
 _record = quick(EventRecord)
 _HEX: Any = literal_column("'x'", Text)
 _BITS: Any = BIT(32)
 _SAME_TEXT: Final = (TEXT, VARCHAR, Uuid, Integer)
 
-__all__ = ["LogTable", "find_table", "head", "is_prepared", "of_stream", "one", "page", "writers"]
+__all__ = ["LogTable", "Part", "find_table", "head", "is_prepared", "of_stream", "one", "page", "writers"]
 
 
 class LogTable:
@@ -64,8 +67,10 @@ class LogTable:
         event_id: Column[Any],
         event_type: Column[Any],
         stream_id: Column[Any] | None,
+        part: Part | None = None,
     ) -> None:
         self.table = table
+        self.only: tuple[ColumnElement[bool], ...] = () if part is None else (part(table),)
         self.sequence = sequence
         self.event_id = event_id
         self.columns: tuple[str, ...] = tuple(table.c.keys())
@@ -74,7 +79,7 @@ class LogTable:
         self._stream_at = None if stream_id is None else self.columns.index(stream_id.key)
         page = (
             select(table)
-            .where(sequence > bindparam("after"))
+            .where(sequence > bindparam("after"), *self.only)
             .order_by(sequence)
             .limit(bindparam("most", type_=Integer))
         )
@@ -152,6 +157,7 @@ def find_table(
     event_id: str,
     event_type: str,
     stream_id: str | None,
+    part: Part | None = None,
 ) -> LogTable:
     """Find the table and its columns. Raises `ConfigurationError` where the log cannot be read safely.
 
@@ -178,6 +184,7 @@ def find_table(
         event_id=column(event_id),
         event_type=column(event_type),
         stream_id=None if stream_id is None else column(stream_id),
+        part=part,
     )
     _check_order(connection, found)
     if connection.dialect.name == "postgresql":
@@ -292,7 +299,7 @@ def page(
 
 def head(connection: Connection, log: LogTable) -> int:
     """Read the highest sequence, 0 for an empty log."""
-    return int(connection.execute(select(func.max(log.sequence))).scalar_one() or 0)
+    return int(connection.execute(select(func.max(log.sequence)).where(*log.only)).scalar_one() or 0)
 
 
 def of_stream(
@@ -307,7 +314,7 @@ def of_stream(
         return ()
     if str(wanted) != stream_id:  # the same number or UUID in other letters
         return ()
-    statement = select(log.table).where(log.stream_id == wanted)
+    statement = select(log.table).where(log.stream_id == wanted, *log.only)
     if before is not None:
         statement = statement.where(log.sequence < before)
     try:
@@ -323,7 +330,7 @@ def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:
     except ValueError:
         return None
     try:
-        found = connection.execute(select(log.table).where(log.event_id == wanted))
+        found = connection.execute(select(log.table).where(log.event_id == wanted, *log.only))
     except (OverflowError, DataError):
         return None
     return found.one_or_none()
