@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from typing import Any, Literal
@@ -24,6 +24,7 @@ __all__ = [
     "PATIENT",
     "Counted",
     "append",
+    "by_stream",
     "counted",
     "engine_at",
     "eventsource",
@@ -74,6 +75,14 @@ async def append(store: Any, *events: Any) -> list[str]:
         stream = eventsource.StreamId(event.aggregate_id, event.aggregate_type)
         await store.append(stream, [event], eventsource.ExpectedVersion.any_())
     return [str(event.event_id) for event in events]
+
+
+def by_stream(found: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
+    """Put what was applied under its stream."""
+    said: dict[str, list[int]] = {}
+    for stream, n in found:
+        said.setdefault(stream, []).append(n)
+    return said
 
 
 def engine_at(url: str, driver: str = "postgresql+asyncpg") -> AsyncEngine:

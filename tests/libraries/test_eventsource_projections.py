@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,7 @@ from tests.libraries.eventsource_events import (
     PATIENT,
     Counted,
     append,
+    by_stream,
     counted,
     engine_at,
     eventsource,
@@ -142,14 +143,6 @@ class Place:
     async def close(self) -> None:
         await self.log.dispose()
         await self.engine.dispose()
-
-
-def by_stream(found: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
-    """Put what was applied under its stream."""
-    said: dict[str, list[int]] = {}
-    for stream, n in found:
-        said.setdefault(stream, []).append(n)
-    return said
 
 
 def placed(url: str, tmp_path: Path) -> Iterator[Place]:

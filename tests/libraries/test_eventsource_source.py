@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from projection_guard.errors import ConfigurationError
+from projection_guard import AsyncProjectionGuard
+from projection_guard.errors import ConfigurationError, SchemaError
 from projection_guard.testing import PostgresServer
 from projection_guard.testing.source_conformance import SourceConformance
 from tests.libraries.eventsource_events import (
@@ -223,6 +224,20 @@ def test_an_event_that_cannot_be_rebuilt_stops_no_other(tmp_path: Path) -> None:
         return [None if recorded.error is None else type(recorded.error).__name__ for recorded in batch.events]
 
     assert asyncio.run(do()) == [None, "ValidationError", "JSONDecodeError", "EventTypeNotFoundError", None]
+
+
+def test_the_guards_tables_are_not_put_into_the_stores_file(tmp_path: Path) -> None:
+    """The store makes a table there whose name is one of the guard's, with other columns."""
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+
+    async def do() -> None:
+        async with store_at(url) as store:
+            await append(store, counted("A"))
+        async with AsyncProjectionGuard(url, worker="external") as guard:
+            await guard.migrate()
+
+    with pytest.raises(SchemaError, match="projection_checkpoints has no column last_event_sequence"):
+        asyncio.run(do())
 
 
 def test_what_cannot_be_read_safely_is_refused(empty_postgres_url: str, tmp_path: Path) -> None:
