@@ -84,6 +84,34 @@ _STORED_EVENT: Final[Names] = {
     "stream_version": ("stream_position",),
     "occurred_at": ("event.occurred_at", "stored_at"),
 }
+
+
+def _feed_position(event: object) -> object:
+    """Read the number that a position is made of; one of another form is no sequence."""
+    match getattr(getattr(event, "position", None), "key", None):
+        case (int() as number,):
+            return number
+        case _:
+            return None
+
+
+_DOMAIN_EVENT: Final[Names] = {
+    **_NONE,  # eventsource-py: what else an event has, as `sequence` or `stream`, is its own business
+    "event_id": ("event_id",),
+    "event_type": ("event_type",),
+    "stream_id": ("aggregate_id",),
+    "stream_version": ("aggregate_version",),
+    "occurred_at": ("occurred_at",),
+}
+_EVENT_ENVELOPE: Final[Names] = {
+    **_NONE,  # eventsource-py 0.15: what a store gives back; its stream_id is an object of aggregate and category
+    "event_id": ("event.event_id",),
+    "event_type": ("event.event_type",),
+    "sequence": (_feed_position,),
+    "stream_id": ("stream_id.aggregate_id",),
+    "stream_version": ("stream_version",),
+    "occurred_at": ("event.occurred_at", "stored_at"),
+}
 _KURRENT: Final[Names] = {
     **_NONE,  # kurrentdbclient, esdbclient: stream_position is per stream, commit_position global
     "event_id": ("id",),
@@ -160,6 +188,10 @@ def shape_of(event: object) -> Names:
         return _EVENTSOURCING_EVENT
     if _has(event, "global_position", "stream_position", "event"):
         return _STORED_EVENT
+    if _has(event, "aggregate_id", "aggregate_type", "aggregate_version", "event_version", "causation_id"):
+        return _DOMAIN_EVENT
+    if _has(event, "event", "stream_id", "stream_version", "position", "stored_at"):
+        return _EVENT_ENVELOPE
     if _has(event, "id", "type", "stream_name", "stream_position", "commit_position"):
         return _KURRENT
     if _has(event, "id", "type", "stream_name", "position", "global_position"):

@@ -150,7 +150,7 @@ class LogTable:
 
 def find_table(
     connection: Connection,
-    name: str,
+    named: str | Table,
     schema: str | None,
     *,
     sequence: str,
@@ -159,16 +159,22 @@ def find_table(
     stream_id: str | None,
     part: Part | None = None,
 ) -> LogTable:
-    """Find the table and its columns. Raises `ConfigurationError` where the log cannot be read safely."""
-    try:
-        table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
-    except NoSuchTableError:
-        raise ConfigurationError(f"There is no table {name!r} to read events from in this database") from None
+    """Find the table and its columns. Raises `ConfigurationError` where the log cannot be read safely.
+
+    A `Table` says itself which columns are read, and what they are: no others are looked at.
+    """
+    if isinstance(named, Table):
+        table = named
+    else:
+        try:
+            table = Table(named, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+        except NoSuchTableError:
+            raise _no_table(named) from None
 
     def column(called: str) -> Column[Any]:
         if called not in table.c:
             known = ", ".join(sorted(table.c.keys()))
-            raise ConfigurationError(f"The log's table {name!r} has no column {called!r}; it has {known}")
+            raise ConfigurationError(f"The log's table {table.name!r} has no column {called!r}; it has {known}")
         found: Column[Any] = table.c[called]
         return found
 
@@ -186,11 +192,18 @@ def find_table(
     return found
 
 
+def _no_table(name: str) -> ConfigurationError:
+    return ConfigurationError(f"There is no table {name!r} to read events from in this database")
+
+
 def _check_order(connection: Connection, log: LogTable) -> None:
     """Pages are read by the sequence: it has to be unique, and an index has to find it."""
-    keys = [list(log.table.primary_key.columns.keys())]
     looked = inspect(connection)
     name, schema = log.table.name, log.table.schema
+    try:
+        keys = [list(looked.get_pk_constraint(name, schema)["constrained_columns"])]
+    except NoSuchTableError:
+        raise _no_table(name) from None
     keys += [list(found["column_names"]) for found in looked.get_unique_constraints(name, schema)]
     indexes = looked.get_indexes(name, schema)
     keys += [[str(key) for key in found["column_names"]] for found in indexes if found["unique"]]

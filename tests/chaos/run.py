@@ -277,7 +277,10 @@ class _Run:
         admin.close()
         self._admins += admin.told
         killed += self._programs.end()
-        self._verdict.findings += [Finding("stuck", f"{name} did not end when asked to") for name in killed]
+        for program in self._programs.all:
+            if program.name in killed:
+                words = f"{program.name} did not end when asked to; the end of its log:\n{program.last_words()}"
+                self._verdict.findings.append(Finding("stuck", words))
         self._final()
 
     def _is_drained(self, seen: Seen) -> bool:
