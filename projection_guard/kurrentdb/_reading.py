@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from kurrentdbclient import RecordedEvent
+from kurrentdbclient import exceptions as client_errors
 from kurrentdbclient.client import DEFAULT_EXCLUDE_FILTER
-from kurrentdbclient.exceptions import InvalidCommitPositionError, NotFoundError, StreamIsDeletedError, UnknownError
+from kurrentdbclient.exceptions import NotFoundError, StreamIsDeletedError, UnknownError
 
 from .._model import EventRecord
 from .._source import Batch, Recorded, check_range, check_stream_range
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["AsyncKurrentDBSource", "Decode", "KurrentDBSource"]
 
 Decode = Callable[[RecordedEvent], object]
-_REFUSED: Final = (InvalidCommitPositionError, UnknownError)
+# The client's own name for it is not in its 1.1, which says UnknownError.
+_REFUSED: Final[tuple[type[Exception], ...]] = (
+    UnknownError,
+    getattr(client_errors, "InvalidCommitPositionError", UnknownError),
+)
 _NO_STREAM: Final = (NotFoundError, StreamIsDeletedError)
 
 
