@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["AsyncKurrentDBSource", "Decode", "KurrentDBSource"]
 
 Decode = Callable[[RecordedEvent], object]
-# The client's own name for it is not in its 1.1, which says UnknownError.
-_REFUSED: Final[tuple[type[Exception], ...]] = (
-    UnknownError,
-    getattr(client_errors, "InvalidCommitPositionError", UnknownError),
-)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what the client raises for a position that is no event's; its 1.1 has no name for that."""
+    named: type[Exception] = getattr(client_errors, "InvalidCommitPositionError", UnknownError)
+    return named, UnknownError
+
+
+_REFUSED: Final = _refusals()
 _NO_STREAM: Final = (NotFoundError, StreamIsDeletedError)
 
 
