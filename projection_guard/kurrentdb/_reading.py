@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from kurrentdbclient import RecordedEvent
+from kurrentdbclient import exceptions as client_errors
 from kurrentdbclient.client import DEFAULT_EXCLUDE_FILTER
-from kurrentdbclient.exceptions import InvalidCommitPositionError, NotFoundError, StreamIsDeletedError, UnknownError
+from kurrentdbclient.exceptions import NotFoundError, StreamIsDeletedError, UnknownError
 
 from .._model import EventRecord
 from .._source import Batch, Recorded, check_range, check_stream_range
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["AsyncKurrentDBSource", "Decode", "KurrentDBSource"]
 
 Decode = Callable[[RecordedEvent], object]
-_REFUSED: Final = (InvalidCommitPositionError, UnknownError)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what the client raises for a position that is no event's; its 1.1 has no name for that."""
+    named: type[Exception] = getattr(client_errors, "InvalidCommitPositionError", UnknownError)
+    return named, UnknownError
+
+
+_REFUSED: Final = _refusals()
 _NO_STREAM: Final = (NotFoundError, StreamIsDeletedError)
 
 

@@ -178,16 +178,16 @@ def arrived(event: CloudEvent) -> CloudEvent:
     return received
 
 
-def test_one_poison_event_of_a_hundred_streams(diagonal_bed: Bed) -> None:
+def test_one_poison_event_of_a_hundred_streams(sqlite_bed: Bed) -> None:
     """They are published as they arrive; what failed is stored, and healed by a guard that has not seen it before."""
-    kind: type = HttpCloudEvent if diagonal_bed.is_async else CloudEvent
+    kind: type = HttpCloudEvent if sqlite_bed.is_async else CloudEvent
     make = core if kind is CloudEvent else http
     events: list[Any] = [make({"n": n}, id=f"{stream}#{n}", subject=stream) for stream, n in SCRIPT]
     if kind is CloudEvent:
         events = [arrived(event) for event in events if isinstance(event, CloudEvent)]
 
     def guard_of() -> GuardOnBed:
-        guard = diagonal_bed.guard()
+        guard = sqlite_bed.guard()
         cloudevents.register(guard.codec)
         return guard
 
@@ -196,7 +196,7 @@ def test_one_poison_event_of_a_hundred_streams(diagonal_bed: Bed) -> None:
             guard.publish(event)
 
     heals_in_order(
-        diagonal_bed,
+        sqlite_bed,
         guard_of,
         deliver=publish_all,
         read=lambda event: (event.get_attributes()["subject"], event.get_data()["n"]),
