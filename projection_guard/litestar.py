@@ -102,8 +102,8 @@ def _door_of(guard: Guard, authorize: Authorize | None) -> Door[Asked, Response[
 
 
 def _written(response: messages.Response) -> Response[bytes]:
-    headers = dict(response.headers)
-    return Response(response.body, status_code=response.status, media_type=response.media_type, headers=headers)
+    kind = response.media_type.removesuffix("; charset=utf-8")  # Litestar adds that itself
+    return Response(response.body, status_code=response.status, media_type=kind, headers=dict(response.headers))
 
 
 def _unread(request: Asked, error: Exception) -> Problem:
