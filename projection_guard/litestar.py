@@ -24,11 +24,11 @@ try:
     from ._http import messages
     from ._http.access import Actor, Role
     from ._http.api import Api
-    from ._http.asgi import Door, Guard, behind, gone
+    from ._http.asgi import Door, Guard, behind
     from ._http.endpoint import Endpoint
     from ._http.matching import NoRoute, Routes
     from ._http.mounting import AdminOptions, HealthOptions, PageOptions, admin_api, health_api
-    from ._http.problems import Problem, consumed
+    from ._http.problems import Problem, consumed, gone
     from ._http.routes import ADMIN, HEALTH
     from ._http.views import Redact, Redacted
 except ImportError as error:

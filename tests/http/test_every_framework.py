@@ -85,14 +85,16 @@ def _asked(framework: str, guard: ProjectionGuard) -> Any:
     return django_project.application(dashboard_urls(guard, authorize=lambda _: HttpResponseRedirect("/login")))
 
 
-def _ask(app: Any, method: str, path: str, headers: dict[str, str], *, is_wsgi: bool) -> httpx.Response:
+def _ask(
+    app: Any, method: str, path: str, headers: dict[str, str], *, is_wsgi: bool, content: bytes = b""
+) -> httpx.Response:
     if is_wsgi:
         with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://h") as client:
-            return client.request(method, path, headers=headers)
+            return client.request(method, path, headers=headers, content=content)
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://h") as client:
-            return await client.request(method, path, headers=headers)
+            return await client.request(method, path, headers=headers, content=content)
 
     return asyncio.run(ask())
 
@@ -109,3 +111,48 @@ def test_a_page_is_led_to_where_people_sign_in_and_a_form_is_not(framework: str,
         assert form.status_code == 401
         assert "Location" not in form.headers
         assert "Your session has ended" in form.text
+
+
+def _reading(framework: str, guard: ProjectionGuard, *, keeps: bool) -> Any:
+    """Return an application whose `authorize` reads the body first, by what keeps it or by what does not."""
+
+    async def reads(request: Any) -> str:
+        if keeps:
+            assert await request.body() == b'{"bogus": 1}'
+        else:
+            assert [chunk async for chunk in request.stream()]
+        return "Olga"
+
+    if framework == "starlette":
+        from starlette.applications import Starlette
+
+        from projection_guard.starlette import admin_routes
+
+        return Starlette(routes=admin_routes(guard, authorize=reads))
+    if framework == "litestar":
+        from litestar import Litestar
+
+        from projection_guard.litestar import admin_handler
+
+        return Litestar([admin_handler(guard, authorize=reads)], logging_config=None)
+    django_project.set_up()
+    from projection_guard.django.urls import admin_urls
+
+    def who(request: Any) -> str:
+        assert (request.body if keeps else request.read()) == b'{"bogus": 1}'
+        return "Olga"
+
+    return django_project.application(admin_urls(guard, authorize=who))
+
+
+@pytest.mark.parametrize("framework", ["starlette", "litestar", "django"])
+def test_a_body_that_authorize_has_read_first_is_read_all_the_same_or_refused(framework: str, sqlite_url: str) -> None:
+    """Never taken for an empty one: that would pause, replay or reset what nobody asked for."""
+    with ProjectionGuard(sqlite_url, worker="external") as guard:
+        guard.projection("P", handles=["Happened"])(lambda event, connection: None)
+        for keeps, status in ((True, 422), (False, 400)):
+            app = _reading(framework, guard, keeps=keeps)
+            path, body = "/admin/projections/P/pause", b'{"bogus": 1}'
+            answer = _ask(app, "POST", path, JSON, is_wsgi=framework == "django", content=body)
+            assert answer.status_code == status, answer.text
+        assert guard.health("P").state == "active"
