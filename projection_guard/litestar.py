@@ -24,11 +24,11 @@ try:
     from ._http import messages
     from ._http.access import Actor, Role
     from ._http.api import Api
-    from ._http.asgi import Door, Guard, behind, gone
+    from ._http.asgi import Door, Guard, behind
     from ._http.endpoint import Endpoint
     from ._http.matching import NoRoute, Routes
     from ._http.mounting import AdminOptions, HealthOptions, PageOptions, admin_api, health_api
-    from ._http.problems import Problem, consumed
+    from ._http.problems import Problem, consumed, gone
     from ._http.routes import ADMIN, HEALTH
     from ._http.views import Redact, Redacted
 except ImportError as error:
@@ -102,8 +102,8 @@ def _door_of(guard: Guard, authorize: Authorize | None) -> Door[Asked, Response[
 
 
 def _written(response: messages.Response) -> Response[bytes]:
-    headers = dict(response.headers)
-    return Response(response.body, status_code=response.status, media_type=response.media_type, headers=headers)
+    kind = response.media_type.removesuffix("; charset=utf-8")  # Litestar adds that itself
+    return Response(response.body, status_code=response.status, media_type=kind, headers=dict(response.headers))
 
 
 def _unread(request: Asked, error: Exception) -> Problem:

@@ -23,7 +23,7 @@ from .endpoint import Endpoint
 from .mounting import named, not_understood, refusal
 from .problems import Problem, too_large
 
-__all__ = ["AsgiRequest", "Door", "Guard", "Pages", "behind", "gone", "whole_path"]
+__all__ = ["AsgiRequest", "Door", "Guard", "Pages", "behind", "whole_path"]
 
 Guard = ProjectionGuard | AsyncProjectionGuard
 W = TypeVar("W")
@@ -178,11 +178,6 @@ def behind(scope: Mapping[str, Any]) -> str:
     path = whole_path(scope).removeprefix(str(scope.get("root_path", "")))
     found = re.match(rf"(?:/+[^/]+){{{own}}}", path)
     return "" if found is None else path[found.end() :]
-
-
-def gone() -> Problem:
-    """Say that the client went away while it sent: nobody reads that."""
-    return Problem(status=499, kind="gone", detail="The client went away before it had sent the request")
 
 
 _MOST_THREADS: Final = 20

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from . import messages
-from .asgi import Door, Guard, gone, whole_path
+from .asgi import Door, Guard, whole_path
 from .endpoint import Endpoint
-from .problems import Problem, consumed
+from .problems import Problem, consumed, gone
 
 __all__ = ["NAME", "door_of", "path_of", "without_body", "written"]
 

@@ -27,7 +27,6 @@ try:
     from .._http import messages
     from .._http.access import Actor, Need, Role
     from .._http.api import Api
-    from .._http.asgi import gone
     from .._http.endpoint import Endpoint
     from .._http.matching import NoRoute, Routes
     from .._http.mounting import (
@@ -40,7 +39,7 @@ try:
         identified,
         refusal,
     )
-    from .._http.problems import Problem, consumed, too_large
+    from .._http.problems import Problem, consumed, gone, too_large
     from .._http.routes import ADMIN, HEALTH
     from .._http.views import Redact, Redacted
 except ImportError as error:
