@@ -178,7 +178,9 @@ def test_what_is_in_hand_at_a_shutdown_goes_to_the_next_one(postgres_url: str, t
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:  # as the end of a process's loop does
             task.cancel()
-        await asyncio.wait(left, timeout=30)
+        async with asyncio.timeout(30):
+            while left := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(left)
         await first.guard.close()
         await first.engine.dispose()
 
