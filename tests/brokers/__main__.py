@@ -21,6 +21,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=20.0, help="seconds of each of the two measurements; 0: none")
     parser.add_argument("--gap", type=float, default=8.0, help="seconds between two faults, or up to twice as many")
+    parser.add_argument(
+        "--most-at-once", type=int, default=1, help="messages of a partition on their way; above 1: red"
+    )
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--keep", type=Path, help="a folder for the logs of all consumers")
     parser.add_argument("--verbose", action="store_true", help="say on stderr how far it is")
@@ -40,6 +43,7 @@ def main() -> int:
             rate_seconds=asked.rate,
             with_faults=not asked.no_faults,
             gap_seconds=asked.gap,
+            most_at_once=asked.most_at_once,
         ),
         keep=asked.keep,
     )

@@ -55,9 +55,12 @@ def payload(fact: Fact) -> bytes:
 
 
 class BrokerUnderTest(Protocol):
-    """A broker that a run is made with; `run` is part of every name there."""
+    """A broker that a run is made with; `run` is part of every name there.
 
-    def __init__(self, run: str) -> None: ...
+    `most_at_once` is how many messages of a partition may be on their way: the guard takes 1 and no other.
+    """
+
+    def __init__(self, run: str, *, most_at_once: int = 1) -> None: ...
 
     def made(self) -> Any:
         """Make what the run needs there, and take it away afterwards (an async context manager)."""
@@ -71,7 +74,7 @@ class BrokerUnderTest(Protocol):
         """Count the messages that nobody has settled yet."""
         ...
 
-    def broker(self, guarding: Guarding) -> Any:
+    def broker(self, guarding: Guarding, *, graceful_seconds: float = 5) -> Any:
         """Return FastStream's broker."""
         ...
 
@@ -83,8 +86,9 @@ class BrokerUnderTest(Protocol):
 class Nats:
     """JetStream: a subject and a durable pull consumer for each partition, one message of it on its way at a time."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, most_at_once: int = 1) -> None:
         self._name = f"projection-guard-{run}"
+        self._most_at_once = most_at_once
         self._connection: Any = None
 
     @asynccontextmanager
@@ -122,9 +126,9 @@ class Nats:
             total += info.num_pending + info.num_ack_pending
         return total
 
-    def broker(self, guarding: Guarding) -> NatsBroker:
+    def broker(self, guarding: Guarding, *, graceful_seconds: float = 5) -> NatsBroker:
         """Return FastStream's broker."""
-        return NatsBroker(nats_url(), middlewares=[guarding], graceful_timeout=5, logger=_quiet)
+        return NatsBroker(nats_url(), middlewares=[guarding], graceful_timeout=graceful_seconds, logger=_quiet)
 
     def subscriber(self, broker: Any, partition: int) -> Any:
         """Return a pull subscriber; the consumer is the same for all processes."""
@@ -132,7 +136,7 @@ class Nats:
             f"{self._name}.{partition}",
             stream=JStream(self._name, declare=False),
             durable=f"p{partition}",
-            config=ConsumerConfig(max_ack_pending=1, ack_wait=ACK_WAIT_SECONDS),
+            config=ConsumerConfig(max_ack_pending=self._most_at_once, ack_wait=ACK_WAIT_SECONDS),
             pull_sub=PullSub(batch_size=1, timeout=5),
             ack_policy=AckPolicy.MANUAL,
         )
@@ -141,8 +145,9 @@ class Nats:
 class Rabbit:
     """A queue for each partition with a single active consumer, which is sent one message at a time."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, most_at_once: int = 1) -> None:
         self._name = f"projection-guard-{run}"
+        self._most_at_once = most_at_once
         self._connection: Any = None
 
     def _queue(self, partition: int) -> str:
@@ -171,7 +176,7 @@ class Rabbit:
         return {"x-single-active-consumer": True, "x-dead-letter-exchange": "amq.fanout"}
 
     async def publish(self, facts: Iterable[Fact]) -> int:
-        """Publish all, and count what the queues hold once that is as much."""
+        """Publish all, and count what the queues hold once that is as much, where nobody consumes yet."""
         channel = await self._connection.channel(publisher_confirms=False)
         exchange = await channel.get_exchange(self._name)
         before, published = await self.waiting(), 0
@@ -179,6 +184,8 @@ class Rabbit:
             message = aio_pika.Message(payload(fact), content_type="application/json")
             await exchange.publish(message, routing_key=str(partition_of(fact.stream_id, PARTITIONS)))
             published += 1
+        if await self._counted("consumer_count"):
+            return published
         held, looks = 0, 0
         while held != published and looks < 300:  # it is not told when a message has come to its queue
             await asyncio.sleep(0.1)
@@ -187,20 +194,24 @@ class Rabbit:
 
     async def waiting(self) -> int:
         """Count what is ready; what is on its way is not told here."""
+        return await self._counted("message_count")
+
+    async def _counted(self, what: str) -> int:
         channel = await self._connection.channel()
         try:
-            total = 0
-            for partition in range(PARTITIONS):
-                queue = await channel.declare_queue(self._queue(partition), passive=True)
-                total += queue.declaration_result.message_count or 0
-            return total
+            names = [self._queue(partition) for partition in range(PARTITIONS)]
+            queues = [await channel.declare_queue(name, passive=True) for name in names]
+            return sum(getattr(queue.declaration_result, what) for queue in queues)
         finally:
             await channel.close()
 
-    def broker(self, guarding: Guarding) -> RabbitBroker:
+    def broker(self, guarding: Guarding, *, graceful_seconds: float = 5) -> RabbitBroker:
         """Return FastStream's broker; its connection is given up soon when a process stands still."""
         return RabbitBroker(
-            f"{rabbit_url()}?heartbeat={_HEARTBEAT_SECONDS}", middlewares=[guarding], graceful_timeout=5, logger=_quiet
+            f"{rabbit_url()}?heartbeat={_HEARTBEAT_SECONDS}",
+            middlewares=[guarding],
+            graceful_timeout=graceful_seconds,
+            logger=_quiet,
         )
 
     def subscriber(self, broker: Any, partition: int) -> Any:
@@ -208,7 +219,7 @@ class Rabbit:
         return broker.subscriber(
             RabbitQueue(self._queue(partition), durable=True, routing_key=str(partition), arguments=self._arguments),
             RabbitExchange(self._name, type=ExchangeType.DIRECT, durable=True),
-            channel=Channel(prefetch_count=1),
+            channel=Channel(prefetch_count=self._most_at_once),
             ack_policy=AckPolicy.MANUAL,
         )
 

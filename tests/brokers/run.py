@@ -46,6 +46,8 @@ class Settings:
     with_faults: bool = True
     gap_seconds: float = 8.0
     """Between two faults there is this or up to twice as much."""
+    most_at_once: int = 1
+    """More than that the guard refuses; the consumers are made to take it, and the run has to turn red."""
     url: str | None = None
     """A database with our tables and the guard's; one is made by default."""
 
@@ -104,6 +106,7 @@ class _Run:
             "broker": self._settings.broker,
             "run": self._name,
             "url": self._url,
+            "most_at_once": self._settings.most_at_once,
         }
         return Consumer(self._folder, order)
 
