@@ -183,7 +183,7 @@ def lock(connection: Connection, tables: Sequence[Theirs], *, seconds: int) -> N
 
     It waits so long for those who use them now, and everybody else waits behind it meanwhile.
     """
-    if connection.dialect.name == "sqlite" or not tables:
+    if connection.dialect.name == "sqlite":
         return
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
     named = ", ".join(written(connection, each, each.name) for each in tables)

@@ -86,12 +86,12 @@ class Place:
 
 
 @pytest.fixture
-def place(engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Place]:
+def place(engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Place:
     """An empty database, once SQLite and once PostgreSQL."""
     made = Place(engine, capsys)
     monkeypatch.setenv("TRACKED_DATABASE", made.url)
     monkeypatch.delenv("TRACKED_LOG", raising=False)
-    yield made
+    return made
 
 
 @pytest.fixture
@@ -170,7 +170,8 @@ def test_every_row_is_moved_or_kept_aside_and_counted(place: Place) -> None:
         assert (health.active_failures, health.total_failures, health.total_events_processed) == (2, 9, 40)
         assert guard.checkpoint("Documents").last_event_sequence == 7
         (entry, *_) = guard.audit("Documents").items
-        assert (entry.actor, entry.action, entry.details["active_failures_by_the_tracker"]) == ("alice", "adopt", 9)
+        assert (entry.actor, entry.action) == ("alice", "adopt")
+        assert '"active_failures_by_the_tracker": 9' in json.dumps(entry.details)
     again = place.adopt("--yes")
     assert again["is_newest"]
 
@@ -239,7 +240,7 @@ def test_a_pushed_projections_failures_are_retried_if_their_payload_is_an_event(
 def test_a_followed_projection_goes_on_where_it_was_and_heals_in_order(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log tells streams and sequences, which the tracker does not know; nothing that was applied is applied again."""
+    """The log tells streams and sequences, which the tracker does not know; nothing is applied again."""
     monkeypatch.setenv("TRACKED_LOG", "1")
     make_log(place.engine)
     with place.engine.begin() as connection:

@@ -158,6 +158,8 @@ class Adopting:
             enter(connection, schema)
             theirs = self._theirs(connection)
             tables = list(theirs.values())
+            if not tables:
+                raise SchemaError("There is no tracker to adopt any more: somebody has just done it")
             tracker.lock(connection, tables, seconds=_LONGEST_LOCK_SECONDS)
             if self._unknown_events(connection):
                 raise _MoreToLookUp
