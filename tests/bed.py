@@ -25,7 +25,20 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    insert,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -35,6 +48,9 @@ __all__ = ["AT_ONCE", "TWO_WAYS", "Bed", "GuardOnBed", "Happened", "counted", "e
 
 AT_ONCE = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(6))
 """The default policy without its waits: a retry is due as soon as it is planned."""
+
+ASYNC_DRIVER = os.environ.get("PROJECTION_GUARD_ASYNC_DRIVER")
+"""`asyncpg` runs every async bed on PostgreSQL with it, for whoever has the time."""
 
 own = MetaData()
 effects = Table(
@@ -116,6 +132,13 @@ class Bed:
             own.create_all(self.engine)
 
     @property
+    def guards_url(self) -> str:
+        """What the guard is given: the async one on PostgreSQL another driver, where the run says so."""
+        if self.is_async and self.database == "postgresql" and ASYNC_DRIVER is not None and isinstance(self.url, str):
+            return make_url(self.url).set(drivername=f"postgresql+{ASYNC_DRIVER}").render_as_string(hide_password=False)
+        return self.url
+
+    @property
     def is_async(self) -> bool:
         """True on the async beds."""
         return self.kind == "async"
@@ -135,7 +158,7 @@ class Bed:
         options.setdefault("worker", "external")
         options.setdefault("retry", AT_ONCE)
         kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
-        guard = GuardOnBed(self, kind(self.url, **options))
+        guard = GuardOnBed(self, kind(self.guards_url, **options))
         self._guards.append(guard)
         return guard
 
