@@ -120,10 +120,19 @@ class GuardOnBed:
 class Bed:
     """One way of running the library: blocking or async, on one database that is this test's own."""
 
-    def __init__(self, kind: Literal["blocking", "async"], database: str, url: str, *, is_there: bool = False) -> None:
+    def __init__(
+        self,
+        kind: Literal["blocking", "async"],
+        database: str,
+        url: str,
+        *,
+        is_there: bool = False,
+        driver: str | None = None,
+    ) -> None:
         self.kind = kind
         self.database = database
         self.url = url
+        self.driver = driver or ASYNC_DRIVER
         self.engine: Engine = create_engine(url)
         self._runner = asyncio.Runner()
         self._guards: list[GuardOnBed] = []
@@ -134,8 +143,9 @@ class Bed:
     @property
     def guards_url(self) -> str:
         """What the guard is given: the async one on PostgreSQL another driver, where the run says so."""
-        if self.is_async and self.database == "postgresql" and ASYNC_DRIVER is not None and isinstance(self.url, str):
-            return make_url(self.url).set(drivername=f"postgresql+{ASYNC_DRIVER}").render_as_string(hide_password=False)
+        if self.is_async and self.database == "postgresql" and self.driver is not None and isinstance(self.url, str):
+            url = make_url(self.url).set(drivername=f"postgresql+{self.driver}", query={"ssl": "disable"})
+            return url.render_as_string(hide_password=False)
         return self.url
 
     @property
