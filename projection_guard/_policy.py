@@ -70,7 +70,7 @@ def chained(error: BaseException, *, into_groups: bool = False) -> Iterator[Base
 
 
 def _is_asyncpgs_own(error: InterfaceError) -> bool:
-    """Return whether asyncpg refused something by itself, such as a value that a column cannot hold."""
+    """Return whether asyncpg refused something by itself, such as a value too many; the connection is well."""
     cause = getattr(error.orig, "__cause__", None)
     return type(cause).__module__.startswith("asyncpg.") and "clos" not in str(cause)
 

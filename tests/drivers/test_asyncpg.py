@@ -86,12 +86,12 @@ def test_an_error_of_the_database_that_a_handler_swallows_is_its_failure(bed: Be
     assert failure.error_type.endswith("HandlerLeftTransactionAborted")
 
 
-def test_a_value_that_asyncpg_refuses_is_the_events_failure_and_no_outage(bed: Bed) -> None:
-    """SQLAlchemy calls both an InterfaceError; one that is retried for ever would never come before a person."""
+def test_what_asyncpg_itself_refuses_is_the_events_failure_and_no_outage(bed: Bed) -> None:
+    """SQLAlchemy says InterfaceError of both; an event that is retried for ever would never come before a person."""
     guard = bed.guard()
 
     def wrong(event: Happened, connection: Connection) -> None:
-        connection.execute(text("SELECT CAST(:n AS integer)"), {"n": "not a number"})
+        connection.exec_driver_sql("SELECT $1::integer", (1, 2))
 
     bed.joined(guard, "P", wrong)
     guard.publish(happened("A", 1))
