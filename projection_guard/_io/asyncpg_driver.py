@@ -96,9 +96,16 @@ def state_asked(connection: Connection) -> TransactionState:
 async def notified(driver: Any, channel: str) -> AsyncGenerator[str]:
     """Tell what is notified on a connection of one's own, until it is lost; close it in the end."""
     heard: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def hear(_: object, __: int, ___: str, payload: str) -> None:
+        heard.put_nowait(payload)
+
+    def end(_: object) -> None:
+        heard.put_nowait(None)
+
     try:
-        driver.add_termination_listener(lambda _: heard.put_nowait(None))
-        await driver.add_listener(channel, lambda *told: heard.put_nowait(told[3]))
+        driver.add_termination_listener(end)
+        await driver.add_listener(channel, hear)
         while (payload := await heard.get()) is not None:
             yield payload
     finally:
