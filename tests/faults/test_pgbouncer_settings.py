@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,11 @@ from tests.flow.acting import Planned, statuses, work_until_done
 ALWAYS = {"server_reset_query": "DISCARD ALL", "server_reset_query_always": "1"}
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
+DRIVERS = ["asyncpg", "psycopg"] if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else ["asyncpg"]
+"""psycopg has the tests in `test_pgbouncer.py` besides; here it runs for whoever has the time."""
+
+
+@pytest.fixture(params=DRIVERS)
 def bed(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Bed]:
     """The async guard, with each driver."""
     pytest.importorskip(request.param, reason=f"the driver {request.param} is not installed")
