@@ -97,17 +97,15 @@ async def notified(driver: Any, channel: str) -> AsyncGenerator[str]:
     """Tell what is notified on a connection of one's own, until it is lost; close it in the end."""
     heard: asyncio.Queue[str | None] = asyncio.Queue()
 
-    def lost(connection: object) -> None:
-        del connection
-        heard.put_nowait(None)
-
-    def told(connection: object, pid: object, of: object, payload: str) -> None:
-        del connection, pid, of
+    def hear(_: object, __: int, ___: str, payload: str) -> None:
         heard.put_nowait(payload)
 
+    def end(_: object) -> None:
+        heard.put_nowait(None)
+
     try:
-        driver.add_termination_listener(lost)
-        await driver.add_listener(channel, told)
+        driver.add_termination_listener(end)
+        await driver.add_listener(channel, hear)
         while (payload := await heard.get()) is not None:
             yield payload
     finally:

@@ -127,8 +127,9 @@ def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
 
 def _missing(url: URL) -> str:
     if asyncpg_driver.is_asyncpg(url.get_driver_name()):
-        return f"The driver for {url.drivername} is not installed: pip install asyncpg"
-    extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
+        extra = "asyncpg"
+    else:
+        extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
     return f"The driver for {url.drivername} is not installed: pip install 'projection-guard[{extra}]'"
 
 

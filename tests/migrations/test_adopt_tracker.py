@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -95,6 +97,16 @@ def place(engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 @pytest.fixture
+def sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Place]:
+    """An empty database of SQLite's: for what no database takes part in."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'tracked.db'}")
+    made = Place(engine, capsys)
+    monkeypatch.setenv("TRACKED_DATABASE", made.url)
+    yield made
+    engine.dispose()
+
+
+@pytest.fixture
 def postgres(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Place]:
@@ -176,14 +188,14 @@ def test_every_row_is_moved_or_kept_aside_and_counted(place: Place) -> None:
     assert again["is_newest"]
 
 
-def test_looking_changes_nothing_and_tells_the_same(place: Place) -> None:
+def test_looking_changes_nothing_and_tells_the_same(sqlite: Place) -> None:
     """Without `--yes`."""
-    with place.engine.begin() as connection:
+    with sqlite.engine.begin() as connection:
         fill(connection)
-    before = place.everything()
-    looked = place.adopt()
-    assert place.everything() == before
-    done = place.adopt("--yes")
+    before = sqlite.everything()
+    looked = sqlite.adopt()
+    assert sqlite.everything() == before
+    done = sqlite.adopt("--yes")
     assert (looked["is_done"], done["is_done"]) == (False, True)
     assert {**looked, "is_done": True} == done
 
@@ -201,22 +213,22 @@ def test_what_cannot_be_moved_leaves_everything_as_it_was(place: Place) -> None:
     assert "no column for event_id" in place.adopt(code=4)["detail"]
 
 
-def test_times_without_a_zone_are_of_the_zone_that_is_named(place: Place) -> None:
+def test_times_without_a_zone_are_of_the_zone_that_is_named(sqlite: Place) -> None:
     """Summer time and winter time; without a name it is UTC, and a name that is none is refused."""
-    with place.engine.begin() as connection:
+    with sqlite.engine.begin() as connection:
         make_tracker(connection)
         add(connection, "projection_failures", failure(1), failure(2, failed_at="2026-07-02 03:04:05"))
-    assert "no time zone 'Mars'" in place.adopt("--timezone", "Mars", code=2)["detail"]
-    place.adopt("--timezone", "Europe/Berlin", "--yes")
-    with ProjectionGuard(place.engine, worker="external") as guard:
+    assert "no time zone 'Mars'" in sqlite.adopt("--timezone", "Mars", code=2)["detail"]
+    sqlite.adopt("--timezone", "Europe/Berlin", "--yes")
+    with ProjectionGuard(sqlite.engine, worker="external") as guard:
         hours = [guard.failure(number(1000 + n)).failed_at.hour for n in (1, 2)]
     assert hours == [2, 1]
 
 
-def test_a_pushed_projections_failures_are_retried_if_their_payload_is_an_event(place: Place) -> None:
+def test_a_pushed_projections_failures_are_retried_if_their_payload_is_an_event(sqlite: Place) -> None:
     """The others wait for a person, and say why."""
-    with place.engine.begin() as connection:
-        make_tracker(connection, event_data="json" if place.engine.dialect.name == "postgresql" else "text")
+    with sqlite.engine.begin() as connection:
+        make_tracker(connection, event_data="json" if sqlite.engine.dialect.name == "postgresql" else "text")
         event = {"event_id": number(1), "event_type": "Uploaded", "stream_id": "a"}
         add(
             connection,
@@ -225,8 +237,8 @@ def test_a_pushed_projections_failures_are_retried_if_their_payload_is_an_event(
             failure(2, event_data=json.dumps({"title": "no event"})),
             failure(3, event_data=None),
         )
-    make_log(place.engine)
-    told = place.adopt("--yes", app=True)
+    make_log(sqlite.engine)
+    told = sqlite.adopt("--yes", app=True)
     assert [(each["retried"], each["waits"]) for each in told["projections"]] == [(1, 2)]
     with application() as guard:
         guard.worker().run_once()
@@ -234,7 +246,7 @@ def test_a_pushed_projections_failures_are_retried_if_their_payload_is_an_event(
         assert "does not become one that this projection takes" in guard.failure(number(1002)).error_message
         assert "no source to read it from" in guard.failure(number(1003)).error_message
         assert guard.health("Documents").active_failures == 2
-    assert place.rows("SELECT stream FROM noted") == [("a",)]
+    assert sqlite.rows("SELECT stream FROM noted") == [("a",)]
 
 
 def test_a_followed_projection_goes_on_where_it_was_and_heals_in_order(
@@ -326,8 +338,8 @@ def test_what_the_application_commits_while_it_is_waited_for_is_moved_too(postgr
         adopting = threading.Thread(target=lambda: answers.append(postgres.adopt("--yes")))
         adopting.start()
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not postgres.rows(waits)[0][0]:
-            pass
+        while adopting.is_alive() and not postgres.rows(waits)[0][0]:
+            time.sleep(0.02)
     adopting.join(60)
     assert answers[0]["tables"][0]["moved"] == 1
     with pytest.raises(Exception, match="null value in column"):  # it is told at once that its tables are not its own
