@@ -135,7 +135,9 @@ def test_a_verification_lets_the_orm_write_into_its_copy(project: Project) -> No
     """Not into the live read model, which it compares: equal at first, drifted once somebody has changed it."""
     with project.engine.begin() as connection:
         connection.execute(
-            text("CREATE TABLE log (sequence bigint PRIMARY KEY, event_id text, event_type text, stream_id text, n int)")
+            text(
+                "CREATE TABLE log (sequence bigint PRIMARY KEY, event_id text, event_type text, stream_id text, n int)"
+            )
         )
         connection.execute(text("INSERT INTO log VALUES (1, 'e1', 'Happened', 'A', 1), (2, 'e2', 'Happened', 'A', 2)"))
 
