@@ -131,6 +131,32 @@ def test_a_batch_of_a_log_is_undone_whole_and_redone_one_by_one(project: Project
     source.close()
 
 
+def test_a_verification_lets_the_orm_write_into_its_copy(project: Project) -> None:
+    """Not into the live read model, which it compares: equal at first, drifted once somebody has changed it."""
+    with project.engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TABLE log (sequence bigint PRIMARY KEY, event_id text, event_type text, stream_id text, n int)"
+            )
+        )
+        connection.execute(text("INSERT INTO log VALUES (1, 'e1', 'Happened', 'A', 1), (2, 'e2', 'Happened', 'A', 2)"))
+
+    def handler(event: Happened) -> None:
+        found, _ = book().Book.objects.get_or_create(id=event.stream_id)
+        book().Book.objects.filter(id=event.stream_id).update(count=found.count + 1)
+
+    source = SqlEventSource(project.engine, "log", decode=rebuilt)
+    guard = project.guard(source=source)
+    project.shelved(guard, handler, tables=["shelf_book"])
+    guard.catch_up("P")
+    assert guard.verify("P", actor="Olga").drifted is False
+    assert book().Book.objects.get(id="A").count == 2
+    book().Book.objects.filter(id="A").update(count=7)
+    assert guard.verify("P", actor="Olga").drifted is True
+    assert book().Book.objects.get(id="A").count == 7
+    source.close()
+
+
 def test_what_the_process_was_killed_in_is_neither_written_nor_on_record(project: Project) -> None:
     """SIGKILL behind the ORM's writes: another process applies the event, once."""
     program = (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -295,7 +295,8 @@ def _serve_wsgi(
             yield url
         finally:
             # On the loop's own thread: whoever closes a socket under select() meets an error there.
-            server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
+            with suppress(OSError):  # where a request's end has pulled it just before us, the server is closed already
+                server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
             thread.join(60)
             server.task_dispatcher.shutdown()
             for used in filter(None, (guard, source)):
