@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,16 +23,20 @@ from tenacity import wait_fixed
 
 from projection_guard import AsyncProjectionGuard, AsyncSqlEventSource, ProjectionGuard, RetryPolicy, SqlEventSource
 from tests.bed import Bed, GuardOnBed, Happened
+from tests.faults import forked  # it says what a fork server imports once
 from tests.following.logs import FollowedLog, rebuilt
 
-__all__ = ["Chains", "factory", "pool_of"]
+Handler = Callable[[Happened, Connection], None]
+__all__ = ["LATER", "PROGRAM", "Chains", "factory", "pool_of"]
 
+PROGRAM = "tests.following.sliced"
 LATER = RetryPolicy(wait=wait_fixed(3600), breaker=None)
 
 
 def pool_of(processes: int) -> ProcessPoolExecutor:
-    """Make a pool of processes that inherit nothing."""
-    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    """Make a pool of processes that begin in milliseconds, and inherit nothing of ours."""
+    assert forked
+    return ProcessPoolExecutor(processes, mp_context=get_context("forkserver"))
 
 
 def chain(event: Happened, connection: Connection) -> None:
@@ -51,20 +56,21 @@ def clear(connection: Connection) -> None:
     connection.execute(text("DELETE FROM chains"))
 
 
-def body(order: dict[str, Any]) -> Callable[[Happened, Connection], None]:
-    """Return the handler: some events fail, some end the process, each takes a while."""
+def body(order: dict[str, Any], on_event: Callable[[Happened], object] | None = None) -> Handler:
+    """Return the handler: some events fail, one kills its process the first time, each takes a while."""
 
     def handler(event: Happened, connection: Connection) -> None:
+        if on_event is not None:
+            on_event(event)
         if event.event_id in order.get("failing", ()):
             raise ValueError(event.event_id)
-        if event.event_id in order.get("kills", ()):
-            os._exit(77)
-        once = order.get("kills_once")
-        if once is not None and event.event_id == once["event"] and not Path(once["mark"]).exists():
-            Path(once["mark"]).touch()
-            os._exit(77)
+        if event.event_id == order.get("kills_at") and not Path(order["mark"]).exists():
+            Path(order["mark"]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if order.get("pause"):
             time.sleep(order["pause"])
+        if "pids" in order:
+            (Path(order["pids"]) / str(os.getpid())).touch()
         chain(event, connection)
 
     return handler
@@ -73,9 +79,10 @@ def body(order: dict[str, Any]) -> Callable[[Happened, Connection], None]:
 class Chains:
     """A log, a guard that follows it here, and its read model."""
 
-    def __init__(self, bed: Bed, **order: Any) -> None:
+    def __init__(self, bed: Bed, on_event: Callable[[Happened], object] | None = None, **order: Any) -> None:
         self.bed = bed
         self.order = order
+        self.on_event = on_event
         self.log = FollowedLog(bed)
         bed.change("CREATE TABLE chains (stream varchar(50) PRIMARY KEY, digest varchar(64), length integer)")
         self.guard = self.made(**order)
@@ -83,7 +90,7 @@ class Chains:
     def made(self, **order: Any) -> GuardOnBed:
         """Return a guard in this process."""
         guard = self.log.guard(retry=LATER, lease=timedelta(seconds=order.get("lease", 1.0)))
-        register(guard.real, order, is_async=self.bed.is_async)
+        register(guard.real, body(order, self.on_event), order, is_async=self.bed.is_async)
         return guard
 
     def model(self) -> dict[str, tuple[str, int]]:
@@ -109,9 +116,9 @@ class Chains:
         return factory(self.bed, **{**self.order, **order})
 
 
-def register(guard: Any, order: dict[str, Any], *, is_async: bool) -> None:
+def register(guard: Any, handler: Handler, order: dict[str, Any], *, is_async: bool) -> None:
     """Register the projection "P"."""
-    handler, options = body(order), {name: order[name] for name in ("order", "tables", "partitions") if name in order}
+    options = {name: order[name] for name in ("order", "tables", "partitions") if name in order}
     if not is_async:
         guard.projection("P", handles=[Happened], on_reset=clear, **options)(handler)
         return
@@ -128,7 +135,7 @@ def register(guard: Any, order: dict[str, Any], *, is_async: bool) -> None:
 def factory(bed: Bed, **order: Any) -> str:
     """Name a guard for another process."""
     said = json.dumps({"url": bed.url, "is_async": bed.is_async, **order}).encode().hex()
-    return f"{__name__}:make_{said}"
+    return f"{PROGRAM}:make_{said}"
 
 
 def __getattr__(name: str) -> Callable[[], object]:
@@ -145,16 +152,19 @@ def __getattr__(name: str) -> Callable[[], object]:
         else:
             source = SqlEventSource(url, "log", decode=rebuilt)
             guard = ProjectionGuard(url, source=source, retry=LATER, lease=lease, worker="external")
-        register(guard, order, is_async=order["is_async"])
+        register(guard, body(order), order, is_async=order["is_async"])
         return guard
 
     return make
 
 
-if __name__ == "__main__":  # a coordinator in a process of its own: it begins a rebuild, to be killed in it
-    given = json.loads(sys.argv[1])
-    with pool_of(2) as pool:
-        named = f"{__name__}:make_{json.dumps(given['order']).encode().hex()}".replace("__main__", given["module"])
-        print("begun", flush=True)  # noqa: T201
-        made: Any = __getattr__(named.partition(":")[2])()
-        made.rebuild("P", executor=pool, guard_factory=named, actor="a coordinator")
+def coordinate(order: dict[str, Any]) -> None:
+    """Begin a rebuild with processes of one's own, in the middle of which one is killed."""
+    named = f"{PROGRAM}:make_{json.dumps(order).encode().hex()}"
+    guard: Any = __getattr__(named.partition(":")[2])()
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        guard.rebuild("P", executor=pool, guard_factory=named, actor="a coordinator")
+
+
+if __name__ == "__main__":
+    coordinate(json.loads(sys.argv[1]))

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import random
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
 
 import pytest
 
-from projection_guard import Replay
-from tests.bed import Bed
+from projection_guard import (
+    ConfigurationError,
+    ExecutorLost,
+    FailureBusy,
+    InvalidArgument,
+    Replay,
+)
+from tests.bed import Bed, Happened
+from tests.flow.acting import active_equals_open_rows, states_of, work_until_done
 from tests.following.sliced import Chains, pool_of
 
 
@@ -19,31 +32,150 @@ def processes() -> Generator[ProcessPoolExecutor]:
         yield pool
 
 
-def sums(job: Replay) -> tuple[str, int, int, int, float]:
-    """Return a job's status, what it has replayed, skipped and seen failed, and its progress."""
-    return job.status, job.events_replayed, job.events_skipped, job.events_failed, job.progress
-
-
-def test_first(bed: Bed, processes: ProcessPoolExecutor) -> None:
-    """X"""
-    chains = Chains(bed)
-    chains.log.append_many(300, 7)
-    job = chains.guard.rebuild("P", actor="alice")
-    assert chains.model() == chains.expected()
-    alone, checkpoint = sums(job), chains.guard.checkpoint("P")
-    assert alone == ("completed", 300, 0, 0, 1.0)
+@pytest.fixture(scope="module")
+def threads() -> Generator[ThreadPoolExecutor]:
+    """A pool of threads."""
     with ThreadPoolExecutor(3) as pool:
-        job = chains.guard.rebuild("P", executor=pool, actor="alice")
-    assert sums(job) == alone
-    assert job.position == 300
+        yield pool
+
+
+def came_to(chains: Chains, job: Replay) -> dict[str, object]:
+    """Return all that a rebuild came to, for people and programs."""
+    checkpoint, health = chains.guard.checkpoint("P"), chains.guard.health("P")
+    return {
+        "job": (job.status, job.events_replayed, job.events_skipped, job.events_failed, job.progress, job.position),
+        "model": chains.model(),
+        "states": states_of(chains.bed, "P"),
+        "checkpoint": (checkpoint.last_event_sequence, checkpoint.last_event_id, checkpoint.events_processed),
+        "health": (health.active_failures, health.lag_events, health.status),
+        "failures": sorted(each.event_id for each in chains.guard.failures("P").items),
+    }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_comes_to_what_a_rebuild_in_one_piece_comes_to(
+    bed: Bed, threads: ThreadPoolExecutor, processes: ProcessPoolExecutor, seed: int
+) -> None:
+    """The read model, whose chains tell any other order, all counters, and what failed and waits (P1, P2, P3)."""
+    chance = random.Random(seed)
+    streams = [f"S{number}" for number in range(chance.choice([1, 3, 9]))]
+    failing = [f"{streams[0]}#2", f"{streams[-1]}#5"] if seed else []
+    drawn = [chance.choice(streams) for _ in range(chance.choice([40, 130]))]
+    chains = Chains(bed, failing=failing, partitions=chance.choice([1, 2]))
+    chains.log.append(*drawn)
+    alone = came_to(chains, chains.guard.rebuild("P", actor="alice"))
+    assert alone["model"] == chains.expected(*failing)
+    slices = chance.choice([2, 5])
+    spread = chains.guard.rebuild("P", executor=threads, slices=slices, actor="alice")
+    assert came_to(chains, spread) == alone
+    if bed.is_async == (bed.database == "postgresql"):
+        spread = chains.guard.rebuild("P", executor=processes, guard_factory=chains.factory(), actor="alice")
+        assert came_to(chains, spread) == alone
+    assert chains.log.cursors() == [len(drawn)] * chains.order["partitions"]
+    assert active_equals_open_rows(bed)
+
+
+def test_a_failure_holds_its_stream_and_no_other(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """One poison event in one of 20 streams; mended, the stream is completed in order."""
+    chains = Chains(diagonal_bed, failing=["S3#2"])
+    chains.log.append_many(80, 20)
+    job = chains.guard.rebuild("P", executor=threads, actor="alice")
+    assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 77, 1, 2)
+    assert chains.model() == chains.expected("S3#2")
+    chains.order["failing"].clear()
+    (failure,) = chains.guard.failures("P").items
+    chains.guard.resolve(failure.id, "retry", actor="alice")
+    work_until_done(diagonal_bed, chains.guard, "P")
     assert chains.model() == chains.expected()
-    after = chains.guard.checkpoint("P")
-    assert (after.last_event_sequence, after.last_event_id, after.events_processed) == (
-        checkpoint.last_event_sequence,
-        checkpoint.last_event_id,
-        checkpoint.events_processed,
-    )
-    job = chains.guard.rebuild("P", executor=processes, guard_factory=chains.factory(), slices=3, actor="alice")
-    assert sums(job) == alone
+
+
+@contextmanager
+def wanted_meanwhile(chains: Chains, wanted: str, when: str) -> Generator[None]:
+    """Say what is wanted of the job as soon as a condition on its slices holds."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        with chains.bed.engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not stop.wait(0.005):
+                holds = f"(SELECT {when} FROM projection_partitions WHERE projection_name = 'P' AND partition < -1)"
+                change = f"UPDATE projection_replays SET wanted = '{wanted}' WHERE finished_at IS NULL AND {holds}"
+                if connection.exec_driver_sql(change).rowcount:
+                    return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def one_by_one(chains: Chains, wanted: str) -> Replay:
+    """Rebuild two slices, one after the other, until the first is done and the second has begun."""
+    with ThreadPoolExecutor(1) as pool, wanted_meanwhile(chains, wanted, "max(cursor) = 60 AND min(cursor) > 5"):
+        job: Replay = chains.guard.rebuild("P", executor=pool, slices=2, events_per_second=80, actor="alice")
+    return job
+
+
+def test_cancelled_its_slices_stand_where_they_are_and_nothing_is_applied_twice(diagonal_bed: Bed) -> None:
+    """Following passes over what slices have applied beyond the checkpoint; what failed there heals in order."""
+    chains = Chains(diagonal_bed, failing=["S1#9"])
+    chains.log.append_many(60, 5)
+    job = one_by_one(chains, "cancel")
+    assert job.status == "cancelled"
+    low = chains.guard.checkpoint("P").last_event_sequence
+    assert 5 < low < 60
+    with pytest.raises(FailureBusy, match="have brought|has brought"):
+        chains.guard.replay("P", stream_id="S1", actor="alice")
+    caught_up = chains.guard.catch_up("P")
+    assert caught_up.position == 60
+    assert chains.model() == chains.expected("S1#9")
+    chains.log.append("S1", "S2")
+    chains.order["failing"].clear()
+    chains.guard.replay("P", actor="alice")
     assert chains.model() == chains.expected()
-    assert chains.log.cursors() == [300]
+    assert chains.guard.checkpoint("P").events_processed == 62 - 4  # what a replay heals is not counted
+
+
+def test_paused_it_rests_and_goes_on_with_another_executor(
+    diagonal_bed: Bed, threads: ThreadPoolExecutor
+) -> None:
+    """Nothing is applied while it rests; its counts go on where they were."""
+    chains = Chains(diagonal_bed)
+    chains.log.append_many(60, 5)
+    job = one_by_one(chains, "pause")
+    assert (job.status, job.finished_at) == ("paused", None)
+    assert chains.model() != chains.expected()
+    job = chains.guard.resume_replay(job.id, executor=threads, actor="bob")
+    assert (job.status, job.events_replayed, job.position) == ("completed", 60, 60)
+    assert chains.model() == chains.expected()
+
+
+def test_a_worker_without_an_executor_takes_it_up(diagonal_bed: Bed) -> None:
+    """It replays all slices by itself, each from where it is."""
+    chains = Chains(diagonal_bed, failing=["S1#9"])
+    chains.log.append_many(60, 5)
+    job = one_by_one(chains, "pause")
+    chains.guard.resume_replay(job.id, actor="bob")
+    diagonal_bed.wait_until(lambda: chains.guard.work() and chains.guard.replay_of(job.id).is_finished)
+    job = chains.guard.replay_of(job.id)
+    assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 56, 1, 3)
+    assert chains.model() == chains.expected("S1#9")
+
+
+def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """Slices build the tables beside; the end, with what came meanwhile, is as that of one in one piece."""
+    chains = Chains(diagonal_bed, tables=["chains"], failing=["S1#4"])
+    chains.log.append_many(60, 5)
+    chains.guard.catch_up("P")
+    diagonal_bed.change("UPDATE chains SET digest = 'spoilt' WHERE stream = 'S2'")
+    alone = chains.guard.rebuild("P", into="next", max_failures=1, actor="alice")
+    assert chains.model() == chains.expected("S1#4")
+    diagonal_bed.change("UPDATE chains SET digest = 'spoilt' WHERE stream = 'S2'")
+    job = chains.guard.rebuild("P", into="next", max_failures=1, executor=threads, actor="alice")
+    assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 48 + 3, 1, 8)
+    assert chains.model() == chains.expected("S1#4")
+    assert [each["only_before"] for each in job.compared] == [each["only_before"] for each in alone.compared] == [1]
+    assert states_of(diagonal_bed, "P")["S1#4"] == "failed"
