@@ -65,7 +65,8 @@ def body(order: dict[str, Any], on_event: Callable[[Happened], object] | None = 
         if event.event_id in order.get("failing", ()):
             raise ValueError(event.event_id)
         if event.event_id == order.get("kills_at") and not Path(order["mark"]).exists():
-            Path(order["mark"]).touch()
+            if not order.get("kills_always"):
+                Path(order["mark"]).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if order.get("pause"):
             time.sleep(order["pause"])
@@ -120,7 +121,7 @@ def register(guard: Any, handler: Handler, order: dict[str, Any], *, is_async: b
     """Register the projection "P"."""
     options = {name: order[name] for name in ("order", "tables", "partitions") if name in order}
     if not is_async:
-        guard.projection("P", handles=[Happened], on_reset=clear, **options)(handler)
+        guard.projection(order.get("name", "P"), handles=[Happened], on_reset=clear, **options)(handler)
         return
 
     async def awaited(event: Happened, connection: Any) -> None:
@@ -129,7 +130,7 @@ def register(guard: Any, handler: Handler, order: dict[str, Any], *, is_async: b
     async def on_reset(connection: Any) -> None:
         await connection.run_sync(clear)
 
-    guard.projection("P", handles=[Happened], on_reset=on_reset, **options)(awaited)
+    guard.projection(order.get("name", "P"), handles=[Happened], on_reset=on_reset, **options)(awaited)
 
 
 def factory(bed: Bed, **order: Any) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -19,9 +18,11 @@ from projection_guard import (
     FailureBusy,
     InvalidArgument,
     Replay,
+    UnknownProjection,
 )
-from tests.bed import Bed, Happened
-from tests.flow.acting import active_equals_open_rows, states_of, work_until_done
+from projection_guard._core.slicing import SliceDone, SliceOrder
+from tests.bed import Bed
+from tests.flow.acting import active_equals_open_rows, going, states_of, work_until_done
 from tests.following.sliced import Chains, pool_of
 
 
@@ -127,7 +128,7 @@ def test_cancelled_its_slices_stand_where_they_are_and_nothing_is_applied_twice(
     assert job.status == "cancelled"
     low = chains.guard.checkpoint("P").last_event_sequence
     assert 5 < low < 60
-    with pytest.raises(FailureBusy, match="have brought|has brought"):
+    with pytest.raises(FailureBusy, match="has brought to sequence 60"):
         chains.guard.replay("P", stream_id="S1", actor="alice")
     caught_up = chains.guard.catch_up("P")
     assert caught_up.position == 60
@@ -139,9 +140,7 @@ def test_cancelled_its_slices_stand_where_they_are_and_nothing_is_applied_twice(
     assert chains.guard.checkpoint("P").events_processed == 62 - 4  # what a replay heals is not counted
 
 
-def test_paused_it_rests_and_goes_on_with_another_executor(
-    diagonal_bed: Bed, threads: ThreadPoolExecutor
-) -> None:
+def test_paused_it_rests_and_goes_on_with_another_executor(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
     """Nothing is applied while it rests; its counts go on where they were."""
     chains = Chains(diagonal_bed)
     chains.log.append_many(60, 5)
@@ -159,10 +158,64 @@ def test_a_worker_without_an_executor_takes_it_up(diagonal_bed: Bed) -> None:
     chains.log.append_many(60, 5)
     job = one_by_one(chains, "pause")
     chains.guard.resume_replay(job.id, actor="bob")
-    diagonal_bed.wait_until(lambda: chains.guard.work() and chains.guard.replay_of(job.id).is_finished)
+    worker = chains.guard.real.worker(poll_seconds=0.05)
+    work = going(diagonal_bed, worker.run)
+    diagonal_bed.wait_until(lambda: chains.guard.replay_of(job.id).is_finished)
+    diagonal_bed.run(worker.stop())
+    diagonal_bed.wait_until(lambda: work.is_done)
     job = chains.guard.replay_of(job.id)
     assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 56, 1, 3)
     assert chains.model() == chains.expected("S1#9")
+
+
+class Twice(ThreadPoolExecutor):
+    """An executor that runs each task twice at once, as one may that takes the first for lost."""
+
+    others: ClassVar[list[Future[Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it twice."""
+        self.others.append(super().submit(fn, *args, **kwargs))
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_task_that_runs_twice_applies_nothing_twice(diagonal_bed: Bed) -> None:
+    """A slice has one lease: the second task finds it taken, and gives up."""
+    chains = Chains(diagonal_bed)
+    chains.log.append_many(200, 8)
+    with Twice(4) as twice:
+        job = chains.guard.rebuild("P", executor=twice, slices=2, actor="alice")
+        diagonal_bed.wait_until(lambda: all(each.done() for each in twice.others))
+    assert (job.status, job.events_replayed) == ("completed", 200)
+    assert "another task has it" in {each.result().waits for each in twice.others}
+    assert chains.model() == chains.expected()
+
+
+def test_a_task_that_stood_still_cannot_write_any_more(bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """Its lease has ended while it read, and another task has replayed the slice: it does not hold the row it needs."""
+    chains = Chains(bed)
+    chains.log.append_many(40, 3)
+    log, others = chains.guard.real._service.on_log.log, list[SliceDone]()
+    read = log.read
+
+    async def stands_still(*asked: Any) -> Any:
+        batch = await read(*asked)
+        jobs = bed.rows("SELECT id, lease_owner FROM projection_replays WHERE phase = 'slices'")
+        if jobs and not others:
+            others.append(SliceDone(number=0))
+            bed.change("UPDATE projection_partitions SET lease_expires_at = '2000-01-01 00:00:00.000000'")
+            job, token = UUID(str(jobs[0].id)), jobs[0].lease_owner
+            done = chains.guard.real.run_slice(
+                SliceOrder(projection="P", job=job, token=token, number=0, of=1, until=40, seconds=60.0)
+            )
+            others.append(await done if bed.is_async else done)
+        return batch
+
+    log.read = stands_still
+    job = chains.guard.rebuild("P", executor=threads, slices=1, actor="alice")
+    assert others[-1].applied == 40
+    assert (job.status, job.events_replayed) == ("completed", 40)
+    assert chains.model() == chains.expected()
 
 
 def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
@@ -179,3 +232,38 @@ def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: Thre
     assert chains.model() == chains.expected("S1#4")
     assert [each["only_before"] for each in job.compared] == [each["only_before"] for each in alone.compared] == [1]
     assert states_of(diagonal_bed, "P")["S1#4"] == "failed"
+
+
+def test_what_cannot_be_spread_is_refused(blocking_bed: Bed, processes: ProcessPoolExecutor) -> None:
+    """In a sentence, before anything is cleared."""
+    chains = Chains(blocking_bed)
+    chains.log.append("A", "B")
+    chains.guard.catch_up("P")
+
+    def refused(error: type[Exception], words: str, **options: Any) -> None:
+        with pytest.raises(error, match=words):
+            chains.guard.rebuild("P", actor="alice", **options)
+
+    refused(InvalidArgument, "go with executor=", slices=2)
+    refused(InvalidArgument, "how they come by their guard", executor=processes)
+    refused(InvalidArgument, "takes a concurrent.futures.Executor", executor=4)
+    refused(InvalidArgument, "no lambda", executor=processes, guard_factory=lambda: None)
+    refused(InvalidArgument, "takes module:attribute", executor=processes, guard_factory="shop")
+    refused(ConfigurationError, "No module named 'nowhere'", executor=processes, guard_factory="nowhere:made")
+    refused(ConfigurationError, "gave a str, not a", executor=processes, guard_factory="os:getcwd")
+    refused(UnknownProjection, "'P'", executor=processes, guard_factory=chains.factory(name="Q"))
+    with ThreadPoolExecutor(1) as ended:
+        refused(InvalidArgument, "slices= takes a number from 1 to 256", executor=ended, slices=0)
+    refused(ExecutorLost, "runs nothing", executor=ended)
+    assert chains.guard.replays("P").items == ()
+    assert chains.model() == chains.expected()
+
+
+def test_one_line_has_no_slices(blocking_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """With order="global" nothing can be done beside the rest."""
+    chains = Chains(blocking_bed, order="global")
+    with pytest.raises(InvalidArgument, match="all its events are one line"):
+        chains.guard.rebuild("P", executor=threads, actor="alice")
+    job = chains.guard.start_replay("P", rebuild=True, actor="alice")
+    with pytest.raises(InvalidArgument, match="in one piece"):
+        chains.guard.resume_replay(job.id, executor=threads, actor="alice")
