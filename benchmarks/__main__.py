@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apart, claiming, failures, following, joined, latency, length, peers, sqlite, threads, workers
+from . import apart, claiming, failures, following, joined, latency, length, peers, slices, sqlite, threads, workers
 from ._bed import Run, running
 from ._report import Row, as_json, print_rows
 
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "following": following.on_postgresql,
     "length": length.on_postgresql,
     "workers": workers.on_postgresql,
+    "slices": slices.on_postgresql,
     "latency": latency.on_postgresql,
     "peers": peers.on_postgresql,
 }

@@ -161,13 +161,14 @@ def _path_of(factory: GuardFactory) -> str:
         if not (module and colon and attribute):
             raise InvalidArgument(f"guard_factory= takes module:attribute, such as shop.guards:make, not {factory!r}")
         return factory
-    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or _found(module, name) is not factory:
+    its_module: object = getattr(factory, "__module__", None)
+    name: object = getattr(factory, "__qualname__", None)
+    if not isinstance(its_module, str) or not isinstance(name, str) or _found(its_module, name) is not factory:
         raise InvalidArgument(
             "guard_factory= takes a function that can be imported by its name in another process, at the top of its "
             "module: no lambda, no partial, no method of an object"
         )
-    return f"{module}:{name}"
+    return f"{its_module}:{name}"
 
 
 def _found(module: str, name: str) -> object:

@@ -6,6 +6,7 @@ runs a task twice. It goes on for a while only, as long as the job is to go on w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -49,6 +50,7 @@ class SliceOrder:
     """What a task is to do: names and numbers, and nothing that gives access to a database.
 
     `token` is whose tasks these are: once he runs the job no more, they end. `seconds`: how long it is to go on.
+    `attempt` is another one each time, for executors that answer the same question from memory.
     """
 
     projection: str
@@ -59,6 +61,7 @@ class SliceOrder:
     until: int
     seconds: float
     events_per_second: float | None = None
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +130,18 @@ async def work_on_slice(context: Context, projection: Projection, log: EventLog,
 async def _follow(context: Context, follower: Follower, order: SliceOrder) -> SliceDone:
     end, applied = monotonic() + order.seconds, 0
     while (now := monotonic()) < end and await _is_wanted(context, order):
-        pause = min(end, now + _LOOK_UP_SECONDS)
-        turn = await follower.follow(stops=lambda pause=pause: monotonic() > pause, until=order.until)
+        pauses = _over_at(min(end, now + _LOOK_UP_SECONDS))
+        turn = await follower.follow(stops=pauses, until=order.until)
         applied += turn.applied
         if not turn.partitions:
             return SliceDone(number=order.number, applied=applied, waits=turn.waits or "another task has it")
         if turn.waits is not None or (turn.position is not None and turn.position >= order.until):
             return SliceDone(number=order.number, applied=applied, waits=turn.waits)
     return SliceDone(number=order.number, applied=applied)
+
+
+def _over_at(moment: float) -> Callable[[], bool]:
+    return lambda: monotonic() > moment
 
 
 async def _is_wanted(context: Context, order: SliceOrder) -> bool:

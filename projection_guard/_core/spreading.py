@@ -18,7 +18,7 @@ from .._model import Replay
 from .._store import replays, slices
 from .._store.partitions import PartitionRow
 from ..errors import ExecutorLost
-from .context import Context, transact
+from .context import Context, new_token, transact
 from .projection import Projection
 from .slicing import ONLY_LOOKS, SliceDone, SliceOrder, raised_by
 
@@ -47,7 +47,14 @@ class Workplace(Protocol):
 async def check(context: Context, projection: Projection, workplace: Workplace) -> None:
     """Let a task look whether it comes by its guard there, before anything is cleared. Raises what it came to."""
     order = SliceOrder(
-        projection=projection.name, job=UUID(int=0), token="", number=ONLY_LOOKS, of=1, until=0, seconds=0.0
+        projection=projection.name,
+        job=UUID(int=0),
+        token="",
+        number=ONLY_LOOKS,
+        of=1,
+        until=0,
+        seconds=0.0,
+        attempt=new_token(),
     )
     try:
         future = await workplace.submit(order)
@@ -124,6 +131,7 @@ class Spread:
                 until=until,
                 seconds=_TASK_SECONDS,
                 events_per_second=None if rate is None else rate / self._of,
+                attempt=new_token(),
             )
             try:
                 self._running[number] = await self._workplace.submit(order)

@@ -35,8 +35,7 @@ LATER = RetryPolicy(wait=wait_fixed(3600), breaker=None)
 
 def pool_of(processes: int) -> ProcessPoolExecutor:
     """Make a pool of processes that begin in milliseconds, and inherit nothing of ours."""
-    assert forked
-    return ProcessPoolExecutor(processes, mp_context=get_context("forkserver"))
+    return ProcessPoolExecutor(processes, mp_context=forked.context)
 
 
 def chain(event: Happened, connection: Connection) -> None:
