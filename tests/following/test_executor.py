@@ -192,26 +192,33 @@ def test_a_task_that_runs_twice_applies_nothing_twice(diagonal_bed: Bed) -> None
 
 
 def test_a_task_that_stood_still_cannot_write_any_more(bed: Bed, threads: ThreadPoolExecutor) -> None:
-    """Its lease has ended while it read, and another task has replayed the slice: it does not hold the row it needs."""
+    """Its lease ended before its transaction began, and another task has replayed the slice: it lacks the row."""
     chains = Chains(bed)
     chains.log.append_many(40, 3)
-    log, others = chains.guard.real._service.on_log.log, list[SliceDone]()
-    read = log.read
+    io, others = chains.guard.real._service.context.io, list[SliceDone]()
+    begin = io.begin
 
-    async def stands_still(*asked: Any) -> Any:
-        batch = await read(*asked)
-        jobs = bed.rows("SELECT id, lease_owner FROM projection_replays WHERE phase = 'slices'")
-        if jobs and not others:
+    async def stands_still() -> Any:
+        in_hand = bed.rows("SELECT 1 FROM projection_partitions WHERE partition < -1 AND hand_first IS NOT NULL")
+        if in_hand and not others:
             others.append(SliceDone(number=0))
             bed.change("UPDATE projection_partitions SET lease_expires_at = '2000-01-01 00:00:00.000000'")
-            job, token = UUID(str(jobs[0].id)), jobs[0].lease_owner
+            (job,) = bed.rows("SELECT id, lease_owner FROM projection_replays")
             done = chains.guard.real.run_slice(
-                SliceOrder(projection="P", job=job, token=token, number=0, of=1, until=40, seconds=60.0)
+                SliceOrder(
+                    projection="P",
+                    job=UUID(str(job.id)),
+                    token=job.lease_owner,
+                    number=0,
+                    of=1,
+                    until=40,
+                    seconds=60.0,
+                )
             )
             others.append(await done if bed.is_async else done)
-        return batch
+        return await begin()
 
-    log.read = stands_still
+    io.begin = stands_still
     job = chains.guard.rebuild("P", executor=threads, slices=1, actor="alice")
     assert others[-1].applied == 40
     assert (job.status, job.events_replayed) == ("completed", 40)
