@@ -14,10 +14,11 @@ import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from ._model import Replay
 from ._on_log import OnLog
 from .errors import ConfigurationError, InvalidArgument
 
-__all__ = ["AnyExecutor", "GuardFactory", "Spreading", "go_on", "rebuild", "work_on_slice"]
+__all__ = ["AnyExecutor", "GuardFactory", "Spreading", "go_on", "processes", "rebuild", "work_on_slice"]
 
 AnyExecutor = Executor | Callable[[], Executor]
 GuardFactory = str | Callable[[], object]
@@ -73,6 +74,21 @@ async def go_on(on_log: OnLog, io: IO, replay_id: UUID | str, spreading: Spreadi
         return await on_log.steer(replay_id, "run", actor=actor)
     async with _place(io, spreading.executor, spreading) as place:
         return await on_log.go_on(replay_id, place, actor=actor)
+
+
+@asynccontextmanager
+async def processes(io: IO, number: int, path: str) -> AsyncGenerator[Place]:
+    """Give a place of so many processes of this machine, while the block runs; a pool that breaks is replaced."""
+
+    def made() -> Executor:
+        return ProcessPoolExecutor(number, mp_context=get_context("spawn"))
+
+    def here(order: SliceOrder) -> SliceDone:
+        return work_on_slice(path, order)
+
+    spreading = Spreading(executor=made, guard_factory=path, slices=number, here=here)
+    async with _place(io, made, spreading) as place:
+        yield place
 
 
 def _check_needless(spreading: Spreading) -> None:
@@ -209,6 +225,7 @@ def _made(path: str) -> _Guard:
             found = found()
             if inspect.isawaitable(found):
                 found = _loop.result_of(found)
+            found._worker_choice = "external"  # a process of an executor works on slices, and is no worker
     except Exception as error:
         missing = f" ({error})" if isinstance(error, (ModuleNotFoundError, AttributeError)) else ""
         raise ConfigurationError(

@@ -167,9 +167,11 @@ class OnLog:
             return slicing.failed(order.number, error)
         return done
 
-    async def start_replay(self, name: str, asked: Asked) -> Replay:
-        """Begin a replay, to be run by a worker."""
+    async def start_replay(self, name: str, asked: Asked, workplace: Workplace | None = None) -> Replay:
+        """Begin a replay, to be run by a worker; or by tasks at a workplace, which have looked for their guard then."""
         projection = await self._replayable(name, asked)
+        if workplace is not None:
+            await spreading.check(self._service.context, projection, workplace)
         return await begun.begin(self._service.context, projection, self.log, asked, token=None)
 
     async def _replayable(self, name: str, asked: Asked) -> Projection:
@@ -217,10 +219,18 @@ class OnLog:
         due = await self._service.read(replays.due)
         return {name: job for name, job in due.items() if name in self._service.projections and self._log is not None}
 
-    async def run_replay(self, name: str, job: UUID, *, stops: Callable[[], bool]) -> Replay:
+    async def run_replay(
+        self, name: str, job: UUID, *, stops: Callable[[], bool], workplace: Workplace | None = None
+    ) -> Replay:
         """Run a replay that nobody runs."""
         return await replaying.run(
-            self._service.context, self._service.named(name), self.log, job, token=new_token(), stops=stops
+            self._service.context,
+            self._service.named(name),
+            self.log,
+            job,
+            token=new_token(),
+            stops=stops,
+            workplace=workplace,
         )
 
     def listening(self, heard: Callable[[], object]) -> AbstractAsyncContextManager[None]:
