@@ -225,7 +225,8 @@ def _made(path: str) -> _Guard:
             found = found()
             if inspect.isawaitable(found):
                 found = _loop.result_of(found)
-            found._worker_choice = "external"  # a process of an executor works on slices, and is no worker
+            if hasattr(found, "run_slice"):
+                found._worker_choice = "external"  # a process of an executor works on slices, and is no worker
     except Exception as error:
         missing = f" ({error})" if isinstance(error, (ModuleNotFoundError, AttributeError)) else ""
         raise ConfigurationError(

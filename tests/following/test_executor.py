@@ -55,25 +55,24 @@ def came_to(chains: Chains, job: Replay) -> dict[str, object]:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_it_comes_to_what_a_rebuild_in_one_piece_comes_to(
-    bed: Bed, threads: ThreadPoolExecutor, processes: ProcessPoolExecutor, seed: int
+    diagonal_bed: Bed, threads: ThreadPoolExecutor, processes: ProcessPoolExecutor, seed: int
 ) -> None:
     """The read model, whose chains tell any other order, all counters, and what failed and waits (P1, P2, P3)."""
     chance = random.Random(seed)
     streams = [f"S{number}" for number in range(chance.choice([1, 3, 9]))]
     failing = [f"{streams[0]}#2", f"{streams[-1]}#5"] if seed else []
     drawn = [chance.choice(streams) for _ in range(chance.choice([40, 130]))]
-    chains = Chains(bed, failing=failing, partitions=chance.choice([1, 2]))
+    chains = Chains(diagonal_bed, failing=failing, partitions=chance.choice([1, 2]))
     chains.log.append(*drawn)
     alone = came_to(chains, chains.guard.rebuild("P", actor="alice"))
     assert alone["model"] == chains.expected(*failing)
     slices = chance.choice([2, 5])
     spread = chains.guard.rebuild("P", executor=threads, slices=slices, actor="alice")
     assert came_to(chains, spread) == alone
-    if bed.is_async == (bed.database == "postgresql"):
-        spread = chains.guard.rebuild("P", executor=processes, guard_factory=chains.factory(), actor="alice")
-        assert came_to(chains, spread) == alone
+    spread = chains.guard.rebuild("P", executor=processes, guard_factory=chains.factory(), actor="alice")
+    assert came_to(chains, spread) == alone
     assert chains.log.cursors() == [len(drawn)] * chains.order["partitions"]
-    assert active_equals_open_rows(bed)
+    assert active_equals_open_rows(diagonal_bed)
 
 
 def test_a_failure_holds_its_stream_and_no_other(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:

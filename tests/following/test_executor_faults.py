@@ -34,18 +34,11 @@ def test_a_process_of_the_pool_is_killed_in_the_middle_of_a_slice(diagonal_bed: 
     assert chains.model() == chains.expected()
 
 
-def test_a_broken_pool_is_replaced_by_whoever_knows_how(diagonal_bed: Bed, tmp_path: Path) -> None:
-    """`executor=` is a callable that makes one."""
-    chains = Chains(diagonal_bed)
-    chains.log.append_many(120, 6)
-    factory = chains.factory(kills_at="S2#10", mark=str(tmp_path / "killed"))
-    job = chains.guard.rebuild("P", executor=lambda: pool_of(2), guard_factory=factory, slices=2, actor="alice")
-    assert (job.status, job.events_replayed, job.events_failed) == ("completed", 120, 0)
-    assert chains.model() == chains.expected()
-
-
 def test_an_event_that_kills_its_process_becomes_a_failure(blocking_bed: Bed) -> None:
-    """Two processes die of it, the next one does not call it any more; the other streams are complete."""
+    """Two processes die of it, the next one does not call it any more; the other streams are complete.
+
+    Each time the pool is broken, and replaced by whoever knows how: `executor=` is a callable that makes one.
+    """
     chains = Chains(blocking_bed)
     chains.log.append_many(60, 3)
     factory = chains.factory(kills_at="S2#10", mark="/nowhere/to/be/touched", kills_always=True)
