@@ -9,7 +9,23 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apart, claiming, failures, following, joined, latency, length, peers, slices, sqlite, threads, workers
+from . import (
+    apart,
+    claiming,
+    draining,
+    eventsource_py,
+    eventsourcing,
+    failures,
+    following,
+    joined,
+    latency,
+    length,
+    peers,
+    slices,
+    sqlite,
+    threads,
+    workers,
+)
 from ._bed import Run, running
 from ._report import Row, as_json, print_rows
 
@@ -19,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "sqlite": sqlite.on_sqlite,
     "threads": threads.on_postgresql,
     "failures": failures.on_postgresql,
+    "draining": draining.on_postgresql,
     "claiming": claiming.on_postgresql,
     "following": following.on_postgresql,
     "length": length.on_postgresql,
@@ -26,6 +43,8 @@ BENCHMARKS: dict[str, Callable[[Run], list[Row]]] = {
     "slices": slices.on_postgresql,
     "latency": latency.on_postgresql,
     "peers": peers.on_postgresql,
+    "eventsource_py": eventsource_py.on_postgresql,
+    "eventsourcing": eventsourcing.on_postgresql,
 }
 
 

@@ -1,4 +1,4 @@
-"""`eventsource-py`: its `SubscriptionManager` with a checkpoint a batch, and a `DatabaseProjection`.
+"""`eventsource-py`: its `SubscriptionManager` with a checkpoint a batch or an event, and a `DatabaseProjection`.
 
 Its `create_catch_up_config` is the configuration that it calls optimized for catching up: batches of 1,000. The
 projection has a transaction an event, which its handler joins; the checkpoint is written apart from it, once a batch,
@@ -26,7 +26,7 @@ from eventsource import (
 )
 from eventsource.adapters.sql.schemas import get_schema
 from eventsource.application.subscriptions import SubscriptionManager
-from eventsource.application.subscriptions.config import create_catch_up_config
+from eventsource.application.subscriptions.config import SubscriptionConfig, create_catch_up_config
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker, create_async_engine
 
@@ -36,7 +36,7 @@ from ._log import applied_once
 from ._peer import INSERT_COLUMNS, Watch
 from ._stored import tidy
 
-__all__ = ["opened"]
+__all__ = ["Rows", "append", "install", "opened", "run"]
 
 _CATEGORY = "Counter"
 _INSERT = text(f"INSERT INTO {INSERT_COLUMNS} VALUES (:event_id, :stream_id, :amount)")
@@ -73,20 +73,21 @@ def opened(url: str) -> Generator[Block]:
     with asyncio.Runner() as runner:
         theirs = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
         store = PostgreSQLEventStore(theirs)
-        runner.run(_install(theirs))
+        runner.run(install(theirs))
 
         def block(number: int) -> float:
-            runner.run(_append(store, streams, number))
+            runner.run(append(store, streams, number))
             tidy(engine)
             with applied_once(engine, number):
-                return runner.run(_run(theirs, store))
+                return runner.run(run(theirs, store, create_catch_up_config()))
 
         yield block
         runner.run(theirs.dispose())
     engine.dispose()
 
 
-async def _install(engine: AsyncEngine) -> None:
+async def install(engine: AsyncEngine) -> None:
+    """Make the tables of the store and of its checkpoints."""
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
@@ -97,14 +98,17 @@ async def _install(engine: AsyncEngine) -> None:
         await driver.execute("RESET check_function_bodies")
 
 
-async def _append(store: PostgreSQLEventStore, streams: list[UUID], number: int) -> None:
+async def append(store: PostgreSQLEventStore, streams: list[UUID], number: int) -> None:
+    """Append so many events, spread over streams."""
     for place, stream in enumerate(streams):
         made = [Counted(aggregate_id=stream, amount=amount) for amount in range(place, number, len(streams))]
         if made:
             await store.append(StreamId(stream, _CATEGORY), made, ExpectedVersion.any_())
 
 
-async def _run(engine: AsyncEngine, store: PostgreSQLEventStore) -> float:
+async def run(
+    engine: AsyncEngine, store: PostgreSQLEventStore, config: SubscriptionConfig, name: str = "rows"
+) -> float:
     """Start a manager: it has caught up when `start` returns."""
     # One thing to be done: what the handler cannot see is the last commit.
     Rows.watch = Watch(1)
@@ -115,7 +119,7 @@ async def _run(engine: AsyncEngine, store: PostgreSQLEventStore) -> float:
         enable_tracing=False,
     )
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    await manager.subscribe(Rows(sessions), config=create_catch_up_config(), name="rows")
+    await manager.subscribe(Rows(sessions), config=config, name=name)
     failed = [error for error in (await manager.start()).values() if error is not None]
     Rows.watch.end()
     await manager.stop()

@@ -6,11 +6,11 @@ One transaction an event writes the row and the position; psycopg prepares both 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
@@ -26,7 +26,7 @@ from ._log import applied_once
 from ._peer import INSERT_COLUMNS, Watch
 from ._stored import tidy
 
-__all__ = ["opened"]
+__all__ = ["Counter", "Rows", "View", "count", "environment_of", "opened", "run"]
 
 _INSERT = SQL(f"INSERT INTO {INSERT_COLUMNS} VALUES (%s, %s, %s)")
 _TIMEOUT_SECONDS = 600
@@ -39,7 +39,13 @@ class Counter(Aggregate):
     def __init__(self, event_id: str) -> None:
         self.event_id = event_id
 
-    @event("Counted")
+    class Counted(Aggregate.Event):
+        """Something was counted."""
+
+        event_id: str
+        amount: int
+
+    @event(Counted)
     def count(self, event_id: str, amount: int) -> None:
         """Count something."""
 
@@ -81,27 +87,33 @@ class Rows(Projection[View]):
 @contextmanager
 def opened(url: str) -> Generator[Block]:
     """Yield what applies events by a runner."""
-    environment = _environment(url)
+    environment = environment_of(url)
     engine = create_engine(url)
-    application = Application(env=environment)
+    application = Application[UUID](env=environment)
     counters = [Counter(event_id=str(uuid4())) for _ in range(STREAMS)]
     application.save(*counters)
-    _run(environment, 0)
+    run(environment, 0)
 
     def block(number: int) -> float:
-        for amount in range(number):
-            counters[amount % STREAMS].count(event_id=str(uuid4()), amount=amount)
-        application.save(*counters)
+        count(application, counters, number)
         tidy(engine)
         with applied_once(engine, number):
-            return _run(environment, number)
+            return run(environment, number)
 
     yield block
     application.close()
     engine.dispose()
 
 
-def _run(environment: dict[str, str], number: int) -> float:
+def count(application: Application[UUID], counters: Sequence[Counter], number: int) -> None:
+    """Append so many events that count, in turns of the streams."""
+    for amount in range(number):
+        counters[amount % STREAMS].count(event_id=str(uuid4()), amount=amount)
+    application.save(*counters)
+
+
+def run(environment: dict[str, str], number: int) -> float:
+    """Let a runner apply so many events that count; with 0 what is in the log so far."""
     View.watch, View.is_done = Watch(number), Event()
     with ProjectionRunner(
         application_class=Application, projection_class=Rows, view_class=View, env=environment
@@ -114,7 +126,8 @@ def _run(environment: dict[str, str], number: int) -> float:
     return View.watch.seconds
 
 
-def _environment(url: str) -> dict[str, str]:
+def environment_of(url: str) -> dict[str, str]:
+    """Return the library's settings for a database."""
     found = make_url(url)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

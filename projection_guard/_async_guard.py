@@ -175,7 +175,8 @@ class AsyncProjectionGuard(
         """Register an object with `handle(event)` or `handle(event, connection)`, by its class's name if none is given.
 
         What it takes is told by `handles()` (classes or names) or `can_handle(event)`; without either it takes all. Its
-        `on_reset(connection)` is used if it has one. Raises `RegistrationError`.
+        `on_reset(connection)` is used if it has one, and `applies_again = False` says that its read model refuses what
+        it has already, so that no range can be replayed on purpose. Raises `RegistrationError`.
         """
         chosen = name or type(projection).__name__
         handler = handler_of(projection, chosen)
@@ -193,6 +194,7 @@ class AsyncProjectionGuard(
             partitions=partitions,
             batch=batch,
             tables=tables,
+            applies_again=bool(getattr(projection, "applies_again", True)),
         )
         return AsyncGuarded(handler, chosen, self._service)
 

@@ -65,7 +65,9 @@ class JsonCodec:
         if (encode is None) is not (decode is None):
             raise CodecError("register() takes encode= and decode= together")
         for kind in classes:
-            self._register(kind, name or kind.__qualname__, encode, decode)
+            is_said = kind in self._by_class and name is None and encode is None  # `handles=` names it once more
+            if not is_said:
+                self._register(kind, name or kind.__qualname__, encode, decode)
             for alias in aliases:
                 self._claim_tag(alias, self._by_class[kind])
 

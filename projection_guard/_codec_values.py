@@ -43,7 +43,10 @@ def _moment_to_json(moment: datetime) -> Json:
         return {"$datetime": [moment.replace(tzinfo=None).isoformat(), zone.key, moment.fold]}
     if zone is None or zone is UTC or type(zone) is timezone:
         return {"$datetime": [moment.isoformat(), None, moment.fold]}
-    raise CodecError(f"a datetime in a {type(zone).__qualname__} zone; use zoneinfo or a fixed offset")
+    offset = zone.utcoffset(None)  # of zones that have one all the year: Pydantic's, those of dateutil and pytz for "Z"
+    if offset is None:
+        raise CodecError(f"a datetime in a {type(zone).__qualname__} zone; use zoneinfo or a fixed offset")
+    return {"$datetime": [moment.replace(tzinfo=timezone(offset)).isoformat(), None, moment.fold]}
 
 
 def _moment_from_json(data: Any) -> datetime:
@@ -53,7 +56,7 @@ def _moment_from_json(data: Any) -> datetime:
 
 
 def _time_to_json(value: time) -> Json:
-    if value.tzinfo is not None and type(value.tzinfo) is not timezone:
+    if value.tzinfo is not None and value.utcoffset() is None:
         raise CodecError("a time of day in a zone; use a datetime")
     return {"$time": [value.isoformat(), value.fold]}
 

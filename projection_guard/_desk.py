@@ -144,6 +144,7 @@ class Desk(Generic[W]):
         partitions: int,
         batch: int | None,
         tables: Sequence[str],
+        applies_again: bool = True,
     ) -> None:
         projection = make_projection(
             Registration(
@@ -160,6 +161,7 @@ class Desk(Generic[W]):
                 partitions=partitions,
                 batch=batch,
                 tables=tables,
+                applies_again=applies_again,
             ),
             guard_is_async=self._is_async,
         )

@@ -302,5 +302,8 @@ def transaction_state(connection: Connection) -> TransactionState:
     if connection.dialect.name == "sqlite":
         is_open = bool(getattr(driver, "in_transaction", False))
         return TransactionState.OPEN if is_open else TransactionState.LOST
+    if connection.dialect.driver == "asyncpg":  # it does not tell a transaction that has failed from one that is open
+        is_open = driver is not None and not driver.is_closed() and driver.is_in_transaction()
+        return TransactionState.OPEN if is_open else TransactionState.LOST
     status = int(driver.info.transaction_status) if driver is not None else 4
     return _PSYCOPG_STATES.get(status, TransactionState.LOST)

@@ -39,6 +39,8 @@ class NoticeKind(StrEnum):
     """A read model was compared with the log; `after` says what it was found to be: alike, or drifted."""
     FENCED = "fenced"
     """A follower came too late with what it had in hand: its partitions had been taken over, or begun anew."""
+    UNREADABLE = "unreadable"
+    """A broker's message is no event: `event_id` is the message's, `projection` may name several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ Observer = Callable[[Notice], object]
 _LEVELS = {
     NoticeKind.EXHAUSTED: logging.ERROR,
     NoticeKind.HELD: logging.ERROR,
+    NoticeKind.UNREADABLE: logging.ERROR,
     NoticeKind.FAILED: logging.WARNING,
     NoticeKind.TAINTED: logging.WARNING,
     NoticeKind.HEALED: logging.INFO,

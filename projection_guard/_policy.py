@@ -38,6 +38,8 @@ UNLIMITED: Final = 2**31 - 1
 _MOST_ATTEMPTS_COUNTED: Final = 10_000
 _LONGEST_TRANSIENT_WAIT_SECONDS: Final = 60.0
 _LONGEST_WAIT_SECONDS: Final = timedelta(days=365).total_seconds()
+_UNANSWERED: Final = ("OperationalError", "PoolTimeout")
+"""What psycopg and its pool raise, by name, for neither need be installed."""
 _NEVER_CALLED: Final = Retrying()
 
 
@@ -69,14 +71,24 @@ def chained(error: BaseException, *, into_groups: bool = False) -> Iterator[Base
             waiting.extend(reversed(in_group(current)))
 
 
+def _is_asyncpgs_own(error: InterfaceError) -> bool:
+    """Return whether asyncpg refused something by itself, such as a value too many; the connection is well."""
+    cause = getattr(error.orig, "__cause__", None)
+    return type(cause).__module__.startswith("asyncpg.") and "clos" not in str(cause)
+
+
 def is_lost_connection(error: BaseException) -> bool:
     """Return whether an error says that a connection was cut or never came about, wherever in its chain it stands."""
     for current in chained(error):
         if isinstance(current, ConnectionError):
             return True
-        if isinstance(current, DBAPIError) and (current.connection_invalidated or isinstance(current, InterfaceError)):
+        if isinstance(current, DBAPIError) and current.connection_invalidated:
             return True
-        if type(current).__name__ == "OperationalError" and getattr(current, "sqlstate", "none here") is None:
+        if isinstance(current, InterfaceError) and not _is_asyncpgs_own(current):
+            return True
+        if str(getattr(current, "sqlstate", "")).startswith("08"):  # asyncpg's own, where a handler uses it
+            return True
+        if type(current).__name__ in _UNANSWERED and getattr(current, "sqlstate", "none here") is None:
             # psycopg's own: the server never answered, so there is no SQLSTATE. Or the statement was never sent.
             return "number of parameters" not in str(current)
     return False

@@ -37,6 +37,7 @@ class Registration:
     partitions: int
     batch: int | None
     tables: Sequence[str]
+    applies_again: bool
 
 
 def order_of(order: str) -> Order:
@@ -98,6 +99,7 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         partitions=asked.partitions,
         batch=asked.batch,
         tables=tuple(asked.tables),
+        applies_again=asked.applies_again,
         retry=asked.retry,
         order=asked.order,
         timeout_seconds=asked.timeout_seconds,
@@ -197,7 +199,11 @@ def handler_of(projection: object, name: str) -> Callable[..., object]:
 
 
 def type_of(projection: object, name: str) -> tuple[Sequence[EventType] | None, Callable[[object], bool] | None]:
-    """Return what a registered object says it takes: `handles()` or `handles`, else `can_handle(event)`, else all."""
+    """Return what a registered object says it takes.
+
+    That is `handles()` or `handles`; else `subscribed_to()`, a list of event classes, as buses have it: without their
+    subclasses; else `can_handle(event)`; else all.
+    """
     handles: object = getattr(projection, "handles", None)
     if callable(handles):
         handles = handles()
@@ -205,5 +211,19 @@ def type_of(projection: object, name: str) -> tuple[Sequence[EventType] | None, 
         if isinstance(handles, (str, type)) or not isinstance(handles, Iterable):
             raise RegistrationError(f"{name!r} cannot be registered: handles() gives a list of event classes or names")
         return list(cast("Iterable[EventType]", handles)), None
+    subscribed_to: object = getattr(projection, "subscribed_to", None)
+    if callable(subscribed_to):
+        return _only_classes(subscribed_to(), name)
     can_handle: Callable[[object], bool] | None = getattr(projection, "can_handle", None)
     return None, can_handle if callable(can_handle) else None
+
+
+def _only_classes(subscribed_to: object, name: str) -> tuple[Sequence[EventType], Callable[[object], bool]]:
+    entries = list(cast("Iterable[object]", subscribed_to)) if isinstance(subscribed_to, Iterable) else []
+    classes = [entry for entry in entries if isinstance(entry, type)]
+    if not classes or len(classes) != len(entries):
+        raise RegistrationError(
+            f"{name!r} cannot be registered: subscribed_to() gives a list of event classes, not empty"
+        )
+    taken = frozenset(classes)
+    return classes, lambda event: type(event) in taken

@@ -100,7 +100,8 @@ def _complaint_about_unrecorded(found: Found, missing: list[str], unfit: str | N
     if unfit is not None:
         return (
             f"A table that is not the guard's has a name of the guard's: {unfit}; nothing was created. Rename that "
-            "table, or give the guard a schema of its own (PostgreSQL: schema=...)"
+            "table, or give the guard a schema of its own (PostgreSQL: schema=...); a tracker of your own is moved "
+            "over by projection-guard db adopt"
         )
     if missing:
         there = ", ".join(sorted(found.tables))

@@ -7,6 +7,7 @@ imported. Each lists, for a field of the guard, the paths to look at, the best f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Final, cast
 
 __all__ = ["Names", "Reader", "shape_of"]
@@ -14,12 +15,40 @@ __all__ = ["Names", "Reader", "shape_of"]
 Reader = Callable[[object], object]
 Names = Mapping[str, Sequence[str | Reader]]
 
+_LONGEST: Final = 255
+
 
 def _originator_and_version(event: object) -> object:
     if isinstance(event, Mapping):
         named = cast("Mapping[str, object]", event)
         return f"{named['originator_id']}:{named['originator_version']}"
     return f"{getattr(event, 'originator_id', '')}:{getattr(event, 'originator_version', '')}"
+
+
+def _attribute(event: object, name: str) -> object:
+    """Return an attribute of a CloudEvent: of a dict, of a model with fields, or of either API of the SDK."""
+    if isinstance(event, Mapping):
+        return cast("Mapping[str, object]", event).get(name)
+    if hasattr(event, "specversion"):
+        return getattr(event, name, None)
+    get_attributes: object = getattr(event, "get_attributes", None)
+    found = get_attributes() if callable(get_attributes) else None
+    return cast("Mapping[str, object]", found).get(name) if isinstance(found, Mapping) else None
+
+
+def _source_and_id(event: object) -> object:
+    """Return what is unique of a CloudEvent: its id is so for its source only. A source, as any URI, has no space."""
+    source, event_id = _attribute(event, "source"), _attribute(event, "id")
+    if source is None or event_id is None:
+        return None
+    if len(f"{source} {event_id}") > _LONGEST:
+        source = sha256(str(source).encode(errors="surrogatepass")).hexdigest()
+    return f"{source} {event_id}"
+
+
+def _key(event: object) -> object:
+    """Return what a CloudEvent's order is kept by: the key that its producer partitions by, or what it is about."""
+    return _attribute(event, "partitionkey") or _attribute(event, "subject")
 
 
 _NONE: Final[Names] = {
@@ -55,6 +84,34 @@ _STORED_EVENT: Final[Names] = {
     "stream_version": ("stream_position",),
     "occurred_at": ("event.occurred_at", "stored_at"),
 }
+
+
+def _feed_position(event: object) -> object:
+    """Read the number that a position is made of; one of another form is no sequence."""
+    match getattr(getattr(event, "position", None), "key", None):
+        case (int() as number,):
+            return number
+        case _:
+            return None
+
+
+_DOMAIN_EVENT: Final[Names] = {
+    **_NONE,  # eventsource-py: what else an event has, as `sequence` or `stream`, is its own business
+    "event_id": ("event_id",),
+    "event_type": ("event_type",),
+    "stream_id": ("aggregate_id",),
+    "stream_version": ("aggregate_version",),
+    "occurred_at": ("occurred_at",),
+}
+_EVENT_ENVELOPE: Final[Names] = {
+    **_NONE,  # eventsource-py 0.15: what a store gives back; its stream_id is an object of aggregate and category
+    "event_id": ("event.event_id",),
+    "event_type": ("event.event_type",),
+    "sequence": (_feed_position,),
+    "stream_id": ("stream_id.aggregate_id",),
+    "stream_version": ("stream_version",),
+    "occurred_at": ("event.occurred_at", "stored_at"),
+}
 _KURRENT: Final[Names] = {
     **_NONE,  # kurrentdbclient, esdbclient: stream_position is per stream, commit_position global
     "event_id": ("id",),
@@ -74,11 +131,11 @@ _MESSAGE_DB: Final[Names] = {
     "occurred_at": ("time",),
 }
 _CLOUD_EVENT: Final[Names] = {
-    **_NONE,  # CloudEvents: subject is what it is about; the sequence extension is text and per source: no position
-    "event_id": ("id",),
-    "event_type": ("type",),
-    "stream_id": ("subject",),
-    "occurred_at": ("time",),
+    **_NONE,  # CloudEvents: the sequence extension is text, and per source: no position
+    "event_id": (_source_and_id,),
+    "event_type": (lambda event: _attribute(event, "type"),),
+    "stream_id": (_key,),
+    "occurred_at": (lambda event: _attribute(event, "time"),),
 }
 _CONVENTIONS: Final[Names] = {
     "event_id": ("event_id", "eventId", "message_id", "id", "uid", "uuid", "metadata.event_id", "metadata.id"),
@@ -131,10 +188,14 @@ def shape_of(event: object) -> Names:
         return _EVENTSOURCING_EVENT
     if _has(event, "global_position", "stream_position", "event"):
         return _STORED_EVENT
+    if _has(event, "aggregate_id", "aggregate_type", "aggregate_version", "event_version", "causation_id"):
+        return _DOMAIN_EVENT
+    if _has(event, "event", "stream_id", "stream_version", "position", "stored_at"):
+        return _EVENT_ENVELOPE
     if _has(event, "id", "type", "stream_name", "stream_position", "commit_position"):
         return _KURRENT
     if _has(event, "id", "type", "stream_name", "position", "global_position"):
         return _MESSAGE_DB
-    if _has(event, "specversion", "id", "source", "type"):
+    if all(_attribute(event, name) is not None for name in ("specversion", "id", "source", "type")):
         return _CLOUD_EVENT
     return _CONVENTIONS

@@ -13,7 +13,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,7 +25,7 @@ from ._source import Batch, Recorded, Share, Skipped, check_range, check_stream_
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
 
-__all__ = ["AsyncSqlEventSource", "SqlEventSource"]
+__all__ = ["AsyncSqlEventSource", "LogOptions", "LogReader", "SqlEventSource"]
 
 T = TypeVar("T")
 log = logging.getLogger("projection_guard")
@@ -76,12 +76,16 @@ def holes(after: int, sequences: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-class _Reader:
-    """Reads one log table over a connection that is given, in several threads at once; keeps what it waits for."""
+class LogReader:
+    """Reads one log table over a connection that is given, in several threads at once; keeps what it waits for.
 
-    def __init__(self, table: str, options: LogOptions) -> None:
+    `part`: which of its rows are the log; who reads only a part knows by himself about its holes.
+    """
+
+    def __init__(self, table: str | Table, options: LogOptions, part: logs.Part | None = None) -> None:
         self._name = table
         self._options = options
+        self._part = part
         self._decode: Decode = options.get("decode") or _as_it_is
         give_up_after = options.get("give_up_after")
         self._give_up_seconds = None if give_up_after is None else give_up_after.total_seconds()
@@ -187,6 +191,7 @@ class _Reader:
                 event_id=options.get("event_id", "event_id"),
                 event_type=options.get("event_type", "event_type"),
                 stream_id=options.get("stream_id", "stream_id"),
+                part=self._part,
             )
             return found
         return self._found
@@ -231,22 +236,23 @@ class SqlEventSource:
     """An event log in a SQL table, of any database: the guard's, or another one.
 
     `table` has one row per event; `sequence=`, `event_id=`, `event_type=` and `stream_id=` name its columns (no stream:
-    None), `schema=` its schema. `decode=` makes the event of a row, given as a dict by column; without it that dict is
-    the event. PostgreSQL and SQLite are read safely. `give_up_after=` is a last resort: a hole that a transaction may
-    still fill is skipped after that time, recorded, and what is committed into it later is missed.
+    None), `schema=` its schema. A `Table` of SQLAlchemy's says itself which columns are read. `decode=` makes the event
+    of a row, given as a dict by column; without it that dict is the event. PostgreSQL and SQLite are read safely.
+    `give_up_after=` is a last resort: a hole that a transaction may still fill is skipped after that time, recorded,
+    and what is committed into it later is missed.
     """
 
     def __init__(
         self,
         database: str | URL | Engine,
-        table: str,
+        table: str | Table,
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, Engine)
         self._engine = database if isinstance(database, Engine) else engine_for(database)
         _check_dialect(self._engine.dialect.name)
-        self._table = table
-        self._reader = _Reader(table, options)
+        self._table = table if isinstance(table, str) else table.fullname
+        self._reader = LogReader(table, options)
 
     def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         """Return the next events; never waits. Raises `ConfigurationError` for a log that cannot be read safely.
@@ -292,14 +298,14 @@ class AsyncSqlEventSource:
     def __init__(
         self,
         database: str | URL | AsyncEngine,
-        table: str,
+        table: str | Table,
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, AsyncEngine)
         self._engine = database if isinstance(database, AsyncEngine) else async_engine_for(database)
         _check_dialect(self._engine.dialect.name)
-        self._table = table
-        self._reader = _Reader(table, options)
+        self._table = table if isinstance(table, str) else table.fullname
+        self._reader = LogReader(table, options)
 
     async def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         """Return the next events, with a `share` only its own; never waits for one.

@@ -10,31 +10,25 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Unpack
 
 try:
-    from anyio import CapacityLimiter, to_thread
-    from anyio.lowlevel import RunVar
     from fastapi import APIRouter, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.routing import APIRoute
-    from starlette.concurrency import run_in_threadpool
-    from starlette.convertors import Convertor, register_url_convertor
     from starlette.exceptions import HTTPException as StarletteHTTPException
     from starlette.requests import ClientDisconnect
 
-    from ._dashboard.forms import LONGEST_FORM_BYTES
-    from ._dashboard.site import ROOT, Dashboard
-    from ._http import messages
-    from ._http.access import Actor, Need, Role
+    from ._dashboard.site import ROOT, dashboard_of
+    from ._http.access import Actor, Role
     from ._http.api import Api
+    from ._http.asgi import Door, Guard
     from ._http.endpoint import Endpoint
-    from ._http.mounting import named, not_understood, open_api, settings_of
+    from ._http.mounting import AdminOptions, HealthOptions, PageOptions, admin_api, health_api
+    from ._http.on_starlette import door_of, path_of, without_body, written
     from ._http.openapi import operation, operation_id
-    from ._http.problems import FieldError, Problem, consumed, too_large
+    from ._http.problems import FieldError, Problem
     from ._http.routes import ADMIN, HEALTH
     from ._http.views import Redact, Redacted
 except ImportError as error:
@@ -42,111 +36,33 @@ except ImportError as error:
         f"projection_guard.fastapi needs {error.name}: pip install 'projection-guard[fastapi]'"
     ) from error
 
-from ._async_guard import AsyncProjectionGuard
-from ._desk import service_of
-from ._guard import ProjectionGuard
-from ._io.protocol import drive
-
 __all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_router", "dashboard_router", "health_router"]
 
-Guard = ProjectionGuard | AsyncProjectionGuard
 Authorize = Callable[[Request], object]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody; plain or async."""
 
 
-def health_router(
-    guard: Guard,
-    *,
-    authorize: Authorize | None = None,
-    public_summary: bool = True,
-    redact: Redact | None = None,
-    ready_at_worst: str | None = None,
-) -> APIRouter:
-    """Return the routes under /health.
-
-    `public_summary`: names and statuses are open to all. `redact(what, value)` returns what may be shown of an error's
-    text; give the admin routes the same one.
-    `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
-    projections out of that. Raises `ConfigurationError`.
-    """
-    api = open_api(
-        guard,
-        is_closed=authorize is None,
-        public_summary=public_summary,
-        redact=redact,
-        ready_at_worst=ready_at_worst,
-    )
-    return _router(guard, api, HEALTH, authorize)
+def health_router(guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[HealthOptions]) -> APIRouter:
+    """Return the routes under /health; docs/http.md lists the options. Raises `ConfigurationError`."""
+    return _router(health_api(guard, authorize, **options), HEALTH, door_of(guard, authorize))
 
 
-def admin_router(
-    guard: Guard,
-    *,
-    authorize: Authorize | None = None,
-    payloads_for: Role | None = None,
-    redact: Redact | None = None,
-    trusted_origins: Collection[str] = (),
-    rate_limit: str | None = "10/minute",
-    rate_limit_storage: str = "memory://",
-) -> APIRouter:
-    """Return the routes under /admin.
-
-    `payloads_for`: from which role on events are shown, None shows them to nobody. `redact(what, value)` returns what
-    may be shown of an error's text, a traceback or an event. `trusted_origins`: other sites whose pages may act for
-    their visitors. `rate_limit` is per actor and route, on replay, rebuild, reset and bulk actions, counted by the
-    library `limits` in `rate_limit_storage`: "memory://" is this process. Raises `ConfigurationError`.
-    """
-    api = open_api(
-        guard,
-        is_closed=authorize is None,
-        payloads_for=payloads_for,
-        redact=redact,
-        trusted_origins=trusted_origins,
-        rate_limit=rate_limit,
-        rate_limit_storage=rate_limit_storage,
-    )
-    return _router(guard, api, ADMIN, authorize)
+def admin_router(guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[AdminOptions]) -> APIRouter:
+    """Return the routes under /admin; docs/http.md lists the options. Raises `ConfigurationError`."""
+    return _router(admin_api(guard, authorize, **options), ADMIN, door_of(guard, authorize))
 
 
-def dashboard_router(
-    guard: Guard,
-    *,
-    authorize: Authorize | None = None,
-    payloads_for: Role | None = None,
-    redact: Redact | None = None,
-    trusted_origins: Collection[str] = (),
-    rate_limit: str | None = "10/minute",
-    rate_limit_storage: str = "memory://",
-    name: str = "Projections",
-) -> APIRouter:
-    """Return the pages under /dashboard, for people; the other options are those of `admin_router`.
+def dashboard_router(guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[PageOptions]) -> APIRouter:
+    """Return the pages under /dashboard, for people; docs/dashboard.md lists the options.
 
     Where `authorize` raises an `HTTPException` with a status of 3xx and a `Location`, the browser is sent there: to
-    where people sign in, say. `name` stands at the top of each page. Raises `ConfigurationError`.
+    where people sign in, say. Raises `ConfigurationError`.
     """
-    settings = settings_of(
-        is_closed=authorize is None,
-        payloads_for=payloads_for,
-        redact=redact,
-        trusted_origins=trusted_origins,
-        rate_limit=rate_limit,
-        rate_limit_storage=rate_limit_storage,
-    )
-    dashboard = Dashboard(service_of(guard), settings, name=name)
+    dashboard, door = dashboard_of(guard, authorize, **options), door_of(guard, authorize)
 
     async def serve(request: Request) -> Response:
         path = str(request.path_params.get("path", ""))
-        if dashboard.is_open(path):
-            return _written(dashboard.file(path))
-        actor = await _identified(authorize, request, may_redirect=True)
-        try:
-            asked = await _read(request, LONGEST_FORM_BYTES)
-        except ClientDisconnect:
-            return Response(status_code=499)
-        answering = dashboard.respond(asked, actor)
-        if isinstance(guard, AsyncProjectionGuard):
-            return _written(await answering)
-        return _written(await to_thread.run_sync(partial(drive, answering), limiter=_threads()))
+        return await door.show(dashboard, request, path, dashboard.longest_bytes)
 
     router = APIRouter(include_in_schema=False)
     for path in (f"/{ROOT}", f"/{ROOT}/{{path:path}}"):
@@ -154,41 +70,10 @@ def dashboard_router(
     return router
 
 
-class _NameConvertor(Convertor[str]):
-    """A projection's name in a path: anything at all, slashes and line ends too."""
-
-    regex = r"[\s\S]+"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-_NAME = "projection_guard_name"
-register_url_convertor(_NAME, _NameConvertor())
-
-
-_MOST_THREADS = 20
-_own_threads: RunVar[CapacityLimiter] = RunVar("projection_guard_threads")
-
-
-def _threads() -> CapacityLimiter:
-    """Return which threads of this loop's are ours: so many, so that a silent database uses up no others."""
-    try:
-        return _own_threads.get()
-    except LookupError:
-        _own_threads.set(CapacityLimiter(_MOST_THREADS))
-        return _own_threads.get()
-
-
-def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Authorize | None) -> APIRouter:
-    router = APIRouter(route_class=_route_class(api), tags=["projections"])
+def _router(api: Api, endpoints: Sequence[Endpoint], door: Door[Request, Response]) -> APIRouter:
+    router = APIRouter(route_class=_route_class(api, door), tags=["projections"])
     for endpoint in endpoints:
-        serve = _served(guard, api, endpoint, authorize)
-        path = endpoint.path.replace("{name}", f"{{name:{_NAME}}}")
-        described = operation(endpoint)
+        serve, path = _served(api, endpoint, door), path_of(endpoint)
         router.add_api_route(
             path,
             serve,
@@ -199,7 +84,7 @@ def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Au
             name=operation_id(endpoint),
             response_model=None,
             responses={},
-            openapi_extra=described,
+            openapi_extra=operation(endpoint),
         )
         if not endpoint.path.endswith("{name}"):
             router.add_api_route(
@@ -209,84 +94,15 @@ def _router(guard: Guard, api: Api, endpoints: Sequence[Endpoint], authorize: Au
 
 
 def _served(
-    guard: Guard, api: Api, endpoint: Endpoint, authorize: Authorize | None
+    api: Api, endpoint: Endpoint, door: Door[Request, Response]
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def serve(request: Request) -> Response:
-        actor = None if endpoint.needs is Need.NOBODY else await _identified(authorize, request)
-        asked = await _read(request)
-        if endpoint.is_instant or isinstance(guard, AsyncProjectionGuard):
-            return _written(await api.respond(endpoint, asked, actor))
-        work = partial(drive, api.respond(endpoint, asked, actor))
-        return _written(await to_thread.run_sync(work, limiter=_threads()))
+        return await door.answer(api, endpoint, request)
 
     return serve
 
 
-async def _identified(
-    authorize: Authorize | None, request: Request, *, may_redirect: bool = False
-) -> Actor | Problem | None:
-    if authorize is None:
-        return None
-    try:
-        if inspect.iscoroutinefunction(authorize):
-            answer: object = await authorize(request)
-        else:
-            answer = await run_in_threadpool(authorize, request)
-            if inspect.isawaitable(answer):
-                answer = await cast("Awaitable[object]", answer)
-    except StarletteHTTPException as refused:
-        return _refused(refused, may_redirect=may_redirect)
-    except Exception as error:
-        return not_understood(error)
-    return named(answer)
-
-
-def _refused(error: StarletteHTTPException, *, may_redirect: bool = False) -> Problem:
-    status = error.status_code if error.status_code >= (300 if may_redirect else 400) else 401
-    return Problem(status=status, kind="refused", detail=str(error.detail), headers=dict(error.headers or {}))
-
-
-async def _read(request: Request, longest_bytes: int = messages.LONGEST_BODY_BYTES) -> messages.Request:
-    return messages.Request(
-        method=request.method,
-        path=_path(request),
-        host=request.headers.get("host", ""),
-        path_parameters=dict(request.path_params),
-        query=tuple(request.query_params.multi_items()),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=b"" if request.method == "GET" else await _body(request, longest_bytes),
-    )
-
-
-def _path(request: Request) -> str:
-    """Return the whole path. A proxy that strips the root's path leaves it to us to say so."""
-    path, root = str(request.scope["path"]), str(request.scope.get("root_path", ""))
-    return path if path.startswith(f"{root}/") else root + path
-
-
-async def _body(request: Request, longest_bytes: int) -> bytes | Problem:
-    """Read the body; of one that is too long no more is read than shows that."""
-    found = bytearray()
-    try:
-        async for chunk in request.stream():
-            found += chunk
-            if len(found) > longest_bytes:
-                return too_large(longest_bytes)
-    except RuntimeError:  # Starlette's word for a stream that somebody has read, without keeping what he read
-        return consumed()
-    return bytes(found)
-
-
-def _written(response: messages.Response) -> Response:
-    return Response(
-        content=response.body,
-        status_code=response.status,
-        media_type=response.media_type,
-        headers=dict(response.headers),
-    )
-
-
-def _route_class(api: Api) -> type[APIRoute]:
+def _route_class(api: Api, door: Door[Request, Response]) -> type[APIRoute]:
     class Route(APIRoute):
         """Makes a problem document of what a dependency of the application raises; its handlers see nothing of it."""
 
@@ -299,25 +115,15 @@ def _route_class(api: Api) -> type[APIRoute]:
                 except ClientDisconnect:
                     return Response(status_code=499)
                 except StarletteHTTPException as error:
-                    return _written(api.refuse(_without_body(request), _refused(error)))
+                    problem = door.refused(error)
+                    assert problem is not None, "that is how FastAPI refuses"
+                    return written(api.refuse(without_body(request), problem))
                 except RequestValidationError as error:
-                    return _written(api.refuse(_without_body(request), _invalid(error)))
+                    return written(api.refuse(without_body(request), _invalid(error)))
 
             return handle
 
     return Route
-
-
-def _without_body(request: Request) -> messages.Request:
-    return messages.Request(
-        method=request.method,
-        path=_path(request),
-        host="",
-        path_parameters={},
-        query=(),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=b"",
-    )
 
 
 def _invalid(error: RequestValidationError) -> Problem:

@@ -10,9 +10,9 @@ nobody gets in; the bare summary and the probes are open to all.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Unpack
 
 try:
     from flask import Blueprint, Request, Response, request
@@ -20,13 +20,21 @@ try:
     from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
     from werkzeug.routing import BaseConverter
 
-    from ._dashboard.forms import LONGEST_FORM_BYTES
-    from ._dashboard.site import ROOT, Dashboard
+    from ._dashboard.site import ROOT, dashboard_of
     from ._http import messages
     from ._http.access import Actor, Need, Role
     from ._http.api import Api
     from ._http.endpoint import Endpoint
-    from ._http.mounting import named, not_understood, open_api, settings_of
+    from ._http.mounting import (
+        AdminOptions,
+        HealthOptions,
+        PageOptions,
+        admin_api,
+        check_blocking,
+        health_api,
+        identified,
+        refusal,
+    )
     from ._http.openapi import Document, document, operation_id
     from ._http.problems import Problem, consumed, too_large
     from ._http.routes import ADMIN, HEALTH, everything
@@ -34,10 +42,8 @@ try:
 except ImportError as error:
     raise ImportError(f"projection_guard.flask needs {error.name}: pip install 'projection-guard[flask]'") from error
 
-from ._desk import service_of
 from ._guard import ProjectionGuard
 from ._io.protocol import drive
-from .errors import ConfigurationError
 
 __all__ = [
     "Actor",
@@ -56,93 +62,37 @@ Authorize = Callable[[Request], object]
 
 
 def health_blueprint(
-    guard: ProjectionGuard,
-    *,
-    authorize: Authorize | None = None,
-    public_summary: bool = True,
-    redact: Redact | None = None,
-    ready_at_worst: str | None = None,
+    guard: ProjectionGuard, *, authorize: Authorize | None = None, **options: Unpack[HealthOptions]
 ) -> Blueprint:
-    """Return the routes under /health.
-
-    `public_summary`: names and statuses are open to all. `redact(what, value)` returns what may be shown of an error's
-    text; give the admin routes the same one.
-    `ready_at_worst`: the worst status ("degraded", say) with which the process still counts as ready; None leaves
-    projections out of that. Raises `ConfigurationError`.
-    """
-    _check(guard, authorize)
-    api = open_api(
-        guard,
-        is_closed=authorize is None,
-        public_summary=public_summary,
-        redact=redact,
-        ready_at_worst=ready_at_worst,
-    )
-    return _blueprint("projection_guard_health", api, HEALTH, authorize)
+    """Return the routes under /health; docs/http.md lists the options. Raises `ConfigurationError`."""
+    check_blocking(guard, authorize, "Flask")
+    return _blueprint("projection_guard_health", health_api(guard, authorize, **options), HEALTH, authorize)
 
 
 def admin_blueprint(
-    guard: ProjectionGuard,
-    *,
-    authorize: Authorize | None = None,
-    payloads_for: Role | None = None,
-    redact: Redact | None = None,
-    trusted_origins: Collection[str] = (),
-    rate_limit: str | None = "10/minute",
-    rate_limit_storage: str = "memory://",
+    guard: ProjectionGuard, *, authorize: Authorize | None = None, **options: Unpack[AdminOptions]
 ) -> Blueprint:
-    """Return the routes under /admin.
-
-    `payloads_for`: from which role on events are shown, None shows them to nobody. `redact(what, value)` returns what
-    may be shown of an error's text, a traceback or an event. `trusted_origins`: other sites whose pages may act for
-    their visitors. `rate_limit` is per actor and route, on replay, rebuild, reset and bulk actions, counted by the
-    library `limits` in `rate_limit_storage`: "memory://" is this process. Raises `ConfigurationError`.
-    """
-    _check(guard, authorize)
-    api = open_api(
-        guard,
-        is_closed=authorize is None,
-        payloads_for=payloads_for,
-        redact=redact,
-        trusted_origins=trusted_origins,
-        rate_limit=rate_limit,
-        rate_limit_storage=rate_limit_storage,
-    )
-    return _blueprint("projection_guard_admin", api, ADMIN, authorize)
+    """Return the routes under /admin; docs/http.md lists the options. Raises `ConfigurationError`."""
+    check_blocking(guard, authorize, "Flask")
+    return _blueprint("projection_guard_admin", admin_api(guard, authorize, **options), ADMIN, authorize)
 
 
 def dashboard_blueprint(
-    guard: ProjectionGuard,
-    *,
-    authorize: Authorize | None = None,
-    payloads_for: Role | None = None,
-    redact: Redact | None = None,
-    trusted_origins: Collection[str] = (),
-    rate_limit: str | None = "10/minute",
-    rate_limit_storage: str = "memory://",
-    name: str = "Projections",
+    guard: ProjectionGuard, *, authorize: Authorize | None = None, **options: Unpack[PageOptions]
 ) -> Blueprint:
-    """Return the pages under /dashboard, for people; the other options are those of `admin_blueprint`.
+    """Return the pages under /dashboard, for people; docs/dashboard.md lists the options.
 
-    Where `authorize` aborts with a redirection, the browser is sent there: to where people sign in, say. `name` stands
-    at the top of each page. Raises `ConfigurationError`.
+    Where `authorize` aborts with a redirection, the browser is sent there: to where people sign in, say. Raises
+    `ConfigurationError`.
     """
-    _check(guard, authorize)
-    settings = settings_of(
-        is_closed=authorize is None,
-        payloads_for=payloads_for,
-        redact=redact,
-        trusted_origins=trusted_origins,
-        rate_limit=rate_limit,
-        rate_limit_storage=rate_limit_storage,
-    )
-    dashboard = Dashboard(service_of(guard), settings, name=name)
+    check_blocking(guard, authorize, "Flask")
+    dashboard = dashboard_of(guard, authorize, **options)
 
     def serve(path: str = "") -> Response:
         if dashboard.is_open(path):
             return _written(dashboard.file(path))
-        actor = _identified(authorize, may_redirect=True)
-        return _written(drive(dashboard.respond(_read({"path": path}, LONGEST_FORM_BYTES), actor)))
+        actor = identified(authorize, request, partial(_refused, may_redirect=True))
+        return _written(drive(dashboard.respond(_read({"path": path}, dashboard.longest_bytes), actor)))
 
     blueprint = Blueprint("projection_guard_dashboard", __name__)
     for rule, endpoint in ((f"/{ROOT}", "root"), (f"/{ROOT}/", "overview"), (f"/{ROOT}/<path:path>", "page")):
@@ -153,17 +103,6 @@ def dashboard_blueprint(
 def openapi(*, prefix: str = "", title: str = "projection_guard") -> Document:
     """Return the OpenAPI document of the routes, mounted under `prefix`; /admin/projections/openapi.json serves it."""
     return document(everything(), prefix=prefix, title=title)
-
-
-def _check(guard: object, authorize: object) -> None:
-    if not isinstance(guard, ProjectionGuard):
-        raise ConfigurationError(
-            f"Flask runs over a ProjectionGuard, which blocks; use projection_guard.fastapi with {type(guard).__name__}"
-        )
-    if inspect.iscoroutinefunction(authorize):
-        raise ConfigurationError(
-            "authorize= is an async function, which Flask's routes cannot await; make it a plain one"
-        )
 
 
 class _NameConverter(BaseConverter):
@@ -196,7 +135,7 @@ def _blueprint(name: str, api: Api, endpoints: Sequence[Endpoint], authorize: Au
 
 def _served(api: Api, endpoint: Endpoint, authorize: Authorize | None) -> Callable[..., Response]:
     def serve(**path_parameters: str) -> Response:
-        actor = None if endpoint.needs is Need.NOBODY else _identified(authorize)
+        actor = None if endpoint.needs is Need.NOBODY else identified(authorize, request, _refused)
         return _written(drive(api.respond(endpoint, _read(path_parameters), actor)))
 
     return serve
@@ -211,24 +150,13 @@ def _written(response: messages.Response) -> Response:
     )
 
 
-def _identified(authorize: Authorize | None, *, may_redirect: bool = False) -> Actor | Problem | None:
-    if authorize is None:
+def _refused(error: Exception, *, may_redirect: bool = False) -> Problem | None:
+    if not isinstance(error, HTTPException):
         return None
-    try:
-        answer = authorize(request)
-    except HTTPException as refused:
-        return _refused(refused, may_redirect=may_redirect)
-    except Exception as error:
-        return not_understood(error)
-    return named(answer)
-
-
-def _refused(error: HTTPException, *, may_redirect: bool) -> Problem:
     response: Any = error.get_response()
-    status = response.status_code if response.status_code >= (300 if may_redirect else 400) else 401
     kept = ("WWW-Authenticate", "Retry-After", *(("Location",) if may_redirect else ()))
     headers = {name: value for name, value in response.headers.items() if name in kept}
-    return Problem(status=status, kind="refused", detail=str(error.description or error.name), headers=headers)
+    return refusal(response.status_code, str(error.description or error.name), headers, may_redirect=may_redirect)
 
 
 def _read(path_parameters: dict[str, str], longest_bytes: int = messages.LONGEST_BODY_BYTES) -> messages.Request:

@@ -25,7 +25,20 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    insert,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -35,6 +48,9 @@ __all__ = ["AT_ONCE", "TWO_WAYS", "Bed", "GuardOnBed", "Happened", "counted", "e
 
 AT_ONCE = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(6))
 """The default policy without its waits: a retry is due as soon as it is planned."""
+
+ASYNC_DRIVER = os.environ.get("PROJECTION_GUARD_ASYNC_DRIVER")
+"""`asyncpg` runs every async bed on PostgreSQL with it, for whoever has the time."""
 
 own = MetaData()
 effects = Table(
@@ -104,16 +120,33 @@ class GuardOnBed:
 class Bed:
     """One way of running the library: blocking or async, on one database that is this test's own."""
 
-    def __init__(self, kind: Literal["blocking", "async"], database: str, url: str, *, is_there: bool = False) -> None:
+    def __init__(
+        self,
+        kind: Literal["blocking", "async"],
+        database: str,
+        url: str,
+        *,
+        is_there: bool = False,
+        driver: str | None = None,
+    ) -> None:
         self.kind = kind
         self.database = database
         self.url = url
+        self.driver = driver or ASYNC_DRIVER
         self.engine: Engine = create_engine(url)
         self._runner = asyncio.Runner()
         self._guards: list[GuardOnBed] = []
         self._closing: list[Callable[[], Any]] = []
         if not is_there:
             own.create_all(self.engine)
+
+    @property
+    def guards_url(self) -> str:
+        """What the guard is given: the async one on PostgreSQL another driver, where the run says so."""
+        if self.is_async and self.database == "postgresql" and self.driver is not None and isinstance(self.url, str):
+            url = make_url(self.url).set(drivername=f"postgresql+{self.driver}", query={"ssl": "disable"})
+            return url.render_as_string(hide_password=False)
+        return self.url
 
     @property
     def is_async(self) -> bool:
@@ -135,7 +168,7 @@ class Bed:
         options.setdefault("worker", "external")
         options.setdefault("retry", AT_ONCE)
         kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
-        guard = GuardOnBed(self, kind(self.url, **options))
+        guard = GuardOnBed(self, kind(self.guards_url, **options))
         self._guards.append(guard)
         return guard
 

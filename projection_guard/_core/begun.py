@@ -109,6 +109,11 @@ def _new(
     elif asked.stream_id is not None:
         kind, phase, after, end = "stream", "clear", 0, low
     elif asked.from_sequence is not None:
+        if not projection.applies_again:
+            raise InvalidArgument(
+                f"Projection {projection.name!r} has a read model that refuses what it has already: a range cannot be "
+                "applied again. Replay one stream (stream_id=) or rebuild it: both clear it first"
+            )
         if asked.from_sequence > low:
             raise InvalidArgument(
                 f"Projection {projection.name!r} has come to sequence {low}, and a replay from {asked.from_sequence} "

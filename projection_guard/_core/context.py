@@ -18,7 +18,7 @@ from .._encryption import EncryptedCodec, EventCodec, Place, decode_at, encode_a
 from .._health import HealthPolicy
 from .._instruments import Instrument
 from .._io.protocol import IO
-from .._model import Json
+from .._model import EventRecord, Json
 from .._notices import Notice
 from .._store.claims import HotStatements, Ticket
 from .._store.steps import FollowStatements
@@ -53,6 +53,10 @@ class EventReader(Protocol):
 
     async def event(self, ticket: Ticket) -> object:
         """Return it. Raises `CodecError` where that cannot be done."""
+        ...
+
+    async def said_of(self, event_id: str) -> EventRecord | None:
+        """Return what the log says of an event, by its id; None where it does not find it."""
         ...
 
 

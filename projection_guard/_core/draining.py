@@ -1,10 +1,16 @@
-"""Parked events are applied in the order of their arrival, one at a time, once nothing before them is unresolved."""
+"""Parked events are applied in the order of their arrival, once nothing before them is unresolved.
+
+By a joined handler many are in one transaction (`drain_stretch`); by an apart one, and where that came to nothing, one
+at a time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import Final
 
 from sqlalchemy import Connection
@@ -20,6 +26,7 @@ from .answering import answer
 from .apart import renewer
 from .attempting import Done, attempt, refuse
 from .context import Context, new_token, or_give_back, recall, transact
+from .drain_stretch import LONGEST_STRETCH, Line, drain_stretch
 from .healing import Finished, unreadable
 from .keeping import FailedCall, described_call, write_failure
 from .projection import Projection
@@ -132,18 +139,24 @@ async def drain(context: Context, projection: Projection, gate: str, *, limit: i
     drains is left to him.
     """
     left = 0
-    for _ in range(limit):
+    for _ in range(2 * limit):  # a stretch that came to nothing leaves the line as long as it was
+        if left >= limit:
+            break
         token = new_token() if not projection.joins else gates.TURN + new_token()
         what = f"{projection.name}: a parked stream was not drained"
-        taking = transact(
-            context, partial(_next, context=context, projection=projection, gate=gate, token=token), what=what
-        )
-        head = await or_give_back(
-            context, taking, partial(_give_back, projection=projection, gate=gate, token=token), what=what
-        )
-        if head is None:
+        take = partial(_next, context=context, projection=projection, gate=gate, token=token, limit=limit - left)
+        taking = transact(context, take, what=what)
+        back = partial(_give_back, projection=projection, gate=gate, token=token)
+        heads = await or_give_back(context, taking, back, what=what)
+        if len(heads) > 1:
+            drained = await drain_stretch(context, projection, Line(gate=gate, token=token, heads=heads))
+            if drained is None:
+                break
+            left += drained
+            continue
+        if not heads:
             break
-        outcome = await _take_turn(context, projection, gate, head, token)
+        outcome = await _take_turn(context, projection, gate, heads[0], token)
         if outcome.status is OutcomeStatus.PARKED:
             break
         left += 1
@@ -152,26 +165,36 @@ async def drain(context: Context, projection: Projection, gate: str, *, limit: i
     return left
 
 
-def _next(connection: Connection, *, context: Context, projection: Projection, gate: str, token: str) -> InLine | None:
-    """Take the head of the line and count its attempt before it is made; None where there is nothing to do here."""
+def _next(
+    connection: Connection, *, context: Context, projection: Projection, gate: str, token: str, limit: int
+) -> Sequence[InLine]:
+    """Take the head of the line and count its attempt before it is made, or several and mark them; or none."""
     held = gates.lock_free(connection, projection.name, gate)
     if held is None or (held.is_leased and held.lease_owner != token):
-        return None
+        return ()
     state = states.read(connection, projection.name)
     if state is None or state.state != "active" or state.held_since is not None:
-        return None
+        return ()
     if gates.has_failure(connection, projection.name, gate, projection.order):
-        return None
-    head = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed)
-    if not head:
+        return ()
+    line = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed)
+    if not line:
         gates.settle(connection, projection.name, gate, projection.order)
-        return None
-    if held.lease_owner == token:  # the reply to this very claim was lost
-        return replace(head[0], attempts=head[0].attempts - 1)
+        return ()
+    is_again = held.lease_owner == token  # the reply to this very claim was lost
+    if is_again and line[0].attempts:
+        return (replace(line[0], attempts=line[0].attempts - 1),)
     seconds = min(_TURN_SECONDS, context.lease_seconds) if projection.joins else context.lease_seconds
     gates.lease(connection, projection.name, gate, token=token, lease_seconds=seconds)
-    parked.count_attempt(connection, head[0].id)
-    return head[0]
+    if projection.joins and line[0].is_fresh and limit > 1:
+        most = min(limit, LONGEST_STRETCH)
+        more = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed, limit=most)
+        fresh = tuple(takewhile(lambda head: head.is_fresh, more))
+        if len(fresh) > 1:
+            parked.mark(connection, [head.id for head in fresh])
+            return fresh
+    parked.count_attempt(connection, line[0].id)
+    return line[:1]
 
 
 def _give_back(connection: Connection, *, projection: Projection, gate: str, token: str) -> None:

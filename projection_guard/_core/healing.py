@@ -133,7 +133,7 @@ class _Retry:
         )
 
     def prepare(self, connection: Connection) -> Done | None:
-        ended = self._ended(connection) or self._known(connection)
+        ended = self._ended(connection) or self._known(connection) or self._put_off(connection)
         if ended is not None:
             return ended
         state = states.read(connection, self.projection.name)
@@ -158,6 +158,14 @@ class _Retry:
     def _known(self, connection: Connection) -> Done | None:
         is_done = gates.look(connection, self.ticket.projection, self.ticket.event.event_id).done is not None
         return self._resolve(connection) if is_done else None
+
+    def _put_off(self, connection: Connection) -> Done | None:
+        """Let an unresolved failure of an earlier event of the stream come first, who ever has asked for this one."""
+        seconds = gates.wait_for_earlier(connection, self.ticket, self.projection.order)
+        if seconds is None:
+            return None
+        failures.give_back(connection, self.projection.name, token=self.token, put_off_seconds=seconds)
+        return Finished(outcome=self._answer(OutcomeStatus.PARKED), wake_seconds=seconds, is_news=False)
 
     def still_mine(self, connection: Connection, *, was_mine: bool) -> Done | None:
         ended = self._ended(connection)

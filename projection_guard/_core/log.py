@@ -128,6 +128,7 @@ class EventLog:
     """Reads a source; whatever goes wrong there is a `SourceError`, and nothing was applied of it."""
 
     def __init__(self, source: object, io: IO, mapping: EventMapping) -> None:
+        self.source = source
         self._source = cast("Any", source)
         self._is_async = is_async_source(source)
         self._takes_share = takes_share(source)
@@ -263,12 +264,29 @@ class EventLog:
         found: Sequence[Recorded] = ()
         if sequence is not None:
             found = (await self.read(sequence - 1, 1, sequence)).events
+        else:  # of a failure that was adopted nobody may have known the sequence
+            found = [each for each in [await self.find(ticket.event.event_id)] if each is not None]
         if not found or self.record_of(found[0])[0].event_id != ticket.event.event_id:
             raise CodecError(f"the log has no event {ticket.event.event_id!r} at sequence {sequence} any more")
         error = self.record_of(found[0])[1]
         if error is not None:
             raise error
         return found[0].event
+
+    async def said_of(self, event_id: str) -> EventRecord | None:
+        """Return what the log says of an event, by its id; None where it does not find it."""
+        found = await self.find(event_id)
+        return None if found is None else self.record_of(found)[0]
+
+    async def find(self, event_id: str) -> Recorded | None:
+        """Read one event by its id; None where the log has none, or the source does not look events up."""
+        get = getattr(self._source, "get", None)
+        if not callable(get):
+            return None
+        found = await self._ask("get", lambda: get(event_id))
+        if found is not None and not isinstance(found, Recorded):
+            raise SourceError(f"The source's get() returned {type(found).__name__}, not a Recorded or None")
+        return found
 
     async def read(self, after: int, limit: int, until: int | None, share: Share | None = None) -> Batch:
         """Read a batch, checked against the contract."""

@@ -24,6 +24,7 @@ class Projection:
     `joins`: its handler takes the guard's connection too. `batch`: it takes a list of up to so many events instead of
     one. `partitions`: into how many parts its streams are divided where it is followed. `could_take`: what is asked of
     an event that could not be rebuilt, by its type's name. `tables` are its read model's, for a rebuild beside them.
+    `applies_again`: its read model takes an event that it has already; where it does not, no range is replayed.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Projection:
     on_reset: Callable[..., object] | None
     on_reset_stream: Callable[..., object] | None
     resets_async: bool
+    applies_again: bool = True
 
     def ticket(self, record: EventRecord) -> Ticket:
         """Say behind which gate an event belongs here. Raises `EventError` where its order cannot be told."""

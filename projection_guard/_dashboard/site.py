@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Unpack
 from urllib.parse import quote, urlencode
 
 from .._acting import acting_for
+from .._desk import service_of
 from .._http.access import Actor, admitted, check_origin
 from .._http.api import Settings
 from .._http.messages import Request, Response, with_headers
+from .._http.mounting import AdminOptions, settings_of
 from .._http.problems import Problem, phrase
 from .._http.refusing import log_refusal, problem_of, request_id_of
 from .._http.views import View
 from .._service import Service
 from .._store import reading
-from .forms import fields_of, read_form, read_query
+from .forms import LONGEST_FORM_BYTES, fields_of, read_form, read_query
 from .links import Links
 from .notes import NOTES
 from .place import Gone, Place, Shown, Visit
 from .places import PLACES
 from .rendering import HEADERS, Frame, asset, draw
 
-__all__ = ["ROOT", "Dashboard"]
+__all__ = ["ROOT", "Dashboard", "dashboard_of"]
 
 ROOT: Final = "dashboard"
 """The last word of the address at which an adapter mounts it."""
@@ -42,7 +44,12 @@ class _Elsewhere(Exception):
 
 
 class Dashboard:
-    """Answers requests for pages over one guard. Raises nothing: whatever goes wrong is a page that says so."""
+    """Answers requests for pages over one guard. Raises nothing: whatever goes wrong is a page that says so.
+
+    Adapters read no more than `longest_bytes` of a form.
+    """
+
+    longest_bytes: Final = LONGEST_FORM_BYTES
 
     def __init__(self, service: Service, settings: Settings, *, name: str) -> None:
         self._service = service
@@ -157,6 +164,13 @@ class Dashboard:
         except Problem:
             return ()
         return tuple((name, value) for name, value in fields if name in _WRITTEN and value.strip())
+
+
+def dashboard_of(
+    guard: object, authorize: object, *, name: str = "Projections", **options: Unpack[AdminOptions]
+) -> Dashboard:
+    """Make what answers the pages. Raises `ConfigurationError` for an option that cannot be."""
+    return Dashboard(service_of(guard), settings_of(authorize, **options), name=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

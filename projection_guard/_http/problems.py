@@ -30,7 +30,7 @@ from ..errors import (
 )
 from .messages import Response, json_response
 
-__all__ = ["FieldError", "Problem", "as_problem", "consumed", "phrase", "too_large", "unexpected"]
+__all__ = ["FieldError", "Problem", "as_problem", "consumed", "gone", "phrase", "too_large", "unexpected"]
 
 _TYPE: Final = "urn:problem-type:projection-guard:"
 
@@ -183,6 +183,11 @@ def consumed() -> Problem:
     """Say that the application has read a body before us, and kept nothing of it."""
     detail = "The application has read the request's body, and left nothing of it for this route"
     return Problem(status=400, kind="body-consumed", detail=detail)
+
+
+def gone() -> Problem:
+    """Say that the client went away while it sent: nobody reads that."""
+    return Problem(status=499, kind="gone", detail="The client went away before it had sent the request")
 
 
 def unexpected() -> Problem:

@@ -17,7 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
-from . import sqlite
+from . import asyncpg_driver, sqlite
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
 from .calling import INTERRUPTIONS, EachInTurn, OwnThread, its_own, overran, refuse_undone
 from .engines import LentConnection
@@ -34,7 +34,7 @@ _LONGEST_BUSY_SECONDS: Final = 60.0
 class AsyncTransaction:
     """A transaction on an async connection."""
 
-    __slots__ = ("_is_pipelined", "_lent", "_schema", "connection")
+    __slots__ = ("_is_pipelined", "_lent", "_schema", "_state_asked", "connection")
 
     def __init__(
         self, connection: AsyncConnection, lent: LentConnection, schema: str | None, *, is_pipelined: bool
@@ -43,16 +43,18 @@ class AsyncTransaction:
         self._lent = lent
         self._schema = schema
         self._is_pipelined = is_pipelined
+        self._state_asked = TransactionState.OPEN
 
     @property
     def state(self) -> TransactionState:
         """Where the transaction stands."""
-        return transaction_state(self._lent)
+        known = transaction_state(self._lent)
+        return self._state_asked if known is TransactionState.OPEN else known
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements in one round trip, or one after the other."""
         if not self._is_pipelined:
-            return await self._on_sqlite(statements)
+            return await self._in_turn(statements)
         driver: Any = self._lent.connection.driver_connection
         try:
             async with driver.lock:
@@ -62,7 +64,9 @@ class AsyncTransaction:
                 await self.connection.invalidate()
             raise
 
-    async def _on_sqlite(self, statements: Sequence[Bound]) -> list[Rows]:
+    async def _in_turn(self, statements: Sequence[Bound]) -> list[Rows]:
+        if self._is_asyncpg:
+            return await self.connection.run_sync(asyncpg_driver.in_turn, statements)
         try:
             return await sqlite.in_turn_async(self._lent, statements)
         except asyncio.CancelledError:
@@ -87,8 +91,14 @@ class AsyncTransaction:
             await work
         finally:
             self._lent.is_lent = False
+            if self._is_asyncpg and self._lent.had_error and transaction_state(self._lent) is TransactionState.OPEN:
+                self._state_asked = await self.connection.run_sync(asyncpg_driver.state_asked)
         if self._lent.refusal is not None:
             raise self._lent.refusal
+
+    @property
+    def _is_asyncpg(self) -> bool:
+        return asyncpg_driver.is_asyncpg(self._lent.dialect.driver)
 
     async def commit(self) -> None:
         """Commit."""
@@ -143,7 +153,8 @@ class AsyncIO:
         self._engine = engine
         self._schema = schema
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._is_pipelined = not self._is_sqlite and pipelines()
+        self._is_asyncpg = asyncpg_driver.is_asyncpg(engine.dialect.driver)
+        self._is_pipelined = not self._is_sqlite and not self._is_asyncpg and pipelines()
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
@@ -182,7 +193,7 @@ class AsyncIO:
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
-        if self._is_sqlite:
+        if not self._is_pipelined:
             transaction = await self.begin()
             try:
                 results = await transaction.together(statements)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -18,6 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from .._dialect import TransactionState, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
+from . import asyncpg_driver
 
 __all__ = [
     "SUPPORTED",
@@ -29,7 +30,10 @@ __all__ = [
 ]
 
 SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
-_DRIVERS: Final = {"postgresql": frozenset({"psycopg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
+_DRIVERS: Final = {"postgresql": frozenset({"psycopg", "asyncpg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
+_NOT_BLOCKING: Final = (
+    "ProjectionGuard is blocking, and asyncpg is not: use AsyncProjectionGuard, or postgresql+psycopg://..."
+)
 _PATIENCE_SECONDS: Final = 0.25
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
@@ -55,12 +59,18 @@ def _url(url: str | URL, *, asynchronous: bool) -> URL:
         raise ConfigurationError(
             f"projection_guard does not work with the database driver {parsed.drivername!r}; use {SUPPORTED}"
         )
+    if asyncpg_driver.is_asyncpg(driver):
+        if not asynchronous:
+            raise ConfigurationError(_NOT_BLOCKING)
+        return parsed
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     return parsed.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
 
 
 def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
+    if asyncpg_driver.is_asyncpg(url.get_driver_name()):
+        return {"connect_args": {k: v for k, v in asyncpg_driver.CONNECT.items() if k not in url.query}}
     if url.get_backend_name() == "postgresql":
         # psycopg reads what the URL itself says, so only what it leaves open is set here
         return {"connect_args": {k: v for k, v in _POSTGRESQL_CONNECT.items() if k not in url.query}}
@@ -78,6 +88,8 @@ def engine_for(target: str | URL | Engine) -> Engine:
             "ProjectionGuard takes a URL or an Engine; for an AsyncEngine use AsyncProjectionGuard"
         )
     if isinstance(target, Engine):
+        if asyncpg_driver.is_asyncpg(target.dialect.driver):
+            raise ConfigurationError(_NOT_BLOCKING)
         return _checked(target)
     if not isinstance(target, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"ProjectionGuard takes a URL or an Engine, not {type(target).__name__}")
@@ -103,15 +115,21 @@ def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
         raise ConfigurationError(f"AsyncProjectionGuard takes a URL or an AsyncEngine, not {type(target).__name__}")
     url = _url(target, asynchronous=True)
     try:
-        return create_async_engine(url, **_options(url, asynchronous=True))
+        engine = create_async_engine(url, **_options(url, asynchronous=True))
+        if asyncpg_driver.is_asyncpg(url.get_driver_name()):
+            event.listen(engine.sync_engine.pool, "connect", asyncpg_driver.keep_alive)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
     except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
         raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
+    return engine
 
 
 def _missing(url: URL) -> str:
-    extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
+    if asyncpg_driver.is_asyncpg(url.get_driver_name()):
+        extra = "asyncpg"
+    else:
+        extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
     return f"The driver for {url.drivername} is not installed: pip install 'projection-guard[{extra}]'"
 
 
@@ -131,6 +149,8 @@ class LentConnection(Connection):
     """
 
     is_lent = False
+    had_error = False
+    """Whether a statement has failed. asyncpg does not tell that a transaction is of no use any more."""
     refusal: ConnectionRefusedToHandler | None = None
     """What the handler was refused; it may have swallowed that. SQLAlchemy takes the transaction for ended then."""
 
@@ -163,6 +183,10 @@ class LentConnection(Connection):
             with suppress(Exception):
                 undo(self)
         super().invalidate(exception)
+
+    def _handle_dbapi_exception(self, *told: Any, **more: Any) -> NoReturn:
+        self.had_error = True
+        super()._handle_dbapi_exception(*told, **more)
 
     def _commit_impl(self) -> None:
         self._refuse_commit()
@@ -220,5 +244,7 @@ def view(engine: Engine) -> Engine:
 def async_view(engine: AsyncEngine) -> AsyncEngine:
     """Return the guard's view of an async engine."""
     guarded = engine.execution_options(projection_guard=True)
+    if asyncpg_driver.is_asyncpg(engine.dialect.driver):  # psycopg is told so with BEGIN
+        guarded = guarded.execution_options(isolation_level="READ COMMITTED")
     guarded.sync_engine.hide_parameters = True
     return guarded

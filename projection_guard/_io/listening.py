@@ -16,6 +16,8 @@ from typing import Any, Final
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from . import asyncpg_driver
+
 __all__ = ["CHANNEL", "listening", "listening_async"]
 
 log = logging.getLogger("projection_guard")
@@ -96,6 +98,10 @@ async def _notified_async(engine: AsyncEngine) -> AsyncGenerator[str]:
     pooled = await engine.raw_connection()
     driver: Any = pooled.driver_connection
     pooled.detach()
+    if asyncpg_driver.is_asyncpg(engine.dialect.driver):
+        async for payload in asyncpg_driver.notified(driver, CHANNEL):
+            yield payload
+        return
     try:
         await driver.set_autocommit(True)
         await driver.execute(_LISTEN)

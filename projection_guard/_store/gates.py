@@ -20,6 +20,7 @@ from sqlalchemy import (
     case,
     exists,
     false,
+    func,
     literal,
     null,
     or_,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import PerDialect, later, statement_start, utc_now
+from .._dialect import PerDialect, later, seconds_between, statement_start, utc_now
 from .._model import EventRecord, Order
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionState, ProjectionStream
 from .claims import Ticket
@@ -39,6 +40,7 @@ __all__ = [
     "Gate",
     "Look",
     "blocked_among",
+    "done_among",
     "drainable",
     "has_failure",
     "lease",
@@ -46,6 +48,7 @@ __all__ = [
     "lock_free",
     "lock_if_there",
     "look",
+    "record_all_done",
     "record_done",
     "redone",
     "release",
@@ -53,6 +56,7 @@ __all__ = [
     "settle",
     "taint",
     "untaint",
+    "wait_for_earlier",
 ]
 
 S, F, P, A = ProjectionStream, ProjectionFailure, ParkedEvent, ProjectionAppliedEvent
@@ -224,6 +228,31 @@ def has_failure(connection: Connection, projection: str, gate: str, order: Order
     return connection.execute(_has_failure[order], parameters).first() is not None
 
 
+_SOONEST_SECONDS: Final = 1.0
+_RAREST_SECONDS: Final = 10.0
+_earlier = {
+    order: select(func.count(), seconds_between(utc_now(), func.max(F.next_retry_at))).where(
+        _failures_of(order), F.event_sequence < bindparam("sequence")
+    )
+    for order in Order
+}
+
+
+def wait_for_earlier(connection: Connection, ticket: Ticket, order: Order) -> float | None:
+    """Return in how many seconds to look again, where an event before this one of its stream is unresolved; else None.
+
+    That is so only where a replay of a range has met a failure before one that stood already. Hold the gate.
+    """
+    if ticket.event.sequence is None:
+        return None
+    parameters = {"projection": ticket.projection, "gate": ticket.gate, "sequence": ticket.event.sequence}
+    row: Any = connection.execute(_earlier[order], parameters).one()
+    count, seconds = row
+    if not count:
+        return None
+    return _RAREST_SECONDS if seconds is None else min(max(seconds, _SOONEST_SECONDS), _RAREST_SECONDS)
+
+
 def settle(connection: Connection, projection: str, gate: str, order: Order, *, free: bool = False) -> bool:
     """Derive what a locked stream waits for now; `free` ends its lease too. Return whether it can be drained."""
     statement = _settle_statements[order, free]
@@ -312,18 +341,35 @@ _record_done = PerDialect(
 
 def record_done(connection: Connection, ticket: Ticket, how: str = "applied") -> None:
     """Record that a projection is done with an event: `applied`, `skipped` or `fixed`."""
+    connection.execute(_record_done.of(connection), _done(ticket, how))
+
+
+def record_all_done(connection: Connection, tickets: Sequence[Ticket]) -> None:
+    """Record that events were applied."""
+    connection.execute(_record_done.of(connection), [_done(ticket, "applied") for ticket in tickets])
+
+
+def _done(ticket: Ticket, how: str) -> dict[str, object]:
     event: EventRecord = ticket.event
-    connection.execute(
-        _record_done.of(connection),
-        {
-            "projection": ticket.projection,
-            "event": event.event_id,
-            "gate": ticket.gate,
-            "type": event.event_type,
-            "sequence": event.sequence,
-            "done": how,
-        },
-    )
+    return {
+        "projection": ticket.projection,
+        "event": event.event_id,
+        "gate": ticket.gate,
+        "type": event.event_type,
+        "sequence": event.sequence,
+        "done": how,
+    }
+
+
+_done_among = select(A.event_id).where(
+    A.projection_name == bindparam("projection"), A.event_id.in_(bindparam("events", expanding=True))
+)
+
+
+def done_among(connection: Connection, projection: str, events: Sequence[str]) -> frozenset[str]:
+    """Return which of these events a projection is done with. Only after `lock`, in a later statement."""
+    parameters = {"projection": projection, "events": list(events)}
+    return frozenset(connection.execute(_done_among, parameters).scalars())
 
 
 _redone = (

@@ -27,6 +27,7 @@ from .._tables import (
     ProjectionStream,
 )
 from .attempts import is_reserved
+from .parked import shown_attempts
 
 __all__ = [
     "GateOfStream",
@@ -161,7 +162,7 @@ def of_events(connection: Connection, projection: str, gates: Mapping[str, str],
     if not events:
         return OfEvents(parked={}, failures={}, done={}, tainted=frozenset())
     parked = select(P.event_id, P.parked_at, P.attempts).where(P.projection_name == projection, P.event_id.in_(events))
-    waiting = {row.event_id: (row.parked_at, row.attempts) for row in connection.execute(parked)}
+    waiting = {row.event_id: (row.parked_at, shown_attempts(row.attempts)) for row in connection.execute(parked)}
     failures = _failures(connection, projection, events, since)
     done = select(A.event_id, A.applied_at, A.how).where(A.projection_name == projection, A.event_id.in_(events))
     tainted = select(S.stream_id).where(

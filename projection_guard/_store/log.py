@@ -7,7 +7,7 @@ already, have let it go, and it is still empty then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     VARCHAR,
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Integer,
     MetaData,
@@ -44,13 +45,15 @@ from .._source import Share
 from ..errors import ConfigurationError
 
 LogRow = Row[Any]
+Part = Callable[[Table], ColumnElement[bool]]
+"""Says which rows of a table are the log."""
 
 _record = quick(EventRecord)
 _HEX: Any = literal_column("'x'", Text)
 _BITS: Any = BIT(32)
 _SAME_TEXT: Final = (TEXT, VARCHAR, Uuid, Integer)
 
-__all__ = ["LogTable", "find_table", "head", "is_prepared", "of_stream", "one", "page", "writers"]
+__all__ = ["LogTable", "Part", "find_table", "head", "is_prepared", "of_stream", "one", "page", "writers"]
 
 
 class LogTable:
@@ -64,8 +67,10 @@ class LogTable:
         event_id: Column[Any],
         event_type: Column[Any],
         stream_id: Column[Any] | None,
+        part: Part | None = None,
     ) -> None:
         self.table = table
+        self.only: tuple[ColumnElement[bool], ...] = () if part is None else (part(table),)
         self.sequence = sequence
         self.event_id = event_id
         self.columns: tuple[str, ...] = tuple(table.c.keys())
@@ -74,7 +79,7 @@ class LogTable:
         self._stream_at = None if stream_id is None else self.columns.index(stream_id.key)
         page = (
             select(table)
-            .where(sequence > bindparam("after"))
+            .where(sequence > bindparam("after"), *self.only)
             .order_by(sequence)
             .limit(bindparam("most", type_=Integer))
         )
@@ -145,24 +150,31 @@ class LogTable:
 
 def find_table(
     connection: Connection,
-    name: str,
+    named: str | Table,
     schema: str | None,
     *,
     sequence: str,
     event_id: str,
     event_type: str,
     stream_id: str | None,
+    part: Part | None = None,
 ) -> LogTable:
-    """Find the table and its columns. Raises `ConfigurationError` where the log cannot be read safely."""
-    try:
-        table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
-    except NoSuchTableError:
-        raise ConfigurationError(f"There is no table {name!r} to read events from in this database") from None
+    """Find the table and its columns. Raises `ConfigurationError` where the log cannot be read safely.
+
+    A `Table` says itself which columns are read, and what they are: no others are looked at.
+    """
+    if isinstance(named, Table):
+        table = named
+    else:
+        try:
+            table = Table(named, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+        except NoSuchTableError:
+            raise _no_table(named) from None
 
     def column(called: str) -> Column[Any]:
         if called not in table.c:
             known = ", ".join(sorted(table.c.keys()))
-            raise ConfigurationError(f"The log's table {name!r} has no column {called!r}; it has {known}")
+            raise ConfigurationError(f"The log's table {table.name!r} has no column {called!r}; it has {known}")
         found: Column[Any] = table.c[called]
         return found
 
@@ -172,6 +184,7 @@ def find_table(
         event_id=column(event_id),
         event_type=column(event_type),
         stream_id=None if stream_id is None else column(stream_id),
+        part=part,
     )
     _check_order(connection, found)
     if connection.dialect.name == "postgresql":
@@ -179,11 +192,18 @@ def find_table(
     return found
 
 
+def _no_table(name: str) -> ConfigurationError:
+    return ConfigurationError(f"There is no table {name!r} to read events from in this database")
+
+
 def _check_order(connection: Connection, log: LogTable) -> None:
     """Pages are read by the sequence: it has to be unique, and an index has to find it."""
-    keys = [list(log.table.primary_key.columns.keys())]
     looked = inspect(connection)
     name, schema = log.table.name, log.table.schema
+    try:
+        keys = [list(looked.get_pk_constraint(name, schema)["constrained_columns"])]
+    except NoSuchTableError:
+        raise _no_table(name) from None
     keys += [list(found["column_names"]) for found in looked.get_unique_constraints(name, schema)]
     indexes = looked.get_indexes(name, schema)
     keys += [[str(key) for key in found["column_names"]] for found in indexes if found["unique"]]
@@ -279,7 +299,7 @@ def page(
 
 def head(connection: Connection, log: LogTable) -> int:
     """Read the highest sequence, 0 for an empty log."""
-    return int(connection.execute(select(func.max(log.sequence))).scalar_one() or 0)
+    return int(connection.execute(select(func.max(log.sequence)).where(*log.only)).scalar_one() or 0)
 
 
 def of_stream(
@@ -294,7 +314,7 @@ def of_stream(
         return ()
     if str(wanted) != stream_id:  # the same number or UUID in other letters
         return ()
-    statement = select(log.table).where(log.stream_id == wanted)
+    statement = select(log.table).where(log.stream_id == wanted, *log.only)
     if before is not None:
         statement = statement.where(log.sequence < before)
     try:
@@ -310,7 +330,7 @@ def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:
     except ValueError:
         return None
     try:
-        found = connection.execute(select(log.table).where(log.event_id == wanted))
+        found = connection.execute(select(log.table).where(log.event_id == wanted, *log.only))
     except (OverflowError, DataError):
         return None
     return found.one_or_none()

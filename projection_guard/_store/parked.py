@@ -1,12 +1,16 @@
-"""The parked events: they wait in the order of their arrival, for a failure before them or the end of a pause."""
+"""The parked events: they wait in the order of their arrival, for a failure before them or the end of a pause.
+
+Before the handler is called for one, its attempt is counted; before it is called for many in one transaction, they are
+marked. Who finds the mark of a process that has died, or of a stretch that failed, takes them one by one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import utc_now
@@ -16,20 +20,37 @@ from .._tables import ParkedEvent, ProjectionAmendment, ProjectionState
 from .claims import Ticket
 from .cursors import cursor, read_cursor, read_number
 
-__all__ = ["InLine", "clear", "clear_beyond", "count_attempt", "first", "give_back", "page", "park", "unpark"]
+__all__ = [
+    "InLine",
+    "clear",
+    "clear_beyond",
+    "count_attempt",
+    "first",
+    "give_back",
+    "mark",
+    "page",
+    "park",
+    "shown_attempts",
+    "unpark",
+    "unpark_all",
+]
 
 P, M = ParkedEvent, ProjectionAmendment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InLine:
-    """A parked event, and what it is `amended` to, if it is. `attempts` were begun for it and came to no end."""
+    """A parked event, and what it is `amended` to, if it is. `attempts` were begun for it and came to no end.
+
+    `is_fresh`: nothing was tried with it yet, neither by itself nor among others.
+    """
 
     id: int
     event: EventRecord
     payload: Json
     amended: Json
     attempts: int
+    is_fresh: bool
 
 
 _park = insert(P).values(parked_at=utc_now())
@@ -47,7 +68,15 @@ _line = (
 _by_arrival = _line.order_by(P.id)
 _by_sequence = _line.order_by(P.event_sequence.nulls_last(), P.id)  # the log has not come to those without one yet
 _unpark = delete(P).where(P.id == bindparam("parked"))
-_count = update(P).where(P.id == bindparam("parked")).values(attempts=P.attempts + 1)
+_unpark_all = delete(P).where(P.id.in_(bindparam("parked_ids", expanding=True)))
+_MARKED: Final = -1
+"""In place of a number of attempts: among others in one transaction, an attempt that counts as nobody's."""
+_count = update(P).where(P.id == bindparam("parked")).values(attempts=case((P.attempts < 0, 1), else_=P.attempts + 1))
+_mark = (
+    update(P)
+    .where(P.id.in_(bindparam("parked_ids", expanding=True)), P.attempts <= 0)
+    .values(attempts=bindparam("mark"))
+)
 _give_back = update(P).where(P.id == bindparam("parked"), P.attempts > 0).values(attempts=P.attempts - 1)
 _reset_began = (
     select(ProjectionState.changed_at)
@@ -95,10 +124,22 @@ def first(connection: Connection, projection: str, gate: str, *, by_sequence: bo
             ),
             payload=row.event_payload,
             amended=row.amended,
-            attempts=row.attempts,
+            attempts=shown_attempts(row.attempts),
+            is_fresh=row.attempts == 0,
         )
         for row in rows
     ]
+
+
+def shown_attempts(attempts: int) -> int:
+    """Return how many attempts the column tells of."""
+    return max(attempts, 0)
+
+
+def mark(connection: Connection, parked_ids: Sequence[int], *, is_fresh: bool = False) -> None:
+    """Mark events that are to be tried among others, or take that back (`is_fresh`). Attempts that count stay."""
+    if parked_ids:
+        connection.execute(_mark, {"parked_ids": list(parked_ids), "mark": 0 if is_fresh else _MARKED})
 
 
 def count_attempt(connection: Connection, parked_id: int) -> None:
@@ -114,6 +155,11 @@ def give_back(connection: Connection, parked_id: int) -> None:
 def unpark(connection: Connection, parked_id: int) -> None:
     """Take an event out of the line."""
     connection.execute(_unpark, {"parked": parked_id})
+
+
+def unpark_all(connection: Connection, parked_ids: Sequence[int]) -> None:
+    """Take several events out of the line."""
+    connection.execute(_unpark_all, {"parked_ids": list(parked_ids)})
 
 
 _clear_beyond = (
@@ -192,6 +238,6 @@ def _parked(row: Any) -> Parked:
         event_sequence=row.event_sequence,
         event_payload=row.event_payload,
         reason=row.reason,
-        attempts=row.attempts,
+        attempts=shown_attempts(row.attempts),
         parked_at=row.parked_at,
     )

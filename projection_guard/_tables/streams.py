@@ -103,7 +103,8 @@ class ParkedEvent(Model):
     """An event that waits its turn: behind a failure of its stream, or for the end of a pause or an outage.
 
     `id` is given out under the gate's lock, so that it is the order of arrival within a stream. `attempts` counts calls
-    that were begun while draining, so that an event which kills its process does not do so for ever.
+    that were begun while draining, so that an event which kills its process does not do so for ever; -1 marks one that
+    was tried among others, in one transaction.
     """
 
     __tablename__ = "projection_parked_events"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ._adopting import ADOPT
 from ._alerting import ALERTING
 from ._amending import AMENDING
 from ._command import Command
@@ -36,6 +37,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     WORKER,
     DOCTOR,
     *DATABASE_COMMANDS,
+    ADOPT,
     DEMO,
     completion(lambda: parser_of(COMMANDS)),
 )

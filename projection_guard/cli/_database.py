@@ -1,4 +1,4 @@
-"""Commands for the guard's tables: db upgrade, check, adopt, sql."""
+"""Commands for the guard's tables: db upgrade, check, sql; `_adopting` has db adopt."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from ..migrations import adopt, upgrade_sql
+from ..migrations import upgrade_sql
 from ..migrations._found import look
 from ..migrations._revisions import revisions
 from ._command import Asked, Call, Command, at_database
 from ._exits import Exit
 
-__all__ = ["DATABASE_COMMANDS"]
+__all__ = ["DATABASE_COMMANDS", "tell"]
 
 
 async def _upgrade(call: Call) -> int:
     await call.service.migrate()
-    return await _tell(call)
+    return await tell(call)
 
 
 async def _check(call: Call) -> int:
     await call.service.check_schema()
-    return await _tell(call)
+    return await tell(call)
 
 
-async def _adopt(call: Call) -> int:
-    schema = call.service.context.schema
-    await call.service.on_schema(lambda connection: adopt(connection, schema))
-    return await _tell(call)
-
-
-async def _tell(call: Call) -> int:
+async def tell(call: Call) -> int:
+    """Tell which revision the tables are at."""
     schema = call.service.context.schema
 
     def recorded(connection: Connection) -> list[str]:
@@ -68,11 +63,6 @@ DATABASE_COMMANDS: Final = (
     ),
     Command(
         words="db check", help="look whether the guard's tables are those of this version", run=at_database(_check)
-    ),
-    Command(
-        words="db adopt",
-        help="record the revision of tables that were made by other means, where nothing differs",
-        run=at_database(_adopt),
     ),
     Command(
         words="db sql",

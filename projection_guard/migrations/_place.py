@@ -54,7 +54,7 @@ def enter(connection: Connection, schema: str | None) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     driver: Any = connection.connection.driver_connection
-    if driver.autocommit:
+    if getattr(driver, "autocommit", False):
         connection.exec_driver_sql("BEGIN")
     # above that level the snapshot would be older than the lock, and not show what was done while it was waited for
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")

@@ -55,7 +55,7 @@ class ShareRules(SourceUnderTest):
     def test_a_share_without_events_stops_nobody(self) -> None:
         """Who has none of the streams comes to the log's end all the same, and is given what comes later."""
         source = self._sharing_source()
-        others = [stream for stream in _STREAMS if partition_of(stream, _OF) != 0]
+        others = [stream for stream in _STREAMS if partition_of(self.id_of(stream), _OF) != 0]
         self.append(*others)
         mine = Share(partitions=frozenset({0}), of=_OF)
         walked = self._walk_share(source, Ask(limit=2), mine)

@@ -65,6 +65,10 @@ class SourceUnderTest(ABC):
         del sequence
         pytest.skip("remove(sequence) is not implemented: whether holes are passed over is untested")
 
+    def id_of(self, stream: str) -> str:
+        """Optional: return the id in the log of the stream that `append` was given by this name, such as a UUID."""
+        return stream
+
     def run(self, awaitable: Awaitable[T]) -> T:
         """Await something on this test's event loop."""
         if self._runner is None:

@@ -60,16 +60,16 @@ class StreamRules(SourceUnderTest):
         source = self.source()
         if not callable(getattr(source, "read_stream", None)):
             pytest.skip("the source has no read_stream(stream_id, before, limit): its streams are untested")
-        if self._settled(cast("Any", source).read_stream("A", None, 1)) is None:
+        if self._settled(cast("Any", source).read_stream(self.id_of("A"), None, 1)) is None:
             pytest.skip("the source finds no streams in this log: they are untested")
         return source
 
     def _of(self, source: AnySource, stream: str, before: int | None, limit: int) -> Sequence[Recorded]:
-        found: Sequence[Recorded] = self._settled(cast("Any", source).read_stream(stream, before, limit))
+        found: Sequence[Recorded] = self._settled(cast("Any", source).read_stream(self.id_of(stream), before, limit))
         return found
 
     def _wanted(self, log: Walk, stream: str) -> list[Recorded]:
-        return [recorded for recorded in reversed(log.events) if self._record(recorded).stream_id == stream]
+        return [recorded for recorded in reversed(log.events) if self._record(recorded).stream_id == self.id_of(stream)]
 
     def _expect(self, found: Sequence[Recorded], wanted: Sequence[Recorded], what: str) -> None:
         gave, has = [[recorded.sequence for recorded in events] for events in (found, wanted)]

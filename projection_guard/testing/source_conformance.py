@@ -73,9 +73,10 @@ class SourceConformance(HoleRules, AtOnceRules, ShareRules, StreamRules):
         log = self._log()
         expect(self._ids(log) == ids, f"Appended were {ids}, in this order; read were {self._ids(log)}")
         said = [self._record(recorded).stream_id for recorded in log.events]
+        are = [self.id_of(stream) for stream in streams]
         expect(
-            said in (list(streams), [None] * len(streams)),
-            f"The events' streams are {list(streams)}; their records say {said}",
+            said in (are, [None] * len(streams)),
+            f"The events' streams are {are}; their records say {said}",
         )
 
     def test_pages_are_the_log(self) -> None:

@@ -119,18 +119,32 @@ class Program:
                 (SHARED / f"{name}_{self.process.pid}").unlink(missing_ok=True)
 
     def end(self, *, within: float) -> bool:
-        """Ask it to end and wait; kill it where that takes too long, and return False."""
+        """Ask it to end and wait; kill it where that takes too long, and return False.
+
+        One that was told to stand still at its next read may do so only now: it is told to go on until it has ended.
+        What is killed says first, in its log, where each of its threads is.
+        """
         if self.process is None:
             return True
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
-        try:
-            self.process.wait(within)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return False
-        return True
+        if wait_for(self._has_ended, within=within):
+            return True
+        self.send(signal.SIGUSR2)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(2.0)
+        self.process.kill()
+        self.process.wait()
+        return False
+
+    def _has_ended(self) -> bool:
+        if self.stands_still:
+            self.send(signal.SIGCONT)
+        return not self.is_alive
+
+    def last_words(self, lines: int = 60) -> str:
+        """Return the end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def measure(self) -> None:
         """Take note of the memory that it holds."""

@@ -8,6 +8,7 @@ a line an event; begun anew it goes on where that ends.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import itertools
 import json
 import logging
@@ -226,6 +227,7 @@ class Lines(logging.Formatter):
 def main() -> None:
     """Play the role that was given."""
     order = json.loads(sys.argv[1])
+    faulthandler.register(signal.SIGUSR2)  # where everything is, asked by who has waited too long
     if "FAKETIME" in os.environ:  # libfaketime spoils the sleep of Python, which is until a moment, not for a while
         time.sleep = threading.Event().wait  # type: ignore[assignment]
     if Path(projection_guard.__file__).parents[1] != Path(order["package"]):

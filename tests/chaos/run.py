@@ -277,7 +277,11 @@ class _Run:
         admin.close()
         self._admins += admin.told
         killed += self._programs.end()
-        self._verdict.findings += [Finding("stuck", f"{name} did not end when asked to") for name in killed]
+        self._verdict.findings += [
+            Finding("stuck", f"{each.name} did not end when asked to; the end of its log:\n{each.last_words()}")
+            for each in self._programs.all
+            if each.name in killed
+        ]
         self._final()
 
     def _is_drained(self, seen: Seen) -> bool:

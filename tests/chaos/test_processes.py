@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -61,6 +62,26 @@ def test_nothing_is_begun_anew_once_all_are_killed(sleeper: Sleeper) -> None:
     assert not sleeper.is_alive
     assert sleeper.lives == 1
     assert programs.ended_by_themselves == []
+
+
+STANDS_STILL_WHEN_ASKED_TO_END = """
+import os, signal, sys, time
+def stand_still(*_):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stand_still)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_one_that_stands_still_while_it_ends_is_told_to_go_on(sleeper: Sleeper) -> None:
+    """It was told to stop at its next read, and has come to that only now: not the library's doing."""
+    sleeper.process = spawn([sys.executable, "-c", STANDS_STILL_WHEN_ASKED_TO_END], stdout=subprocess.PIPE)
+    assert sleeper.process.stdout is not None
+    with sleeper.process.stdout as says:
+        assert says.readline() == b"ready\n"
+    assert sleeper.end(within=30)
 
 
 def test_one_that_ends_by_itself_when_none_is_begun_anew_is_noticed(sleeper: Sleeper) -> None:

@@ -20,9 +20,14 @@ APPS = sorted((ROOT / "examples").glob("*_app.py"))
 OPERATOR = {"Authorization": "Bearer o-key"}
 
 
-def test_there_are_both() -> None:
+def test_there_is_one_for_each_framework() -> None:
     """One for each framework."""
-    assert [path.name for path in APPS] == ["fastapi_app.py", "flask_app.py"]
+    assert [path.name for path in APPS] == [
+        "django_app.py",
+        "fastapi_app.py",
+        "flask_app.py",
+        "starlette_app.py",
+    ]
 
 
 @contextmanager
@@ -83,7 +88,7 @@ def skip(client: httpx.Client, path: str) -> httpx.Response:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
 def test_an_application_files_documents_and_an_operator_mends_it(path: Path, tmp_path: Path) -> None:
-    """What works is in the read model at once; what fails is seen and skipped by who has the operator's key."""
+    """What works is in the read model at once; what fails is seen and skipped by who has the key, on pages too."""
     with started(path, tmp_path) as client:
         assert client.post("/documents", json={"title": "Minutes"}).json()["read_model"] == "applied"
         assert client.post("/documents", json={"title": "poison"}).json()["read_model"] == "failed"
@@ -101,15 +106,14 @@ def test_an_application_files_documents_and_an_operator_mends_it(path: Path, tmp
         assert answer.json()["failure"]["resolved_by"] == "operator"
         status = client.get(f"{admin}/status", headers=OPERATOR).json()
         assert (status["total_active_failures"], status["total_projections"]) == (0, 1)
+        asked_for_by_a_browser(client)
 
 
-@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
-def test_the_dashboard_asks_a_browser_for_the_key(path: Path, tmp_path: Path) -> None:
-    """By a password, which every browser can send; another one opens nothing."""
-    with started(path, tmp_path) as client:
-        asked = client.get("/dashboard/")
-        assert (asked.status_code, asked.headers["WWW-Authenticate"].partition(" ")[0].lower()) == (401, "basic")
-        assert client.get("/dashboard/", auth=("me", "another")).status_code == 401
-        page = client.get("/dashboard/", auth=("me", "o-key"))
-        assert page.status_code == 200
-        assert "DocumentProjection" in page.text
+def asked_for_by_a_browser(client: httpx.Client) -> None:
+    """The dashboard asks for a password, which every browser can send; another one opens nothing."""
+    asked = client.get("/dashboard/")
+    assert (asked.status_code, asked.headers["WWW-Authenticate"].partition(" ")[0].lower()) == (401, "basic")
+    assert client.get("/dashboard/", auth=("me", "another")).status_code == 401
+    page = client.get("/dashboard/", auth=("me", "o-key"))
+    assert page.status_code == 200
+    assert "DocumentProjection" in page.text

@@ -61,7 +61,8 @@ KINDS: Mapping[str, Kind] = {
     "poison": Kind(deed="publish", published=1, fails="poison"),
     "parked": Kind(deed="publish", last=2, published=2),
     "retried": Kind(deed="work", is_short=False),
-    "drained": Kind(deed="work", last=2, is_short=False),
+    "drained": Kind(deed="work", last=3, is_short=False),
+    "drained alone": Kind(deed="work", is_short=False),
     "exhausted": Kind(deed="work", fails="poison", is_short=False),
     "reset": Kind(deed="reset", last=2, is_short=False),
     "followed": Kind(deed="catch up", is_followed=True, is_short=False),
@@ -185,9 +186,9 @@ class Play:
             self._fail(lambda: guard.publish(happened(self.stream, 1)))
         elif self.name == "redelivered":
             guard.publish(happened(self.stream, 1))
-        elif self.name == "drained":
+        elif self.name.startswith("drained"):
             guard.pause("P", actor="the test")
-            for n in (1, 2):
+            for n in range(1, self.kind.last + 1):
                 guard.publish(happened(self.stream, n))
             guard.resume("P", actor="the test")
         elif self.name == "reset":

@@ -55,15 +55,19 @@ def prepares(command: str) -> bool:
 
 
 @contextmanager
-def pooled(url: str, *, connections: int) -> Generator[str]:
-    """Run one in front of a database and yield the URL through it: all clients share so many connections."""
+def pooled(url: str, *, connections: int, **changed: str) -> Generator[str]:
+    """Run one in front of a database and yield the URL through it: all clients share so many connections.
+
+    `changed`: settings that are other than usual, `pool_mode="session"`.
+    """
     command, server, own_port = program(), make_url(url), free_port()
     more = _PREPARES_NOTHING if prepares(command) else ""
     with tempfile.TemporaryDirectory(prefix="projection-guard-pgbouncer-") as name:
         folder = Path(name)
         told = {"host": server.host, "port": server.port or 5432, "own_port": own_port, "folder": folder}
         (folder / "users").write_text(f'"{server.username}" "{server.password}"\n', encoding="utf-8")
-        settings = _SETTINGS.format(**told, connections=connections) + more
+        settings = _SETTINGS.format(**told, connections=connections) + more  # of two lines the last one counts
+        settings += "".join(f"{name} = {value}\n" for name, value in changed.items())
         (folder / "settings").write_text(settings, encoding="utf-8")
         with (folder / "log").open("wb") as log, running([command, str(folder / "settings")], folder, log) as process:
             through = server.set(host="127.0.0.1", port=own_port)

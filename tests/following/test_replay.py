@@ -10,7 +10,7 @@ from tenacity import wait_fixed
 
 from projection_guard import FailureBusy, InvalidArgument, Replay, RetryPolicy
 from tests.bed import Bed, GuardOnBed
-from tests.flow.acting import Planned, active_equals_open_rows, going, one_failure, states_of
+from tests.flow.acting import Planned, active_equals_open_rows, going, make_due, one_failure, states_of
 from tests.following.logs import FollowedLog
 
 LATER = RetryPolicy(wait=wait_fixed(3600), breaker=None)
@@ -136,6 +136,26 @@ def test_an_event_that_fails_in_a_replay_is_a_failure_like_any_other(bed: Bed, l
     guard.resolve(one_failure(guard).id, "retry", actor="alice")
     guard.work()
     assert [n for _, n in bed.effects("P", "A")] == [1, 2, 3, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_of_two_failures_of_a_stream_the_earlier_event_is_applied_first(bed: Bed, log: FollowedLog, kind: str) -> None:
+    """The later one stood already when a replay of a range met the earlier: it waits, whoever asks for it."""
+    guard, planned = caught_up(bed, log, "A#2", kind=kind)
+    later = one_failure(guard)
+    planned.failing = {"A#1"}
+    assert sums(guard.replay("P", from_sequence=1, to_sequence=1, actor="alice")) == ("completed", 0, 0, 1)
+    assert states_of(bed, "P") == {"A#1": "failed", "A#2": "failed", "A#3": "parked"}
+    planned.heal()
+    planned.calls.clear()
+    assert guard.resolve(later.id, "retry", actor="alice").status == "parked"
+    assert (planned.calls, guard.failure(later.id).retry_count) == ([], later.retry_count)
+    for _ in range(2):
+        make_due(bed)
+        guard.work()
+    assert planned.calls == ["A#1", "A#2", "A#3"]
+    assert guard.health("P").parked_events == guard.health("P").active_failures == 0
+    assert active_equals_open_rows(bed)
 
 
 def test_failures_may_be_left_as_they_are(bed: Bed, log: FollowedLog) -> None:

@@ -1,7 +1,7 @@
-"""The six ways of serving the routes: two frameworks, both guards, both databases.
+"""The ways of serving the routes: five frameworks, both guards, both databases.
 
-The whole contract runs in two of them, in which each framework, guard and database is there once; each test in one of
-the other four as well. All six with `PROJECTION_GUARD_FAULTS=every` in the environment.
+The whole contract runs in two of them, in which each guard and database is there once; each test in one of the other
+fourteen as well. All sixteen with `PROJECTION_GUARD_FAULTS=every` in the environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real servers for the contract suite: FastAPI under uvicorn over either guard, Flask under waitress.
+"""Real servers for the contract suite: FastAPI, Starlette, Litestar under uvicorn, Flask and Django under waitress.
 
     served = way.serve(bed_url, planned)       # a thread of this process, a port of its own
     served.dashboard                           # where its pages are
@@ -19,17 +19,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
+import litestar
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from fastapi import Request as FastAPIRequest
 from flask import Flask, abort
-from flask import Request as FlaskRequest
+from litestar.exceptions import NotAuthorizedException
+from starlette.applications import Starlette
+from starlette.routing import Mount as StarletteMount
 from waitress import wasyncore
 from waitress.server import create_server
 
 import projection_guard.fastapi
 import projection_guard.flask
+import projection_guard.litestar
+import projection_guard.starlette
 from projection_guard import AsyncProjectionGuard, ProjectionGuard
+from tests import django_project
 
 __all__ = ["PREFIX", "WAYS", "Mount", "Served", "Way"]
 
@@ -66,7 +71,7 @@ class Served:
 class Way:
     """A framework over a kind of guard."""
 
-    framework: Literal["fastapi", "flask"]
+    framework: Literal["fastapi", "flask", "starlette", "litestar", "django"]
     kind: Literal["blocking", "async"]
 
     @property
@@ -89,19 +94,29 @@ class Way:
 
         `is_open=False` gives no authorize; `options` are the admin routes' and the dashboard's.
         """
-        serve = _serve_fastapi if self.framework == "fastapi" else _serve_flask
+        make = _APPS[self.framework]
+        serve = _serve_wsgi if self.framework in ("flask", "django") else _serve_asgi
         kind = AsyncProjectionGuard if self.is_async else ProjectionGuard
         guard = kind(url, worker="external", **guard_options)
         register(guard, self.is_async)
         with (
-            serve(guard, guard_options.get("source"), is_open, mount or Mount(), options) as base,
+            serve(make, guard, guard_options.get("source"), is_open, mount or Mount(), options) as base,
             ExitStack() as stack,
         ):
             clients = [stack.enter_context(_client(base, token)) for token in (None, "viewer", "operator", "other")]
             yield Served(base, *clients)
 
 
-WAYS = (Way("fastapi", "blocking"), Way("fastapi", "async"), Way("flask", "blocking"))
+WAYS = (
+    Way("fastapi", "blocking"),
+    Way("fastapi", "async"),
+    Way("flask", "blocking"),
+    Way("starlette", "blocking"),
+    Way("starlette", "async"),
+    Way("litestar", "blocking"),
+    Way("litestar", "async"),
+    Way("django", "blocking"),
+)
 
 
 def _client(base: str, token: str | None) -> httpx.Client:
@@ -118,15 +133,33 @@ def _who(request: Any, actor: Any) -> Any:
     return actor(name="Viktor", role="viewer") if token == "viewer" else None
 
 
-def _fastapi_who(request: FastAPIRequest) -> Any:
-    if request.headers.get("Authorization") == "Bearer stranger":
+def _stranger(request: Any) -> bool:
+    return bool(request.headers.get("Authorization") == "Bearer stranger")
+
+
+def _starlette_who(request: Any) -> Any:
+    if _stranger(request):
         raise HTTPException(401, "No such token", headers={"WWW-Authenticate": "Bearer"})
-    return _who(request, projection_guard.fastapi.Actor)
+    return _who(request, projection_guard.starlette.Actor)
 
 
-def _flask_who(request: FlaskRequest) -> Any:
-    if request.headers.get("Authorization") == "Bearer stranger":
+def _litestar_who(request: Any) -> Any:
+    if _stranger(request):
+        raise NotAuthorizedException("No such token", headers={"WWW-Authenticate": "Bearer"})
+    return _who(request, projection_guard.litestar.Actor)
+
+
+def _flask_who(request: Any) -> Any:
+    if _stranger(request):
         abort(401, "No such token")
+    return _who(request, projection_guard.flask.Actor)
+
+
+def _django_who(request: Any) -> Any:
+    from django.http import HttpResponse
+
+    if _stranger(request):
+        return HttpResponse("No such token", status=401)
     return _who(request, projection_guard.flask.Actor)
 
 
@@ -149,22 +182,94 @@ def _listening(mount: Mount) -> Generator[tuple[socket.socket, str]]:
         yield listening, f"http://127.0.0.1:{listening.getsockname()[1]}{mount.prefix}"
 
 
+Make = Callable[[Any, bool, str, dict[str, Any], Any], Any]
+"""Makes an application with all routes: of a guard, open or not, under a prefix, with options, with a lifespan."""
+
+
+def _fastapi_app(guard: Any, is_open: bool, prefix: str, options: dict[str, Any], lifespan: Any) -> Any:
+    app = FastAPI(lifespan=lifespan)
+    health, admin, pages = _split(options)
+    ours, who = projection_guard.fastapi, _starlette_who if is_open else None
+    app.include_router(ours.health_router(guard, authorize=who, **health), prefix=prefix)
+    app.include_router(ours.admin_router(guard, authorize=who, **admin), prefix=prefix)
+    app.include_router(ours.dashboard_router(guard, authorize=who, **pages), prefix=prefix)
+    return app
+
+
+def _starlette_app(guard: Any, is_open: bool, prefix: str, options: dict[str, Any], lifespan: Any) -> Any:
+    health, admin, pages = _split(options)
+    ours, who = projection_guard.starlette, _starlette_who if is_open else None
+    routes = [
+        *ours.health_routes(guard, authorize=who, **health),
+        *ours.admin_routes(guard, authorize=who, **admin),
+        *ours.dashboard_routes(guard, authorize=who, **pages),
+    ]
+    return Starlette(routes=[StarletteMount(prefix, routes=routes)] if prefix else routes, lifespan=lifespan)
+
+
+def _litestar_app(guard: Any, is_open: bool, prefix: str, options: dict[str, Any], lifespan: Any) -> Any:
+    health, admin, pages = _split(options)
+    ours, who = projection_guard.litestar, _litestar_who if is_open else None
+    handlers = [
+        ours.health_handler(guard, authorize=who, **health),
+        ours.admin_handler(guard, authorize=who, **admin),
+        ours.dashboard_handler(guard, authorize=who, **pages),
+    ]
+    router = litestar.Router(prefix or "/", route_handlers=handlers)
+    return litestar.Litestar([router], lifespan=[lifespan], logging_config=None)
+
+
+def _flask_app(guard: Any, is_open: bool, prefix: str, options: dict[str, Any], _: Any) -> Any:
+    app = Flask("tests.http")
+    health, admin, pages = _split(options)
+    ours, who = projection_guard.flask, _flask_who if is_open else None
+    for blueprint in (
+        ours.health_blueprint(guard, authorize=who, **health),
+        ours.admin_blueprint(guard, authorize=who, **admin),
+        ours.dashboard_blueprint(guard, authorize=who, **pages),
+    ):
+        app.register_blueprint(blueprint, url_prefix=prefix or None)
+    return app
+
+
+def _django_app(guard: Any, is_open: bool, prefix: str, options: dict[str, Any], _: Any) -> Any:
+    django_project.set_up()
+    from django.urls import include, path
+
+    import projection_guard.django.urls as ours
+
+    health, admin, pages = _split(options)
+    who = _django_who if is_open else None
+    urls = [
+        *ours.health_urls(guard, authorize=who, **health),
+        *ours.admin_urls(guard, authorize=who, **admin),
+        *ours.dashboard_urls(guard, authorize=who, **pages),
+    ]
+    return django_project.application([path(f"{prefix.strip('/')}/", include(urls))] if prefix else urls)
+
+
+_APPS: dict[str, Make] = {
+    "fastapi": _fastapi_app,
+    "flask": _flask_app,
+    "starlette": _starlette_app,
+    "litestar": _litestar_app,
+    "django": _django_app,
+}
+
+
 @contextmanager
-def _serve_fastapi(guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]) -> Generator[str]:
+def _serve_asgi(
+    make: Make, guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]
+) -> Generator[str]:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(_: Any) -> AsyncGenerator[None]:
         yield
         for used in filter(None, (guard, source)):
             closing = used.close()
             if closing is not None:
                 await closing
 
-    app = FastAPI(lifespan=lifespan)
-    health, admin, pages = _split(options)
-    who = _fastapi_who if is_open else None
-    app.include_router(projection_guard.fastapi.health_router(guard, authorize=who, **health), prefix=mount.prefix)
-    app.include_router(projection_guard.fastapi.admin_router(guard, authorize=who, **admin), prefix=mount.prefix)
-    app.include_router(projection_guard.fastapi.dashboard_router(guard, authorize=who, **pages), prefix=mount.prefix)
+    app = make(guard, is_open, mount.prefix, options, lifespan)
     with _listening(mount) as (listening, url):
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", root_path=mount.root_path))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -178,16 +283,10 @@ def _serve_fastapi(guard: Any, source: Any, is_open: bool, mount: Mount, options
 
 
 @contextmanager
-def _serve_flask(guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]) -> Generator[str]:
-    app = Flask("tests.http")
-    health, admin, pages = _split(options)
-    who = _flask_who if is_open else None
-    for blueprint in (
-        projection_guard.flask.health_blueprint(guard, authorize=who, **health),
-        projection_guard.flask.admin_blueprint(guard, authorize=who, **admin),
-        projection_guard.flask.dashboard_blueprint(guard, authorize=who, **pages),
-    ):
-        app.register_blueprint(blueprint, url_prefix=mount.prefix or None)
+def _serve_wsgi(
+    make: Make, guard: Any, source: Any, is_open: bool, mount: Mount, options: dict[str, Any]
+) -> Generator[str]:
+    app = make(guard, is_open, mount.prefix, options, None)
     with _listening(mount) as (listening, url):
         server: Any = create_server(app, sockets=[listening], threads=8, url_prefix=mount.root_path)
         thread = threading.Thread(target=server.run)

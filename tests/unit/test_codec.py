@@ -7,13 +7,15 @@ import math
 import subprocess
 import sys
 from dataclasses import InitVar, dataclass
+from datetime import datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from projection_guard import CodecError, JsonCodec
 from tests.unit import codec_events as events
@@ -196,3 +198,50 @@ def test_lists_in_lists_without_end_are_a_codec_error() -> None:
         stored = [stored]
     with pytest.raises(CodecError, match="RecursionError"):
         codec().decode(stored)
+
+
+class Strange:
+    """Nothing that the codec knows by itself."""
+
+
+def test_what_was_said_of_a_class_stands_when_it_is_named_again() -> None:
+    """`handles=` names the classes that it is given: that takes away neither the name nor the way of one before."""
+    codec = JsonCodec()
+    codec.register(Strange, name="Strange-1", encode=lambda _: {"n": 1}, decode=lambda _: Strange())
+    codec.register(Strange)
+    assert codec.knows(Strange)
+    assert codec.encode(Strange()) == {"$class": "Strange-1", "data": {"n": 1}}
+
+
+class Zone(tzinfo):
+    """A zone with an offset; one with a summer has none without a date."""
+
+    def __init__(self, *, has_summer: bool = False) -> None:
+        self.has_summer = has_summer
+
+    def utcoffset(self, moment: datetime | None, /) -> timedelta | None:
+        return None if moment is None and self.has_summer else timedelta(hours=5, minutes=30)
+
+    def dst(self, moment: datetime | None, /) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None, /) -> str | None:
+        return None
+
+
+def test_a_zone_that_has_one_offset_is_an_offset() -> None:
+    """Pydantic and dateutil have zones of their own for what they read; others, with a summer, have to be named."""
+    codec = JsonCodec()
+    moments: list[datetime | time] = [
+        datetime(2026, 1, 2, 3, tzinfo=Zone()),
+        TypeAdapter(datetime).validate_json('"2026-01-02T03:04:05Z"'),
+        TypeAdapter(datetime).validate_json('"2026-01-02T03:04:05.5-03:00"'),
+        time(3, 4, tzinfo=Zone()),
+    ]
+    for moment in moments:
+        back = codec.decode(codec.encode({"at": moment}))
+        assert back == {"at": moment}
+        assert cast("Any", back)["at"].utcoffset() == moment.utcoffset()
+    for refused in (datetime(2026, 1, 2, tzinfo=Zone(has_summer=True)), time(3, 4, tzinfo=Zone(has_summer=True))):
+        with pytest.raises(CodecError, match="zone"):
+            codec.encode({"at": refused})

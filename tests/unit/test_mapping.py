@@ -58,7 +58,7 @@ def test_a_dict_is_read_by_its_keys() -> None:
             ("k", 77, 2),
         ),
         ({"id": "m", "type": "T", "stream_name": "s", "position": 2, "global_position": 78}, ("m", 78, 2)),
-        ({"specversion": "1.0", "id": "c", "source": "/s", "type": "T", "sequence": "5"}, ("c", None, None)),
+        ({"specversion": "1.0", "id": "c", "source": "/s", "type": "T", "sequence": "5"}, ("/s c", None, None)),
     ],
     ids=["eventsourcing notification", "eventsourcing event", "kurrent", "message db", "cloudevents"],
 )

@@ -1,0 +1,1 @@
+"""A tracker that an application has made by hand is adopted, by `work.Adopting`."""

@@ -1,0 +1,1 @@
+"""Brokers, live: messages in, read models out, while consumers are killed and added."""

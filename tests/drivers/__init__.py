@@ -1,0 +1,1 @@
+"""Other drivers than those of the beds."""

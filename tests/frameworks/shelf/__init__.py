@@ -1,0 +1,1 @@
+"""A Django application: what handlers of these tests write by the ORM."""
