@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from uuid import UUID
 
+from . import _executors
 from ._core.asked import Asked
+from ._core.slicing import SliceDone, SliceOrder
+from ._executors import AnyExecutor, GuardFactory
 from ._io.protocol import drive
 from ._model import Page, Replay
 from ._service import Service
@@ -55,6 +60,9 @@ class ForReplaying:
         into: str | None = None,
         max_failures: int = 0,
         events_per_second: float | None = None,
+        executor: AnyExecutor | None = None,
+        guard_factory: GuardFactory | None = None,
+        slices: int | None = None,
         actor: str,
         note: str | None = None,
     ) -> Replay:
@@ -64,6 +72,11 @@ class ForReplaying:
         and exchanged for them in one transaction: nobody sees a half-built one. Where more than `max_failures` events
         fail there the job fails, and the live one stays; up to so many are failures from the exchange on, with what
         waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
+
+        With `executor=`, any `concurrent.futures.Executor` (or a callable that makes one, so that a broken one is
+        replaced), the streams are divided into `slices`, by default as many as it has workers, and each is replayed in
+        order by tasks there. A pool of threads uses this guard; elsewhere `guard_factory=` ("module:attribute", or a
+        function at the top of a module) makes each process its own. Raises `ExecutorLost`; see `resume_replay`.
         """
         asked = Asked(
             actor=actor,
@@ -73,7 +86,10 @@ class ForReplaying:
             events_per_second=events_per_second,
             note=note,
         )
-        return drive(self._service.on_log.replay(name, asked))
+        spreading = _executors.Spreading(
+            executor=executor, guard_factory=guard_factory, slices=slices, here=self.run_slice
+        )
+        return drive(_executors.rebuild(self._service.on_log, self._service.context.io, name, asked, spreading))
 
     def start_replay(
         self,
@@ -117,9 +133,29 @@ class ForReplaying:
         """Let a replay rest; its projection goes on standing still."""
         return drive(self._service.on_log.steer(replay_id, "pause", actor=actor))
 
-    def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """Let a worker go on with a replay that rests."""
-        return drive(self._service.on_log.steer(replay_id, "run", actor=actor))
+    def resume_replay(
+        self,
+        replay_id: UUID | str,
+        *,
+        executor: AnyExecutor | None = None,
+        guard_factory: GuardFactory | None = None,
+        actor: str,
+    ) -> Replay:
+        """Let a worker go on with a replay that rests.
+
+        With `executor=`, see `rebuild`, one that was begun with that goes on here, to its end; also after its executor,
+        or whoever ran it, was lost. Those that are lost keep their slices for a `lease`.
+        """
+        spreading = _executors.Spreading(
+            executor=executor, guard_factory=guard_factory, slices=None, here=self.run_slice
+        )
+        return drive(
+            _executors.go_on(self._service.on_log, self._service.context.io, replay_id, spreading, actor=actor)
+        )
+
+    def run_slice(self, order: SliceOrder) -> SliceDone:
+        """Replay a slice of a rebuild: what a task of `executor=` does in its process. You need not call it."""
+        return drive(self._service.on_log.run_slice(order))
 
     def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""
@@ -169,6 +205,9 @@ class AsyncForReplaying:
         into: str | None = None,
         max_failures: int = 0,
         events_per_second: float | None = None,
+        executor: AnyExecutor | None = None,
+        guard_factory: GuardFactory | None = None,
+        slices: int | None = None,
         actor: str,
         note: str | None = None,
     ) -> Replay:
@@ -178,6 +217,11 @@ class AsyncForReplaying:
         and exchanged for them in one transaction: nobody sees a half-built one. Where more than `max_failures` events
         fail there the job fails, and the live one stays; up to so many are failures from the exchange on, with what
         waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
+
+        With `executor=`, any `concurrent.futures.Executor` (or a callable that makes one, so that a broken one is
+        replaced), the streams are divided into `slices`, by default as many as it has workers, and each is replayed in
+        order by tasks there. A pool of threads uses this guard; elsewhere `guard_factory=` ("module:attribute", or a
+        function at the top of a module) makes each process its own. Raises `ExecutorLost`; see `resume_replay`.
         """
         asked = Asked(
             actor=actor,
@@ -187,7 +231,10 @@ class AsyncForReplaying:
             events_per_second=events_per_second,
             note=note,
         )
-        return await self._service.on_log.replay(name, asked)
+        spreading = _executors.Spreading(
+            executor=executor, guard_factory=guard_factory, slices=slices, here=self._on_this_loop()
+        )
+        return await _executors.rebuild(self._service.on_log, self._service.context.io, name, asked, spreading)
 
     async def start_replay(
         self,
@@ -231,9 +278,32 @@ class AsyncForReplaying:
         """Let a replay rest; its projection goes on standing still."""
         return await self._service.on_log.steer(replay_id, "pause", actor=actor)
 
-    async def resume_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
-        """Let a worker go on with a replay that rests."""
-        return await self._service.on_log.steer(replay_id, "run", actor=actor)
+    async def resume_replay(
+        self,
+        replay_id: UUID | str,
+        *,
+        executor: AnyExecutor | None = None,
+        guard_factory: GuardFactory | None = None,
+        actor: str,
+    ) -> Replay:
+        """Let a worker go on with a replay that rests.
+
+        With `executor=`, see `rebuild`, one that was begun with that goes on here, to its end; also after its executor,
+        or whoever ran it, was lost. Those that are lost keep their slices for a `lease`.
+        """
+        spreading = _executors.Spreading(
+            executor=executor, guard_factory=guard_factory, slices=None, here=self._on_this_loop()
+        )
+        return await _executors.go_on(self._service.on_log, self._service.context.io, replay_id, spreading, actor=actor)
+
+    async def run_slice(self, order: SliceOrder) -> SliceDone:
+        """Replay a slice of a rebuild: what a task of `executor=` does in its process. You need not call it."""
+        return await self._service.on_log.run_slice(order)
+
+    def _on_this_loop(self) -> Callable[[SliceOrder], SliceDone]:
+        """Return what a thread of a pool calls: it waits there for what is done on the loop."""
+        loop = asyncio.get_running_loop()
+        return lambda order: asyncio.run_coroutine_threadsafe(self.run_slice(order), loop).result()
 
     async def cancel_replay(self, replay_id: UUID | str, *, actor: str) -> Replay:
         """End a replay where it is: what it has applied stays, and its projection goes on from its checkpoint."""

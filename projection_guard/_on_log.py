@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ._core import admin, beginning, begun, replaying
+from ._core import admin, beginning, begun, replaying, rounds, slicing, spreading
 from ._core.asked import Asked
 from ._core.context import Context, new_token, transact
 from ._core.following import Followed, Follower
@@ -18,6 +18,8 @@ from ._core.lagging import lags
 from ._core.log import EventLog
 from ._core.projection import Projection
 from ._core.rounds import Round
+from ._core.slicing import SliceDone, SliceOrder
+from ._core.spreading import Workplace
 from ._health import Lag
 from ._model import Page, Replay, SkippedRange
 from ._store import counters, reading, replays, states
@@ -130,16 +132,46 @@ class OnLog:
 
     # -- replays
 
-    async def replay(self, name: str, asked: Asked) -> Replay:
-        """Begin a replay and run it to its end."""
+    async def replay(self, name: str, asked: Asked, workplace: Workplace | None = None) -> Replay:
+        """Begin a replay and run it to its end; with a workplace, by tasks there."""
         projection = await self._replayable(name, asked)
+        if workplace is not None:
+            await spreading.check(self._service.context, projection, workplace)
         token = new_token()
         job = await begun.begin(self._service.context, projection, self.log, asked, token=token)
-        return await replaying.run(self._service.context, projection, self.log, job.id, token=token)
+        return await replaying.run(
+            self._service.context, projection, self.log, job.id, token=token, workplace=workplace
+        )
 
-    async def start_replay(self, name: str, asked: Asked) -> Replay:
-        """Begin a replay, to be run by a worker."""
+    async def go_on(self, replay_id: UUID | str, workplace: Workplace, *, actor: str) -> Replay:
+        """Let a rebuild in slices go on with tasks at a workplace, to its end."""
+        log = self.log
+        seen = await self.replay_of(replay_id)
+        if await self._service.read(lambda connection: replays.slices_of(connection, seen.id)) is None:
+            raise InvalidArgument(f"Replay {seen.id} was not begun with executor=, and is in one piece: leave it out")
+        await self.wish(seen.id, "run", actor=actor)
+        projection = self._service.named(seen.projection_name)
+        return await replaying.run(
+            self._service.context, projection, log, seen.id, token=new_token(), workplace=workplace
+        )
+
+    async def run_slice(self, order: SliceOrder) -> SliceDone:
+        """Replay a slice, as a task of an executor; what goes wrong is put into words."""
+        try:
+            projection = self._service.named(order.projection)
+            log = self.log
+            await self._service.open([order.projection])
+            done = await slicing.work_on_slice(self._service.context, projection, log, order)
+            await rounds.keep_books(self._service.context)
+        except Exception as error:
+            return slicing.failed(order.number, error)
+        return done
+
+    async def start_replay(self, name: str, asked: Asked, workplace: Workplace | None = None) -> Replay:
+        """Begin a replay, to be run by a worker; or by tasks at a workplace, which have looked for their guard then."""
         projection = await self._replayable(name, asked)
+        if workplace is not None:
+            await spreading.check(self._service.context, projection, workplace)
         return await begun.begin(self._service.context, projection, self.log, asked, token=None)
 
     async def _replayable(self, name: str, asked: Asked) -> Projection:
@@ -187,10 +219,18 @@ class OnLog:
         due = await self._service.read(replays.due)
         return {name: job for name, job in due.items() if name in self._service.projections and self._log is not None}
 
-    async def run_replay(self, name: str, job: UUID, *, stops: Callable[[], bool]) -> Replay:
+    async def run_replay(
+        self, name: str, job: UUID, *, stops: Callable[[], bool], workplace: Workplace | None = None
+    ) -> Replay:
         """Run a replay that nobody runs."""
         return await replaying.run(
-            self._service.context, self._service.named(name), self.log, job, token=new_token(), stops=stops
+            self._service.context,
+            self._service.named(name),
+            self.log,
+            job,
+            token=new_token(),
+            stops=stops,
+            workplace=workplace,
         )
 
     def listening(self, heard: Callable[[], object]) -> AbstractAsyncContextManager[None]:

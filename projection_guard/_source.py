@@ -28,6 +28,7 @@ __all__ = [
     "check_stream_range",
     "checked",
     "checked_stream",
+    "key_of",
     "partition_of",
     "takes_share",
 ]
@@ -83,6 +84,11 @@ def partition_of(key: str, of: int) -> int:
     The first four bytes of the MD5 of its UTF-8, modulo the number of parts.
     """
     return int.from_bytes(md5(key.encode(errors="surrogatepass"), usedforsecurity=False).digest()[:4]) % of
+
+
+def key_of(record: EventRecord) -> str:
+    """Return by what an event falls into a part: its stream's id, or its own where it has none."""
+    return record.event_id if record.stream_id is None else record.stream_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

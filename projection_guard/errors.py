@@ -15,6 +15,7 @@ __all__ = [
     "ConnectionRefusedToHandler",
     "DeliveryInterrupted",
     "EventError",
+    "ExecutorLost",
     "FailureBusy",
     "FailureResolved",
     "HandlerCancelled",
@@ -85,6 +86,10 @@ class UnknownReplay(ProjectionGuardError, LookupError):
 
 class RebuildRefused(ProjectionGuardError, RuntimeError):
     """A rebuild beside the live read model was given up: too many events failed there. The live one is as it was."""
+
+
+class ExecutorLost(ProjectionGuardError, RuntimeError):
+    """The executor of a rebuild has lost its tasks, and cannot go on; the job stays on record where it is."""
 
 
 class FailureBusy(ProjectionGuardError, RuntimeError):

@@ -16,6 +16,7 @@ _MOST_FAILURES: Final = 10_000
 """Each of them is a row that is written at the exchange, while the projection stands still."""
 
 
+MOST_SLICES: Final = 256
 _MOST_STREAMS: Final = 1000
 _MOST_DIFFERENCES: Final = 1000
 
@@ -65,6 +66,7 @@ class Asked:
     note: str | None = None
     into: str | None = None
     max_failures: int = 0
+    slices: int | None = None
     verifying: Verifying | None = None
 
     def check(self, head: int) -> None:
@@ -85,6 +87,7 @@ class Asked:
                 f"into= takes a name of lower-case letters, digits and underscores, not {self.into!r}"
             )
         _check_max_failures(self.max_failures)
+        _check_number("slices", self.slices, 1, MOST_SLICES)
         if self.verifying is not None:
             self.verifying.check()
         elif self.max_failures and self.into is None:

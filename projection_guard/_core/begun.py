@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
-from .._model import Replay
-from .._store import audits, partitions, replays, states
+from .._model import Order, Replay
+from .._store import audits, partitions, replays, slices, states
 from .._store.replays import NewReplay
 from ..errors import FailureBusy, InvalidArgument
 from . import building, verifying
@@ -29,6 +29,11 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
     asked.check(head)
     if asked.into is not None or asked.verifying is not None:
         building.check(projection, asked.max_failures)
+    if asked.slices is not None and projection.order is Order.GLOBAL:
+        raise InvalidArgument(
+            f"Projection {projection.name!r} has order='global': all its events are one line, of which nothing can be "
+            "done beside the rest. Leave executor= out"
+        )
     how = None
     if asked.verifying is not None:
         how = await verifying.plan(context, projection, log, asked.verifying)
@@ -46,6 +51,7 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
         if how is not None:
             verifying.check(connection, projection, how)
             new = replace(new, comparing=how.as_json())
+        _check_nothing_ahead(connection, projection, asked, cursors)
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
         is_beside = new.built_into is not None  # the live read model goes on while another one is built
         if not is_beside:
@@ -76,6 +82,17 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
     begun = await transact(context, write, what=f"{name}: the replay was not begun")
     context.wake(0.0)
     return begun
+
+
+def _check_nothing_ahead(connection: Connection, projection: Projection, asked: Asked, cursors: Sequence[int]) -> None:
+    """Raise `FailureBusy` where slices of a cancelled rebuild are ahead of the followers, and this would not know."""
+    is_from_beginning = asked.is_rebuild and (asked.into is None or asked.slices is None)
+    furthest = max(slices.ahead(connection, projection.name).cursors, default=0)
+    if not is_from_beginning and furthest > min(cursors, default=0):
+        raise FailureBusy(
+            f"Projection {projection.name!r} has parts that a cancelled rebuild has brought to sequence {furthest}: "
+            "wait until its checkpoint has come as far, or rebuild it"
+        )
 
 
 def _new(
@@ -123,4 +140,5 @@ def _new(
         note=asked.note,
         built_into=f"verify_{job.hex[:12]}" if asked.verifying is not None and asked.into is None else asked.into,
         max_failures=asked.max_failures,
+        slices=asked.slices,
     )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from .._dialect import Trouble, trouble
 from .._model import Json, Order, Replay
 from .._notices import Notice, NoticeKind
-from .._store import counters, partitions, replays, shadows, states
+from .._store import counters, partitions, replays, shadows, slices, states
 from ..errors import ConfigurationError, InvalidArgument, RebuildRefused, StoreUnavailable
 from .admin import pass_barrier
 from .built import Settled, settle
@@ -28,6 +28,7 @@ __all__ = [
     "check_tables",
     "exchange",
     "is_in",
+    "join_slices",
     "make",
     "refused",
     "say_how_far",
@@ -56,8 +57,8 @@ def check(projection: Projection, max_failures: int) -> None:
         )
 
 
-async def make(context: Context, projection: Projection, job: Replay) -> None:
-    """Make the tables, empty, and a row to stand on. Raises `RebuildRefused`."""
+async def make(context: Context, projection: Projection, job: Replay, *, slices_number: int | None) -> None:
+    """Make the tables, empty, and a row to stand on, or one for each slice. Raises `RebuildRefused`."""
     into = _into(job)
 
     def write(connection: Connection) -> None:
@@ -65,8 +66,12 @@ async def make(context: Context, projection: Projection, job: Replay) -> None:
             shadows.make(connection, into, projection.tables)
             if job.kind == "verify":  # nothing of the live tables is touched, not even what they count by
                 shadows.count_apart(connection, into, projection.tables)
-            partitions.begin_replay(connection, projection.name, job.begins_after)
-            replays.next_phase(connection, job.id, "build")
+            if slices_number is not None:
+                slices.begin(connection, projection.name, slices_number, job.begins_after)
+                replays.next_phase(connection, job.id, "slices")
+            else:
+                partitions.begin_replay(connection, projection.name, job.begins_after)
+                replays.next_phase(connection, job.id, "build")
 
     try:
         await transact(context, write, what=f"{projection.name}: {job.kind} {job.id}")
@@ -92,6 +97,18 @@ async def check_tables(context: Context, projection: Projection, job: Replay) ->
             f"{projection.name}: there is no table {', '.join(map(repr, lacking))}, or none beside it: either it was "
             "dropped, or tables= did not name it when this was begun; begin it again"
         )
+
+
+async def join_slices(context: Context, projection: Projection, job: Replay) -> None:
+    """Go on from where all slices have come."""
+    is_beside = job.built_into is not None
+
+    def join(connection: Connection) -> None:
+        if is_in(connection, job, "slices"):
+            slices.finish(connection, projection.name, beside=is_beside, after=job.begins_after)
+            replays.next_phase(connection, job.id, "build" if is_beside else "follow")
+
+    await transact(context, join, what=f"{projection.name}: rebuild {job.id}")
 
 
 async def stand_still(context: Context, projection: Projection, job: Replay) -> None:
@@ -137,6 +154,7 @@ async def exchange(context: Context, projection: Projection, job: Replay) -> boo
         shadows.exchange(connection, into, projection.tables)
         shadows.drop(connection, into, projection.tables)
         partitions.jump_to_replay(connection, name)
+        slices.end(connection, name)  # those of a rebuild that was cancelled before
         partitions.end_replay(connection, name)
         settled = settle(connection, projection, job.id)
         replays.end(connection, job.id, "completed", None, compared)

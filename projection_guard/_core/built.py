@@ -17,7 +17,6 @@ from .._model import OutcomeStatus, Replay, ResolutionMethod
 from .._notices import Notice
 from .._policy import decide
 from .._store import failures, gates, left_out, parked, replays, set_aside, shadows, states
-from .._store.partitions import REPLAY
 from ..errors import RebuildRefused
 from .attempting import Done
 from .course import Beside
@@ -65,9 +64,9 @@ class BuiltEvent:
             connection, base.projection.name, token=base.token, lease_seconds=base.context.lease_seconds
         )
         is_held_up = held.is_held_up and not self.beside.is_copy
-        if REPLAY not in held.cursors or held.state not in base.states or is_held_up:
+        if base.incoming.partition not in held.cursors or held.state not in base.states or is_held_up:
             return Finished(outcome=base.answer(OutcomeStatus.DEFERRED), is_news=False)
-        if held.cursors[REPLAY] >= base.incoming.sequence:
+        if held.cursors[base.incoming.partition] >= base.incoming.sequence:
             return Finished(outcome=base.answer(OutcomeStatus.DUPLICATE), is_news=False)
         return None
 

@@ -52,11 +52,15 @@ class Course:
     job: UUID | None = None
     """Whose progress is counted; None where nobody asks."""
     events_per_second: float | None = None
+    slices: int | None = None
+    """Into how many slices the streams are divided, each with a row of its own; None where it stands on others."""
+    only: frozenset[int] | None = None
+    """The slices' rows that it may take; None for all."""
 
     @property
     def partition(self) -> int | None:
-        """The row that it stands on; None for the projection's partitions."""
-        return None if self.again is None and self.beside is None else REPLAY
+        """The row that it stands on; None for the projection's partitions, and for slices."""
+        return None if self.is_counted or self.slices is not None else REPLAY
 
     @property
     def streams(self) -> frozenset[str] | None:
@@ -68,4 +72,4 @@ class Course:
     @property
     def is_counted(self) -> bool:
         """True where what is applied is applied for the first time."""
-        return self.partition is None
+        return self.again is None and self.beside is None

@@ -18,8 +18,8 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._model import OutcomeStatus
-from .._store import amendments, partitions, states
-from .._store.partitions import REPLAY, PartitionRow
+from .._store import amendments, partitions, slices, states
+from .._store.partitions import PartitionRow
 from .._store.steps import Held
 from ..errors import HandlerDied, StoreUnavailable
 from .amended import give_amended
@@ -129,8 +129,7 @@ class Follower:
         projection, token = self._projection.name, self._stand.token
 
         def write(connection: Connection) -> None:
-            mine = [row.partition for row in partitions.rows(connection, projection) if row.owner == token]
-            partitions.release(connection, projection, token, [*mine, REPLAY])
+            partitions.release_all(connection, projection, token)
             partitions.forget_wishes(connection, projection, token)
 
         self._stand.forget()
@@ -155,7 +154,7 @@ class Follower:
             state = states.read(connection, name)
             self._amended = amendments.event_ids(connection, name)
             rows = self._rows(connection)
-            if rows and stand.course.partition is None:
+            if rows and stand.course.partition is None and stand.course.slices is None:
                 check_layout(self._projection, rows)  # somebody may have laid them out anew meanwhile
             plan = self._plan(rows)
             if state is None or state.state not in stand.course.states:
@@ -183,13 +182,18 @@ class Follower:
         stand.cursors = cursors
 
     def _rows(self, connection: Connection) -> list[PartitionRow]:
-        if self._stand.course.partition is None:
+        course = self._stand.course
+        if course.slices is not None:
+            found = slices.rows(connection, self._projection.name)
+            return [row for row in found if course.only is None or row.partition in course.only]
+        if course.partition is None:
             return partitions.rows(connection, self._projection.name)
         row = partitions.replay_row(connection, self._projection.name)
         return [] if row is None else [row]
 
     def _plan(self, rows: list[PartitionRow]) -> Plan:
-        if "active" in self._stand.course.states:
+        course = self._stand.course
+        if "active" in course.states and course.slices is None:
             return share(rows, self._stand.token)
         return Plan(keep=tuple(row.partition for row in rows), want=(), give=())  # whoever replays needs all of them
 
@@ -253,7 +257,12 @@ class Follower:
         if course.events_per_second is not None:
             limit = max(1, min(limit, int(course.events_per_second / 4)))
         stretch = await self._log.stretch(
-            self._projection, cursors or self._stand.cursors, limit=limit, until=until, streams=course.streams
+            self._projection,
+            cursors or self._stand.cursors,
+            limit=limit,
+            until=until,
+            streams=course.streams,
+            slices=course.slices,
         )
         if self._amended:
             await give_amended(self._context, self._projection, stretch.events, self._amended)

@@ -16,9 +16,10 @@ from typing import Any, Final, cast
 from .._io.protocol import IO
 from .._mapping import EventMapping, why_not_storable
 from .._model import EventRecord, Json
-from .._source import Batch, Recorded, Share, Skipped, checked, checked_stream, takes_share
+from .._source import Batch, Recorded, Share, Skipped, checked, checked_stream, key_of, partition_of, takes_share
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
+from .._store.slices import row_of, slice_of
 from .._wording import type_name, words_of
 from ..errors import CodecError, ConfigurationError, EventError, PermanentFailure, ProjectionGuardError, SourceError
 from .projection import Projection
@@ -149,15 +150,16 @@ class EventLog:
         limit: int,
         until: int | None = None,
         streams: frozenset[str] | None = None,
+        slices: int | None = None,
     ) -> Stretch:
         """Read the next part of the log for these partitions, each from its cursor on.
 
-        A replay stands on one row for all of them; `streams` leaves out all others.
+        A replay stands on one row for all of them, or on the rows of so many `slices`; `streams` leaves out all others.
         """
         after = min(cursors.values())
         if until is not None and until <= after:
             return Stretch(after=after, position=after, events=(), last=None, partitions=frozenset(cursors))
-        share = self._share(projection, cursors)
+        share = self._share(projection, cursors) if slices is None else self._share_of(slices, cursors)
         batch = await self.read(after, limit, until, share)
         events: list[Incoming] = []
         is_replay = REPLAY in cursors
@@ -167,6 +169,8 @@ class EventLog:
                 continue
             if is_replay:
                 incoming.partition = REPLAY
+            elif slices is not None:
+                incoming.partition = row_of(partition_of(key_of(recorded.record or incoming.record), slices))
             if incoming.sequence > cursors.get(incoming.partition, incoming.sequence):
                 events.append(incoming)
         return Stretch(
@@ -194,6 +198,11 @@ class EventLog:
         if not self._takes_share or REPLAY in cursors or len(cursors) >= projection.partitions:
             return None
         return Share(partitions=frozenset(cursors), of=projection.partitions)
+
+    def _share_of(self, slices: int, cursors: Mapping[int, int]) -> Share | None:
+        if not self._takes_share or len(cursors) >= slices:
+            return None
+        return Share(partitions=frozenset(map(slice_of, cursors)), of=slices)
 
     def incoming(self, projection: Projection, recorded: Recorded) -> Incoming | None:
         """Return an event as a projection gets it; None where it does not take it."""

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from .._instruments import Delivery
 from .._model import Order, Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
-from .._store import gates, parked, partitions
+from .._source import key_of
+from .._store import gates, parked, partitions, slices
 from .._store.claims import Ticket
 from .._store.steps import Held
 from .answering import answer, known_answer
@@ -91,7 +92,15 @@ class LoneEvent:
             return Finished(outcome=self.answer(OutcomeStatus.DEFERRED), is_news=False)
         if held.cursors[self.incoming.partition] >= self.incoming.sequence:
             return Finished(outcome=self.answer(OutcomeStatus.DUPLICATE), is_news=False)
+        if self.job is None and self.incoming.sequence <= held.rescan_until and self._is_behind_slices(connection):
+            self.advance(connection, OutcomeStatus.DUPLICATE)
+            return Finished(outcome=self.answer(OutcomeStatus.DUPLICATE), is_news=False)
         return None
+
+    def _is_behind_slices(self, connection: Connection) -> bool:
+        """Return whether a rebuild in slices, which was cancelled, has come further in this stream."""
+        ahead = slices.ahead(connection, self.projection.name)
+        return ahead.has(key_of(self.incoming.record), self.incoming.sequence)
 
     def _hold(self, connection: Connection) -> Held | None:
         held = self.context.follow.hold_here(

@@ -10,7 +10,7 @@ from .._instruments import NOBODY, Watching
 from .._io.protocol import Call
 from .._model import EventRecord, Order
 from .._policy import RetryPolicy
-from .._source import partition_of
+from .._source import key_of, partition_of
 from .._store.claims import Ticket
 from ..errors import EventError
 
@@ -74,7 +74,7 @@ class Projection:
         """Return the part of the streams that an event belongs to: its stream's, or its own where it has none."""
         if self.partitions == 1:
             return 0
-        return partition_of(record.event_id if record.stream_id is None else record.stream_id, self.partitions)
+        return partition_of(key_of(record), self.partitions)
 
     def given(self, event: object) -> object:
         """Return what the handler is called with for a single event."""

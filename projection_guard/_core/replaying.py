@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 
 from .._model import EventRecord, Replay
 from .._notices import Notice, NoticeKind
-from .._store import audits, gates, partitions, replays, set_aside, shadows, standing_still, states
+from .._store import audits, gates, partitions, replays, set_aside, shadows, slices, standing_still, states
 from .._store.drift import Comparing
 from .._store.replays import Stands
 from ..errors import FailureBusy, RebuildRefused, UnknownReplay
-from . import building, verifying
+from . import building, slicing, verifying
 from .admin import pass_barrier
 from .clearing import clear, forget
 from .context import Context, new_token, transact
@@ -30,6 +30,7 @@ from .course import HELD_BY_A_FAILURE, Again, Beside, Course
 from .following import Follower
 from .log import EventLog
 from .projection import Projection
+from .spreading import Spread, Workplace
 
 __all__ = ["run", "steer"]
 
@@ -47,9 +48,11 @@ async def run(
     *,
     token: str,
     stops: Callable[[], bool] = lambda: False,
+    workplace: Workplace | None = None,
 ) -> Replay:
     """Run a job to its end, or until it is paused or `stops`; where somebody else runs it, wait for him.
 
+    With a `workplace`, slices are handed out to tasks; whoever runs it without one replays them by himself.
     Raises what the source or the store raises; the job then goes on with whoever takes it up.
     """
     what = f"{projection.name}: replay {job}"
@@ -61,7 +64,7 @@ async def run(
         )
         if mine:
             try:
-                await _Run(context, projection, log, job, token).to_the_end(stops)
+                await _Run(context, projection, log, job, token, workplace).to_the_end(stops)
             finally:
                 await context.io.shielded(
                     transact(context, lambda connection: replays.let_go(connection, job, token=token), what=what)
@@ -82,12 +85,23 @@ async def _seen(context: Context, job: UUID) -> Replay:
 class _Run:
     """One who runs a job."""
 
-    def __init__(self, context: Context, projection: Projection, log: EventLog, job: UUID, token: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        projection: Projection,
+        log: EventLog,
+        job: UUID,
+        token: str,
+        workplace: Workplace | None,
+    ) -> None:
         self._context = context
         self._projection = projection
         self._log = log
         self._job = job
         self._token = token
+        self._workplace = workplace
+        self._spread: Spread | None = None
+        self._slices: int | None = None
         self._follower: Follower | None = None
         self._phase = ""
         self._waits: str | None = None
@@ -103,9 +117,12 @@ class _Run:
             await building.check_tables(self._context, self._projection, job)
             while not stops():
                 stands = await self._go_on(job)
+                self._slices = None if stands is None else stands.slices
                 if stands is None or stands.wanted == "pause":
                     return
                 if stands.wanted == "cancel":
+                    if self._spread is not None:
+                        await self._spread.come_to_rest()
                     if job.built_into is None:  # whoever ran it before may be in a call that has outlasted his lease
                         await pass_barrier(self._context, self._projection)
                     await self._finish("cancelled")
@@ -121,6 +138,8 @@ class _Run:
         """Do a part of the job; True where it has ended."""
         if phase in _WITHOUT_EVENTS:
             return await self._without_events(job, phase)
+        if phase == slicing.PHASE and self._workplace is not None:
+            return await self._hand_out(job, self._workplace)
         if (self._follower is None or phase != self._phase) and not await self._set_out(job, phase):
             return False
         assert self._follower is not None
@@ -131,12 +150,21 @@ class _Run:
             return True
         return False
 
+    async def _hand_out(self, job: Replay, workplace: Workplace) -> bool:
+        """Let tasks replay the slices for a while; True where the job has ended."""
+        assert self._slices is not None
+        if self._spread is None:
+            self._spread = Spread(self._context, self._projection, job, workplace, token=self._token, of=self._slices)
+        if await self._spread.round(job.ends_at):
+            return await self._phase_ended(job, slicing.PHASE)
+        return False
+
     async def _without_events(self, job: Replay, phase: str) -> bool:
         context, projection = self._context, self._projection
         if phase == "clear":
             await self._clear(job)
         elif phase == "make":
-            await building.make(context, projection, job)
+            await building.make(context, projection, job, slices_number=self._slices)
         elif phase == "still":
             await (verifying if job.kind == "verify" else building).say_how_far(context, projection, job)
         elif phase == "compare":
@@ -170,6 +198,9 @@ class _Run:
         return True
 
     async def _leave(self) -> None:
+        if self._spread is not None:
+            await self._spread.leave()
+            self._spread = None
         if self._follower is not None:
             await self._follower.leave()
             self._follower = None
@@ -191,6 +222,8 @@ class _Run:
         return await transact(self._context, write, what=f"replay {self._job}")
 
     def _course(self, job: Replay, phase: str) -> Course:
+        if phase == slicing.PHASE and self._slices is not None:
+            return slicing.course_of(self._projection, job, of=self._slices, events_per_second=job.events_per_second)
         again = None
         if phase == "again":
             again = Again(
@@ -228,9 +261,8 @@ class _Run:
         until = await self._until(job, phase)
         turn = await follower.follow(stops=lambda: monotonic() > end, until=until)
         self._waits = turn.waits
-        is_whole = (
-            phase in ("again", "build", "rest", *verifying.MENDING) or turn.partitions == self._projection.partitions
-        )
+        rows = self._slices if phase == slicing.PHASE else self._projection.partitions
+        is_whole = phase in _ON_ONE_ROW or turn.partitions == rows
         if is_whole and turn.position is not None and turn.position >= until:
             return True
         if turn.waits is not None or not turn.partitions:
@@ -272,6 +304,10 @@ class _Run:
         if job.kind == "verify":
             await verifying.came_to_its_end(self._context, self._projection, job, phase)
             return False
+        if phase == slicing.PHASE:
+            await self._leave()
+            await building.join_slices(self._context, self._projection, job)
+            return False
         if job.kind == "beside":
             if phase == "build":
                 await building.stand_still(self._context, self._projection, job)
@@ -295,7 +331,9 @@ class _Run:
         def then(connection: Connection) -> None:
             if job.kind == "rebuild":
                 forget(connection, self._context, self._projection, actor=job.actor)
-                replays.next_phase(connection, job.id, "follow")
+                if self._slices is not None:
+                    slices.begin(connection, job.projection_name, self._slices, job.begins_after)
+                replays.next_phase(connection, job.id, "follow" if self._slices is None else slicing.PHASE)
             else:
                 partitions.begin_replay(connection, job.projection_name, job.begins_after)
                 replays.next_phase(connection, job.id, "again")
@@ -320,6 +358,8 @@ class _Run:
             if seen is None or seen.is_finished:
                 return False
             partitions.end_replay(connection, name)
+            if seen.phase == slicing.PHASE:
+                (slices.leave if seen.built_into is None else slices.end)(connection, name)
             if seen.built_into is not None and seen.phase != "make":
                 shadows.drop(connection, seen.built_into, self._projection.tables)
                 set_aside.clear(connection, job)

@@ -19,7 +19,8 @@ from .._instruments import Delivery, Watching, watching
 from .._io.protocol import Ran
 from .._model import EventRecord, Order, Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
-from .._store import gates, partitions, shadows
+from .._source import key_of
+from .._store import gates, partitions, shadows, slices
 from .._store.claims import Ticket
 from .._store.steps import Held, Step
 from .attempting import Job
@@ -145,7 +146,12 @@ class Stand:
             known = partitions.known(connection, self.projection.name, [event.record.event_id for event in events])
             placed = {event.record.event_id: event.sequence for event in events if event.record.event_id in known}
             partitions.place(connection, self.projection.name, placed)
-            events = [event for event in events if event.record.event_id not in known]
+            ahead = slices.ahead(connection, self.projection.name)
+            events = [
+                event
+                for event in events
+                if event.record.event_id not in known and not ahead.has(key_of(event.record), event.sequence)
+            ]
             self._taint_overtaken(connection, held, events)
         if not held.has_blocked or self.projection.order is not Order.STREAM:
             return Sorted(calls=tuple(events))

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Connection,
     and_,
     bindparam,
@@ -45,12 +46,15 @@ __all__ = [
     "applied_beyond",
     "begin_at",
     "ensure",
+    "ensure_row",
     "known",
     "place",
     "reached",
     "record_skipped",
     "release",
+    "release_all",
     "rows",
+    "rows_where",
     "set_hand",
     "take",
     "want",
@@ -112,15 +116,18 @@ _rows = (
     .order_by(W.partition)
 )
 _of_partitions = _rows.where(W.partition >= 0)
-_of_replay = _rows.where(W.partition == REPLAY)
 
 
 def ensure(connection: Connection, projection: str, number: int, begin: int = 0, fence: int = 0) -> None:
     """Make the rows of a projection's partitions, where they are not there; they begin after `begin`."""
-    statement = _ensure.of(connection)
-    parameters = {"projection": projection, "begin": begin, "fence": fence}
     for each in range(number):
-        connection.execute(statement, parameters | {"number": each})
+        ensure_row(connection, projection, each, begin, fence)
+
+
+def ensure_row(connection: Connection, projection: str, number: int, begin: int, fence: int = 0) -> None:
+    """Make one row, where it is not there."""
+    parameters = {"projection": projection, "number": number, "begin": begin, "fence": fence}
+    connection.execute(_ensure.of(connection), parameters)
 
 
 def rows(connection: Connection, projection: str) -> list[PartitionRow]:
@@ -128,17 +135,20 @@ def rows(connection: Connection, projection: str) -> list[PartitionRow]:
     return [_row(row) for row in connection.execute(_of_partitions, {"projection": projection})]
 
 
+def rows_where(connection: Connection, projection: str, *which: ColumnElement[bool]) -> list[PartitionRow]:
+    """Read others than those of the partitions."""
+    return [_row(row) for row in connection.execute(_rows.where(*which), {"projection": projection})]
+
+
 def replay_row(connection: Connection, projection: str) -> PartitionRow | None:
     """Read the row that a replay stands on."""
-    row = connection.execute(_of_replay, {"projection": projection}).one_or_none()
-    return None if row is None else _row(row)
+    return next(iter(rows_where(connection, projection, W.partition == REPLAY)), None)
 
 
 def begin_replay(connection: Connection, projection: str, after: int) -> None:
     """Make the row that a replay stands on; it begins after a sequence."""
     end_replay(connection, projection)
-    parameters = {"projection": projection, "number": REPLAY, "begin": after, "fence": 0}
-    connection.execute(_ensure.of(connection), parameters)
+    ensure_row(connection, projection, REPLAY, after)
 
 
 def end_replay(connection: Connection, projection: str) -> None:
@@ -191,9 +201,10 @@ _want = (
 )
 _release = (
     update(W)
-    .where(W.projection_name == _NAME, W.lease_owner == _TOKEN, W.partition.in_(bindparam("given", expanding=True)))
+    .where(W.projection_name == _NAME, W.lease_owner == _TOKEN)
     .values(lease_owner=null(), lease_expires_at=null(), hand_first=null(), hand_last=null(), hand_is_lone=false())
 )
+_release_some = _release.where(W.partition.in_(bindparam("given", expanding=True)))
 _forget_wish = update(W).where(W.projection_name == _NAME, W.wanted_by == _TOKEN).values(wanted_by=null())
 _set_hand = (
     update(W)
@@ -214,7 +225,12 @@ def want(connection: Connection, projection: str, token: str, wished: int, secon
 
 def release(connection: Connection, projection: str, token: str, given: Sequence[int]) -> None:
     """Give partitions up at once, with nothing in hand."""
-    connection.execute(_release, {"projection": projection, "token": token, "given": list(given)})
+    connection.execute(_release_some, {"projection": projection, "token": token, "given": list(given)})
+
+
+def release_all(connection: Connection, projection: str, token: str) -> None:
+    """Give everything up at once, with nothing in hand."""
+    connection.execute(_release, {"projection": projection, "token": token})
 
 
 def forget_wishes(connection: Connection, projection: str, token: str) -> None:
@@ -263,7 +279,7 @@ def in_hand(connection: Connection, projection: str) -> int:
         select(func.count())
         .select_from(W)
         .where(W.projection_name == projection, W.hand_first.is_not(None), W.lease_expires_at > statement_start())
-        .where(or_(W.partition != REPLAY, ~beside.exists()))
+        .where(or_(W.partition >= 0, ~beside.exists()))
     )
     return int(connection.execute(statement).scalar_one())
 
@@ -304,7 +320,7 @@ def begin_at(connection: Connection, projection: str, number: int, sequence: int
     """Lay the partitions out anew; nobody's lease outlives that, and fences go on growing. Pass the barrier before."""
     highest = select(func.coalesce(func.max(W.fence), -1)).where(W.projection_name == projection, W.partition >= 0)
     fence = int(connection.execute(highest).scalar_one()) + 1
-    connection.execute(delete(W).where(W.projection_name == projection, W.partition >= 0))
+    connection.execute(delete(W).where(W.projection_name == projection, W.partition != REPLAY))
     connection.execute(delete(K).where(K.projection_name == projection))
     ensure(connection, projection, number, sequence, fence)
 

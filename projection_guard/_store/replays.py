@@ -27,9 +27,12 @@ __all__ = [
     "end",
     "first_open",
     "go_on",
+    "is_run_by",
+    "let_go",
     "next_phase",
     "one",
     "page",
+    "slices_of",
     "unfinished",
     "unfinished_among",
     "want",
@@ -37,7 +40,7 @@ __all__ = [
 
 R, F, P = ProjectionReplay, ProjectionFailure, ParkedEvent
 _JOB: BindParameter[UUID] = bindparam("job", type_=R.id.type)
-_COLUMNS = [column for column in R.__table__.c if column.key not in ("lease_owner", "lease_expires_at")]
+_COLUMNS = [column for column in R.__table__.c if column.key not in ("lease_owner", "lease_expires_at", "slices")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +63,16 @@ class NewReplay:
     built_into: str | None = None
     max_failures: int = 0
     comparing: Json = None
+    slices: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stands:
-    """What is wanted of a replay, and its phase."""
+    """What is wanted of a replay, its phase, and into how many slices its streams are divided, if they are."""
 
     wanted: str
     phase: str
+    slices: int | None
 
 
 def begin(connection: Connection, new: NewReplay, *, token: str | None, lease_seconds: float) -> None:
@@ -146,13 +151,13 @@ _claim = (
         started_at=func.coalesce(R.started_at, utc_now()),
         updated_at=utc_now(),
     )
-    .returning(R.wanted, R.phase)
+    .returning(R.wanted)
 )
 _go_on = (
     update(R)
     .where(R.id == _JOB, R.lease_owner == bindparam("token"))
     .values(lease_expires_at=later(bindparam("lease")), status=bindparam("said"), updated_at=utc_now())
-    .returning(R.wanted, R.phase)
+    .returning(R.wanted, R.phase, R.slices)
 )
 
 
@@ -171,7 +176,19 @@ def go_on(connection: Connection, job: UUID, *, token: str, status: str, lease_s
     """Prolong the lease, say where it stands, and return what is wanted, and its phase; None where it is lost."""
     parameters = {"job": job, "token": token, "said": status, "lease": lease_seconds}
     row = connection.execute(_go_on, parameters).one_or_none()
-    return None if row is None else Stands(wanted=row.wanted, phase=row.phase)
+    return None if row is None else Stands(wanted=row.wanted, phase=row.phase, slices=row.slices)
+
+
+def slices_of(connection: Connection, job: UUID) -> int | None:
+    """Return into how many slices a job's streams are divided, if they are."""
+    return connection.execute(select(R.slices).where(R.id == _JOB), {"job": job}).scalar_one_or_none()
+
+
+def is_run_by(connection: Connection, job: UUID, *, token: str, phase: str) -> bool:
+    """Return whether a job is in a phase, and is to go on with whoever has this token."""
+    is_mine = (R.lease_owner == bindparam("token"), R.lease_expires_at > statement_start())
+    wanted = select(R.id).where(R.id == _JOB, R.finished_at.is_(None), R.wanted == "run", R.phase == phase, *is_mine)
+    return connection.execute(wanted, {"job": job, "token": token}).first() is not None
 
 
 def let_go(connection: Connection, job: UUID, *, token: str) -> None:

@@ -21,7 +21,6 @@ from .._tables import (
 )
 from . import replays
 from .attempts import is_reserved
-from .partitions import REPLAY
 
 __all__ = ["Facts", "Leases", "facts"]
 
@@ -104,7 +103,7 @@ _retries = (
 )
 _partitions = (
     select(*_counts(N.projection_name, N.lease_expires_at))
-    .where(N.lease_owner.is_not(None), N.partition != REPLAY)
+    .where(N.lease_owner.is_not(None), N.partition >= 0)
     .group_by(N.projection_name)
 )
 _replays = (
@@ -112,9 +111,7 @@ _replays = (
     .where(R.finished_at.is_(None), R.lease_owner.is_not(None))
     .group_by(R.projection_name)
 )
-_numbers = (
-    select(N.projection_name, func.count().label("number")).where(N.partition != REPLAY).group_by(N.projection_name)
-)
+_numbers = select(N.projection_name, func.count().label("number")).where(N.partition >= 0).group_by(N.projection_name)
 _LEASES = {"retry": _retries, "partition": _partitions, "replay": _replays}
 
 

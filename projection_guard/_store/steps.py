@@ -116,7 +116,8 @@ SELECT pg_notify(:channel, :what) FROM limits
 _COUNT_REPLAY = """
 UPDATE {p}projection_replays
 SET events_replayed = events_replayed + :replayed, events_skipped = events_skipped + :passed,
-    events_failed = events_failed + :failed, position = :position, updated_at = {now}
+    events_failed = events_failed + :failed, updated_at = {now},
+    position = CASE WHEN phase = 'slices' THEN position ELSE :position END
 WHERE id = :job
 """
 

@@ -20,7 +20,8 @@ class ProjectionReplay(Model):
     `kind`: range, open (what is failed, then from the checkpoint on), stream, rebuild, or beside (a rebuild whose
     tables are `built_into` another place, `compared` with the live ones and exchanged for them, unless more than
     `max_failures` events fail there), or verify (`compared`, as `comparing` says, and dropped). `wanted`: what a
-    person wants of it, run, pause or cancel; `status` is what became of that.
+    person wants of it, run, pause or cancel; `status` is what became of that. `slices`: into so many the streams are
+    divided, and spread over an executor.
     """
 
     __tablename__ = "projection_replays"
@@ -47,6 +48,7 @@ class ProjectionReplay(Model):
     error: Mapped[str | None] = mapped_column(Text)
     built_into: Mapped[str | None] = mapped_column(String(63))
     max_failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    slices: Mapped[int | None] = mapped_column(Integer)
     comparing: Mapped[Any | None] = mapped_column(Payload)
     compared: Mapped[Any | None] = mapped_column(Payload)
     lease_owner: Mapped[str | None] = mapped_column(String(255))

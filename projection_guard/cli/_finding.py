@@ -18,7 +18,7 @@ from .._wording import type_name, words_of
 from ._exits import Exit, Refused, WrongUsage
 from ._secrets import Hidden
 
-__all__ = ["APP", "DATABASE", "SCHEMA", "AnyGuard", "guard_of", "is_bare"]
+__all__ = ["APP", "DATABASE", "SCHEMA", "AnyGuard", "app_of", "guard_of", "is_bare"]
 
 APP: Final = "PROJECTION_GUARD_APP"
 DATABASE: Final = "PROJECTION_GUARD_DATABASE_URL"
@@ -31,6 +31,11 @@ def is_bare(options: Namespace) -> bool:
     if options.app or options.database:
         return not options.app
     return not os.environ.get(APP)
+
+
+def app_of(options: Namespace) -> str:
+    """Return by which name the application's guard is imported."""
+    return str(options.app or os.environ[APP])
 
 
 def guard_of(options: Namespace, hidden: Hidden, *, must_exist: bool) -> AnyGuard:

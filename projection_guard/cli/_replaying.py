@@ -6,13 +6,16 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from .. import _executors
 from .._core.asked import Asked
+from .._core.spreading import Workplace
 from .._model import Replay
 from . import _rendering
 from ._asking import confirm_by_name
 from ._command import Call, Command, Do, on_records, with_handlers
 from ._comparing import tell_compared
-from ._exits import Exit
+from ._exits import Exit, WrongUsage
+from ._finding import app_of
 from ._looking import more
 from ._parser import actor_of, add_actor, add_note, add_pages, add_yes
 from ._progress import lasting
@@ -46,9 +49,15 @@ async def _rebuild(call: Call) -> int:
         max_failures=options.max_failures,
         events_per_second=options.rate,
         note=options.note,
+        slices=options.processes,
     )
+    if options.processes is not None and options.background:
+        raise WrongUsage("--processes rebuilds here, over processes of this machine; leave --background out")
     confirm_by_name(call.screen, _consequences(call, name, asked), name, yes=options.yes)
-    return await begin(call, name, asked)
+    if options.processes is None:
+        return await begin(call, name, asked)
+    async with _executors.processes(call.service.context.io, options.processes, app_of(options)) as place:
+        return await begin(call, name, asked, place)
 
 
 def _consequences(call: Call, name: str, asked: Asked) -> str:
@@ -65,17 +74,17 @@ def _consequences(call: Call, name: str, asked: Asked) -> str:
     )
 
 
-async def begin(call: Call, name: str, asked: Asked) -> int:
+async def begin(call: Call, name: str, asked: Asked, workplace: Workplace | None = None) -> int:
     """Begin a job and run it here to its end, or leave it to a worker."""
-    begun = await call.service.on_log.start_replay(name, asked)
+    begun = await call.service.on_log.start_replay(name, asked, workplace)
     if not call.options.background:
-        return await _run_here(call, begun)
+        return await _run_here(call, begun, workplace)
     call.screen.answer(_rendering.rendered(begun), lambda: _tell(call.screen, begun))
     call.screen.remark(f"A worker runs it; projection-guard replays show {begun.id} tells how far it is")
     return Exit.FINE
 
 
-async def _run_here(call: Call, job: Replay) -> int:
+async def _run_here(call: Call, job: Replay, workplace: Workplace | None = None) -> int:
     on_log = call.service.on_log
 
     async def look() -> Seen:
@@ -87,7 +96,7 @@ async def _run_here(call: Call, job: Replay) -> int:
     ended = await watched(
         call,
         f"{job.kind} of {job.projection_name}",
-        run=lambda stops: on_log.run_replay(job.projection_name, job.id, stops=stops),
+        run=lambda stops: on_log.run_replay(job.projection_name, job.id, stops=stops, workplace=workplace),
         look=look,
         interrupted=(
             f"{job.kind} {job.id} is on record as far as it has come: a worker goes on with it, or you do by "
@@ -220,6 +229,8 @@ def _rebuild_options(parser: ArgumentParser) -> None:
     )
     help_text = "with --into: give up when more events than that fail (0)"
     parser.add_argument("--max-failures", type=int, default=0, metavar="N", help=help_text)
+    help_text = "spread the streams over so many processes, each of which imports --app"
+    parser.add_argument("--processes", type=int, metavar="N", help=help_text)
     add_job_options(parser)
     add_yes(parser)
 

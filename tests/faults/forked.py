@@ -15,10 +15,10 @@ import warnings
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-__all__ = ["Forked"]
+__all__ = ["Forked", "context"]
 
-_context = get_context("forkserver")
-_context.set_forkserver_preload(
+context = get_context("forkserver")
+context.set_forkserver_preload(
     ["tests.bed", "tests.following.logs", "psycopg", "aiosqlite"]
     + [f"sqlalchemy.dialects.{each}" for each in ("postgresql.psycopg", "sqlite.pysqlite", "sqlite.aiosqlite")]
 )
@@ -32,7 +32,7 @@ class Forked:
         from_stdout, its_stdout = os.pipe()
         ends = Connection(its_stdin, writable=False), Connection(its_stdout, readable=False)
         with ends[0], ends[1]:
-            self._process = _context.Process(target=_run, args=(program, argument, *ends), daemon=True)
+            self._process = context.Process(target=_run, args=(program, argument, *ends), daemon=True)
             self._process.start()
         self.stdin = os.fdopen(to_stdin, "w")
         self.stdout = os.fdopen(from_stdout)

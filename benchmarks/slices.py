@@ -1,0 +1,100 @@
+"""A rebuild over a pool of two processes, against one in one piece, where the handler has something to compute.
+
+Two processes of a handler and the server share the machine's cores: with two of them the ratio says what is left of a
+speed-up there, not what a cluster has.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from time import perf_counter
+
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from projection_guard import ProjectionGuard, Replay, SqlEventSource
+
+from ._bed import Counted, Run, bed, insert
+from ._harness import Block, measure
+from ._log import TABLE, decode, log_in
+from ._report import Row
+
+__all__ = ["guard_here", "on_postgresql"]
+
+_PROCESSES = 2
+_PER_ROUND = 3_000
+_ROUNDS = 5
+_WORK = 12_000
+_URL = "PROJECTION_GUARD_BENCHMARK_URL"
+_NAME = "slices"
+
+
+def computed(event: Counted, connection: Connection) -> None:
+    """Compute for half a millisecond or so, and write one row."""
+    total = event.amount
+    for number in range(_WORK):
+        total ^= number
+    insert(event, connection)
+
+
+def clear(connection: Connection) -> None:
+    """Clear the read model."""
+    connection.execute(text("DELETE FROM read_model"))
+
+
+def guard_here() -> ProjectionGuard:
+    """Make the guard of this process; each of the pool's has its own."""
+    return _guard(create_engine(os.environ[_URL]))
+
+
+def _guard(engine: Engine) -> ProjectionGuard:
+    guard = ProjectionGuard(engine, source=SqlEventSource(engine, TABLE, decode=decode), worker="external")
+    guard.projection(_NAME, handles=[Counted], on_reset=clear)(computed)
+    return guard
+
+
+def on_postgresql(run: Run) -> list[Row]:
+    """Measure a rebuild by two processes over one in one piece, on PostgreSQL."""
+    number = run.size(_PER_ROUND)
+    with bed(run) as url, ExitStack() as stack:
+        os.environ[_URL] = url
+        stack.callback(os.environ.pop, _URL)
+        engine = create_engine(url)
+        stack.callback(engine.dispose)
+        log_in(engine).up_to(number)
+        guard = stack.enter_context(_guard(engine))
+        pool = stack.enter_context(ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn")))
+        variants: dict[str, Block] = {
+            "in one piece": _block(engine, lambda: guard.rebuild(_NAME, actor="benchmark")),
+            "in slices": _block(
+                engine, lambda: guard.rebuild(_NAME, executor=pool, guard_factory=guard_here, actor="benchmark")
+            ),
+        }
+        samples = measure(variants, rounds=run.rounds(_ROUNDS), per_round=number)
+    return [
+        Row(
+            benchmark="slices",
+            measure=f"rebuild over a pool of {_PROCESSES} processes, over one in one piece",
+            ratio=samples.ratio("in slices", "in one piece"),
+            target=None,
+            microseconds=samples.microseconds("in slices"),
+            baseline_microseconds=samples.microseconds("in one piece"),
+            remark="the handler computes, then writes one row; the server has the same cores",
+        )
+    ]
+
+
+def _block(engine: Engine, rebuild: Callable[[], Replay]) -> Block:
+    def block(number: int) -> float:
+        started = perf_counter()
+        job = rebuild()
+        taken = perf_counter() - started
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT count(*), count(DISTINCT event_id) FROM read_model")).one()
+        assert (job.status, *rows) == ("completed", number, number)
+        return taken
+
+    return block

@@ -1,0 +1,171 @@
+"""One slice of a rebuild, replayed by a task of an executor: in this process, in another one, or on another machine.
+
+A task takes the slice's lease, and gives up at once where somebody else has it; so it does no harm that an executor
+runs a task twice. It goes on for a while only, as long as the job is to go on with whoever has sent it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+from uuid import UUID
+
+from .._model import Replay
+from .._store import replays
+from .._store.slices import row_of
+from ..errors import (
+    ConfigurationError,
+    ExecutorLost,
+    ProjectionGuardError,
+    RebuildRefused,
+    SchemaError,
+    SourceError,
+    StoreUnavailable,
+    UnknownProjection,
+)
+from . import building
+from .context import Context, transact
+from .course import Beside, Course
+from .following import Follower
+from .log import EventLog
+from .projection import Projection
+
+__all__ = ["ONLY_LOOKS", "PHASE", "SliceDone", "SliceOrder", "course_of", "failed", "raised_by", "work_on_slice"]
+
+PHASE: Final = "slices"
+ONLY_LOOKS: Final = -1
+"""The number of an order that is to say whether a task comes by its guard."""
+
+_LOOK_UP_SECONDS: Final = 0.25
+_RAISED: Final = {
+    kind.__name__: kind
+    for kind in (ConfigurationError, RebuildRefused, SchemaError, SourceError, StoreUnavailable, UnknownProjection)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceOrder:
+    """What a task is to do: names and numbers, and nothing that gives access to a database.
+
+    `token` is whose tasks these are: once he runs the job no more, they end. `seconds`: how long it is to go on.
+    `attempt` is another one each time, for executors that answer the same question from memory.
+    """
+
+    projection: str
+    job: UUID
+    token: str
+    number: int
+    of: int
+    until: int
+    seconds: float
+    events_per_second: float | None = None
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceDone:
+    """What a task has come to. `waits`: why it stopped early; `error` and `message`: what it raised, in words."""
+
+    number: int
+    applied: int = 0
+    waits: str | None = None
+    error: str | None = None
+    message: str = ""
+
+
+def course_of(
+    projection: Projection,
+    job: Replay,
+    *,
+    of: int,
+    only: frozenset[int] | None = None,
+    events_per_second: float | None = None,
+) -> Course:
+    """Say what a follower is out for who replays slices, all of them or `only` some rows."""
+    beside = None
+    if job.built_into is not None:
+        beside = Beside(job=job.id, into=job.built_into, tables=projection.tables)
+    return Course(
+        states=frozenset({"rebuilding"} if beside is None else {"active", "paused"}),
+        beside=beside,
+        job=job.id,
+        events_per_second=events_per_second,
+        slices=of,
+        only=only,
+    )
+
+
+async def work_on_slice(context: Context, projection: Projection, log: EventLog, order: SliceOrder) -> SliceDone:
+    """Replay a slice for a while, or to its end. Raises what the source or the store raises, and `RebuildRefused`."""
+    if order.number == ONLY_LOOKS:
+        return SliceDone(number=order.number)
+    what = f"{projection.name}: replay {order.job}"
+    job = await transact(context, lambda connection: replays.one(connection, order.job), what=what)
+    if job is None:
+        raise ConfigurationError(
+            f"{projection.name}: there is no replay {order.job} in the database of the guard that a process of the "
+            "executor has made; guard_factory= has to make one for the same database and schema"
+        )
+    await building.check_tables(context, projection, job)
+    course = course_of(
+        projection,
+        job,
+        of=order.of,
+        only=frozenset({row_of(order.number)}),
+        events_per_second=order.events_per_second,
+    )
+    follower = Follower(context, projection, log, course)
+    try:
+        done = await _follow(context, follower, order)
+    except Exception:
+        await context.io.shielded(follower.leave())
+        raise
+    # After an exit or an interruption the lease stays: who takes it over once it ends finds what was in hand.
+    await context.io.shielded(follower.leave())
+    return done
+
+
+async def _follow(context: Context, follower: Follower, order: SliceOrder) -> SliceDone:
+    end, applied = monotonic() + order.seconds, 0
+    while (now := monotonic()) < end and await _is_wanted(context, order):
+        pauses = _over_at(min(end, now + _LOOK_UP_SECONDS))
+        turn = await follower.follow(stops=pauses, until=order.until)
+        applied += turn.applied
+        if not turn.partitions:
+            return SliceDone(number=order.number, applied=applied, waits=turn.waits or "another task has it")
+        if turn.waits is not None or (turn.position is not None and turn.position >= order.until):
+            return SliceDone(number=order.number, applied=applied, waits=turn.waits)
+    return SliceDone(number=order.number, applied=applied)
+
+
+def _over_at(moment: float) -> Callable[[], bool]:
+    return lambda: monotonic() > moment
+
+
+async def _is_wanted(context: Context, order: SliceOrder) -> bool:
+    return await transact(
+        context,
+        lambda connection: replays.is_run_by(connection, order.job, token=order.token, phase=PHASE),
+        what=f"{order.projection}: replay {order.job}",
+    )
+
+
+def failed(number: int, error: Exception) -> SliceDone:
+    """Put what a task raised into words: an error would not always get across, and may say too much."""
+    message = str(error) if isinstance(error, ProjectionGuardError) else ""
+    return SliceDone(number=number, error=type(error).__name__, message=message)
+
+
+def raised_by(done: SliceDone, projection: str) -> Exception | None:
+    """Return what a task raised, as an error again."""
+    if done.error is None:
+        return None
+    kind = _RAISED.get(done.error)
+    if kind is not None:
+        return kind(done.message)
+    said = f": {done.message}" if done.message else ""
+    return ExecutorLost(
+        f"{projection}: a task of the rebuild ended in a process of the executor with {done.error}{said}"
+    )

@@ -1,0 +1,275 @@
+"""Rebuilds that are spread over an executor: slices of the streams, each replayed in order, as one alone would."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, ClassVar
+from uuid import UUID
+
+import pytest
+
+from projection_guard import (
+    ConfigurationError,
+    ExecutorLost,
+    FailureBusy,
+    InvalidArgument,
+    Replay,
+    UnknownProjection,
+)
+from projection_guard._core.slicing import SliceDone, SliceOrder
+from tests.bed import Bed
+from tests.flow.acting import active_equals_open_rows, going, states_of, work_until_done
+from tests.following.sliced import Chains, pool_of
+
+
+@pytest.fixture(scope="module")
+def processes() -> Generator[ProcessPoolExecutor]:
+    """A pool of processes, used by one test after the other."""
+    with pool_of(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def threads() -> Generator[ThreadPoolExecutor]:
+    """A pool of threads."""
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+def came_to(chains: Chains, job: Replay) -> dict[str, object]:
+    """Return all that a rebuild came to, for people and programs."""
+    checkpoint, health = chains.guard.checkpoint("P"), chains.guard.health("P")
+    return {
+        "job": (job.status, job.events_replayed, job.events_skipped, job.events_failed, job.progress, job.position),
+        "model": chains.model(),
+        "states": states_of(chains.bed, "P"),
+        "checkpoint": (checkpoint.last_event_sequence, checkpoint.last_event_id, checkpoint.events_processed),
+        "health": (health.active_failures, health.lag_events, health.status),
+        "failures": sorted(each.event_id for each in chains.guard.failures("P").items),
+    }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_comes_to_what_a_rebuild_in_one_piece_comes_to(
+    diagonal_bed: Bed, threads: ThreadPoolExecutor, processes: ProcessPoolExecutor, seed: int
+) -> None:
+    """The read model, whose chains tell any other order, all counters, and what failed and waits (P1, P2, P3)."""
+    chance = random.Random(seed)
+    streams = [f"S{number}" for number in range(chance.choice([1, 3, 9]))]
+    failing = [f"{streams[0]}#2", f"{streams[-1]}#5"] if seed else []
+    drawn = [chance.choice(streams) for _ in range(chance.choice([40, 130]))]
+    chains = Chains(diagonal_bed, failing=failing, partitions=chance.choice([1, 2]))
+    chains.log.append(*drawn)
+    alone = came_to(chains, chains.guard.rebuild("P", actor="alice"))
+    assert alone["model"] == chains.expected(*failing)
+    slices = chance.choice([2, 5])
+    spread = chains.guard.rebuild("P", executor=threads, slices=slices, actor="alice")
+    assert came_to(chains, spread) == alone
+    spread = chains.guard.rebuild("P", executor=processes, guard_factory=chains.factory(), actor="alice")
+    assert came_to(chains, spread) == alone
+    assert chains.log.cursors() == [len(drawn)] * chains.order["partitions"]
+    assert active_equals_open_rows(diagonal_bed)
+
+
+def test_a_failure_holds_its_stream_and_no_other(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """One poison event in one of 20 streams; mended, the stream is completed in order."""
+    chains = Chains(diagonal_bed, failing=["S3#2"])
+    chains.log.append_many(80, 20)
+    job = chains.guard.rebuild("P", executor=threads, actor="alice")
+    assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 77, 1, 2)
+    assert chains.model() == chains.expected("S3#2")
+    chains.order["failing"].clear()
+    (failure,) = chains.guard.failures("P").items
+    chains.guard.resolve(failure.id, "retry", actor="alice")
+    work_until_done(diagonal_bed, chains.guard, "P")
+    assert chains.model() == chains.expected()
+
+
+@contextmanager
+def wanted_meanwhile(chains: Chains, wanted: str, when: str) -> Generator[None]:
+    """Say what is wanted of the job as soon as a condition on its slices holds."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        with chains.bed.engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not stop.wait(0.005):
+                holds = f"(SELECT {when} FROM projection_partitions WHERE projection_name = 'P' AND partition < -1)"
+                change = f"UPDATE projection_replays SET wanted = '{wanted}' WHERE finished_at IS NULL AND {holds}"
+                if connection.exec_driver_sql(change).rowcount:
+                    return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def one_by_one(chains: Chains, wanted: str) -> Replay:
+    """Rebuild two slices, one after the other, until the first is done and the second has begun."""
+    with ThreadPoolExecutor(1) as pool, wanted_meanwhile(chains, wanted, "max(cursor) = 60 AND min(cursor) > 5"):
+        job: Replay = chains.guard.rebuild("P", executor=pool, slices=2, events_per_second=80, actor="alice")
+    return job
+
+
+def test_cancelled_its_slices_stand_where_they_are_and_nothing_is_applied_twice(diagonal_bed: Bed) -> None:
+    """Following passes over what slices have applied beyond the checkpoint; what failed there heals in order."""
+    chains = Chains(diagonal_bed, failing=["S1#9"])
+    chains.log.append_many(60, 5)
+    job = one_by_one(chains, "cancel")
+    assert job.status == "cancelled"
+    low = chains.guard.checkpoint("P").last_event_sequence
+    assert 5 < low < 60
+    with pytest.raises(FailureBusy, match="has brought to sequence 60"):
+        chains.guard.replay("P", stream_id="S1", actor="alice")
+    caught_up = chains.guard.catch_up("P")
+    assert caught_up.position == 60
+    assert chains.model() == chains.expected("S1#9")
+    chains.log.append("S1", "S2")
+    chains.order["failing"].clear()
+    chains.guard.replay("P", actor="alice")
+    assert chains.model() == chains.expected()
+    assert chains.guard.checkpoint("P").events_processed == 62 - 4  # what a replay heals is not counted
+
+
+def test_paused_it_rests_and_goes_on_with_another_executor(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """Nothing is applied while it rests; its counts go on where they were."""
+    chains = Chains(diagonal_bed)
+    chains.log.append_many(60, 5)
+    job = one_by_one(chains, "pause")
+    assert (job.status, job.finished_at) == ("paused", None)
+    assert chains.model() != chains.expected()
+    job = chains.guard.resume_replay(job.id, executor=threads, actor="bob")
+    assert (job.status, job.events_replayed, job.position) == ("completed", 60, 60)
+    assert chains.model() == chains.expected()
+
+
+def test_a_worker_without_an_executor_takes_it_up(diagonal_bed: Bed) -> None:
+    """It replays all slices by itself, each from where it is."""
+    chains = Chains(diagonal_bed, failing=["S1#9"])
+    chains.log.append_many(60, 5)
+    job = one_by_one(chains, "pause")
+    chains.guard.resume_replay(job.id, actor="bob")
+    worker = chains.guard.real.worker(poll_seconds=0.05)
+    work = going(diagonal_bed, worker.run)
+    diagonal_bed.wait_until(lambda: chains.guard.replay_of(job.id).is_finished)
+    diagonal_bed.run(worker.stop())
+    diagonal_bed.wait_until(lambda: work.is_done)
+    job = chains.guard.replay_of(job.id)
+    assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 56, 1, 3)
+    assert chains.model() == chains.expected("S1#9")
+
+
+class Twice(ThreadPoolExecutor):
+    """An executor that runs each task twice at once, as one may that takes the first for lost."""
+
+    others: ClassVar[list[Future[Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it twice."""
+        self.others.append(super().submit(fn, *args, **kwargs))
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_task_that_runs_twice_applies_nothing_twice(diagonal_bed: Bed) -> None:
+    """A slice has one lease: the second task finds it taken, and gives up."""
+    chains = Chains(diagonal_bed)
+    chains.log.append_many(200, 8)
+    with Twice(4) as twice:
+        job = chains.guard.rebuild("P", executor=twice, slices=2, actor="alice")
+        diagonal_bed.wait_until(lambda: all(each.done() for each in twice.others))
+    assert (job.status, job.events_replayed) == ("completed", 200)
+    assert "another task has it" in {each.result().waits for each in twice.others}
+    assert chains.model() == chains.expected()
+
+
+def test_a_task_that_stood_still_cannot_write_any_more(bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """Its lease ended before its transaction began, and another task has replayed the slice: it lacks the row."""
+    chains = Chains(bed)
+    chains.log.append_many(40, 3)
+    io, others = chains.guard.real._service.context.io, list[SliceDone]()
+    begin = io.begin
+
+    async def stands_still() -> Any:
+        in_hand = bed.rows("SELECT 1 FROM projection_partitions WHERE partition < -1 AND hand_first IS NOT NULL")
+        if in_hand and not others:
+            others.append(SliceDone(number=0))
+            bed.change("UPDATE projection_partitions SET lease_expires_at = '2000-01-01 00:00:00.000000'")
+            (job,) = bed.rows("SELECT id, lease_owner FROM projection_replays")
+            done = chains.guard.real.run_slice(
+                SliceOrder(
+                    projection="P",
+                    job=UUID(str(job.id)),
+                    token=job.lease_owner,
+                    number=0,
+                    of=1,
+                    until=40,
+                    seconds=60.0,
+                )
+            )
+            others.append(await done if bed.is_async else done)
+        return await begin()
+
+    io.begin = stands_still
+    job = chains.guard.rebuild("P", executor=threads, slices=1, actor="alice")
+    assert others[-1].applied == 40
+    assert (job.status, job.events_replayed) == ("completed", 40)
+    assert chains.model() == chains.expected()
+
+
+def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """Slices build the tables beside; the end, with what came meanwhile, is as that of one in one piece."""
+    chains = Chains(diagonal_bed, tables=["chains"], failing=["S1#4"])
+    chains.log.append_many(60, 5)
+    chains.guard.catch_up("P")
+    diagonal_bed.change("UPDATE chains SET digest = 'spoilt' WHERE stream = 'S2'")
+    alone = chains.guard.rebuild("P", into="next", max_failures=1, actor="alice")
+    assert chains.model() == chains.expected("S1#4")
+    diagonal_bed.change("UPDATE chains SET digest = 'spoilt' WHERE stream = 'S2'")
+    job = chains.guard.rebuild("P", into="next", max_failures=1, executor=threads, actor="alice")
+    assert (job.status, job.events_replayed, job.events_failed, job.events_skipped) == ("completed", 48 + 3, 1, 8)
+    assert chains.model() == chains.expected("S1#4")
+    assert [each["only_before"] for each in job.compared] == [each["only_before"] for each in alone.compared] == [1]
+    assert states_of(diagonal_bed, "P")["S1#4"] == "failed"
+
+
+def test_what_cannot_be_spread_is_refused(blocking_bed: Bed, processes: ProcessPoolExecutor) -> None:
+    """In a sentence, before anything is cleared."""
+    chains = Chains(blocking_bed)
+    chains.log.append("A", "B")
+    chains.guard.catch_up("P")
+
+    def refused(error: type[Exception], words: str, **options: Any) -> None:
+        with pytest.raises(error, match=words):
+            chains.guard.rebuild("P", actor="alice", **options)
+
+    refused(InvalidArgument, "go with executor=", slices=2)
+    refused(InvalidArgument, "how they come by their guard", executor=processes)
+    refused(InvalidArgument, "takes a concurrent.futures.Executor", executor=4)
+    refused(InvalidArgument, "no lambda", executor=processes, guard_factory=lambda: None)
+    refused(InvalidArgument, "takes module:attribute", executor=processes, guard_factory="shop")
+    refused(ConfigurationError, "No module named 'nowhere'", executor=processes, guard_factory="nowhere:made")
+    refused(ConfigurationError, "gave a str, not a", executor=processes, guard_factory="os:getcwd")
+    refused(UnknownProjection, "'P'", executor=processes, guard_factory=chains.factory(name="Q"))
+    with ThreadPoolExecutor(1) as ended:
+        refused(InvalidArgument, "slices= takes a number from 1 to 256", executor=ended, slices=0)
+    refused(ExecutorLost, "runs nothing", executor=ended)
+    assert chains.guard.replays("P").items == ()
+    assert chains.model() == chains.expected()
+
+
+def test_one_line_has_no_slices(blocking_bed: Bed, threads: ThreadPoolExecutor) -> None:
+    """With order="global" nothing can be done beside the rest."""
+    chains = Chains(blocking_bed, order="global")
+    with pytest.raises(InvalidArgument, match="all its events are one line"):
+        chains.guard.rebuild("P", executor=threads, actor="alice")
+    job = chains.guard.start_replay("P", rebuild=True, actor="alice")
+    with pytest.raises(InvalidArgument, match="in one piece"):
+        chains.guard.resume_replay(job.id, executor=threads, actor="alice")
