@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
+from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql, is_sqlite, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
-from . import sqlite
+from . import mysql, sqlite
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
 from .calling import INTERRUPTIONS, EachInTurn, OwnThread, its_own, overran, refuse_undone
 from .engines import LentConnection
@@ -108,6 +108,25 @@ class AsyncTransaction:
         await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
 
 
+class _MysqlTransaction(AsyncTransaction):
+    """One on MariaDB or MySQL."""
+
+    __slots__ = ()
+
+    async def together(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements one after the other."""
+        return await self.connection.run_sync(mysql.in_turn, statements)
+
+    async def close(self) -> None:
+        """Give the connection back with the limits it came with, also when this task is being cancelled."""
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        if not self.connection.closed:
+            await greenlet_spawn(mysql.give_back, self._lent)
+        await _close(self.connection)
+
+
 async def _to_its_end(connecting: Coroutine[Any, Any, LentConnection]) -> LentConnection:
     """Connect, also while this task is being cancelled: aiosqlite forgets a file that it was about to open then."""
     task = asyncio.ensure_future(connecting)
@@ -142,17 +161,21 @@ class AsyncIO:
     def __init__(self, engine: AsyncEngine, schema: str | None) -> None:
         self._engine = engine
         self._schema = schema
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._is_pipelined = not self._is_sqlite and pipelines()
+        self._is_sqlite = is_sqlite(engine.dialect)
+        self._is_mysql = is_mysql(engine.dialect)
+        self._is_pipelined = is_postgresql(engine.dialect) and pipelines()
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
         connection, lent = await self._connect(self._engine)
-        transaction = AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
+        kind = _MysqlTransaction if self._is_mysql else AsyncTransaction
+        transaction = kind(connection, lent, self._schema, is_pipelined=self._is_pipelined)
         try:
             _ = await connection.begin()
             if self._is_sqlite:
                 await self._wait_for_the_writer(transaction, lent)
+            if self._is_mysql:
+                await connection.run_sync(mysql.begin)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
@@ -161,7 +184,7 @@ class AsyncIO:
     async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:
             connecting = greenlet_spawn(LentConnection, engine.sync_engine)
-            lent = await (_to_its_end(connecting) if self._is_sqlite else connecting)
+            lent = await (connecting if self._is_pipelined else _to_its_end(connecting))
             return AsyncConnection(engine, lent), lent
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine.sync_engine)) from error
@@ -182,7 +205,7 @@ class AsyncIO:
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
-        if self._is_sqlite:
+        if not self._is_pipelined:
             transaction = await self.begin()
             try:
                 results = await transaction.together(statements)
@@ -226,8 +249,8 @@ class AsyncIO:
         return await asyncio.to_thread(question)
 
     def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
-        """Listen in a task. SQLite notifies nobody."""
-        return nullcontext() if self._is_sqlite else listening_async(self._engine, heard)
+        """Listen in a task. Only PostgreSQL notifies anybody."""
+        return listening_async(self._engine, heard) if self._is_pipelined else nullcontext()
 
     def interrupts(self, call: Call) -> bool:
         """Return whether the handler is awaited."""

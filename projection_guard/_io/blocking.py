@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
+from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql, is_sqlite, transaction_state, trouble
 from ..errors import ConfigurationError, HandlerTimeout, StoreUnavailable
-from . import forking, sqlite
+from . import forking, mysql, sqlite
 from .calling import LeftBehind, call_each_now, call_now
 from .engines import LentConnection
 from .heartbeats import Heartbeats
@@ -119,14 +119,30 @@ class _SqliteTransaction(BlockingTransaction):
             forking.leave()
 
 
+class _MysqlTransaction(BlockingTransaction):
+    """One on MariaDB or MySQL."""
+
+    __slots__ = ()
+
+    async def together(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements one after the other."""
+        return mysql.in_turn(self.connection, statements)
+
+    async def close(self) -> None:
+        """Give the connection back with the limits it came with."""
+        mysql.give_back(self.connection)
+        close(self.connection)
+
+
 class BlockingIO:
     """Blocking I/O over an engine."""
 
     def __init__(self, engine: Engine, schema: str | None) -> None:
         self._engine = engine
         self._schema = schema
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._is_pipelined = not self._is_sqlite and pipelines()
+        self._is_sqlite = is_sqlite(engine.dialect)
+        self._is_mysql = is_mysql(engine.dialect)
+        self._is_pipelined = is_postgresql(engine.dialect) and pipelines()
         self._heartbeats = Heartbeats()
 
     async def begin(self) -> Transaction:
@@ -136,6 +152,9 @@ class BlockingIO:
         connection = self._connect(self._engine)
         try:
             connection.begin()
+            if self._is_mysql:
+                mysql.begin(connection)
+                return _MysqlTransaction(connection, self._schema, is_pipelined=False)
         except BaseException:
             close(connection)
             raise
@@ -178,7 +197,7 @@ class BlockingIO:
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
-        if self._is_sqlite:
+        if not self._is_pipelined:
             transaction = await self.begin()
             try:
                 results = await transaction.together(statements)
@@ -219,8 +238,8 @@ class BlockingIO:
         return question()
 
     def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
-        """Listen in a thread. SQLite notifies nobody."""
-        return nullcontext() if self._is_sqlite else listening(self._engine, heard)
+        """Listen in a thread. Only PostgreSQL notifies anybody."""
+        return listening(self._engine, heard) if self._is_pipelined else nullcontext()
 
     def interrupts(self, call: Call) -> bool:
         """Return whether it runs on the thread that is interrupted."""
@@ -304,9 +323,11 @@ def cut(connection: Connection) -> None:
     """Break off a transaction that another thread may be using; whatever that thread still tries fails."""
     try:
         driver: Any = connection.connection.driver_connection
-        if connection.dialect.name == "sqlite":
+        if is_sqlite(connection.dialect):
             driver.interrupt()
             driver.rollback()
+        elif is_mysql(connection.dialect):
+            pass  # `invalidate` ends its session
         else:
             driver.cancel_safe(timeout=_LONGEST_CANCEL_SECONDS)
     except Exception as error:

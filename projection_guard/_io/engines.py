@@ -1,6 +1,6 @@
 """The guard's view of an engine: made from a URL or handed in by the host, which keeps its own settings.
 
-A view shares the host's pool. On it, transactions are READ COMMITTED (PostgreSQL) or BEGIN IMMEDIATE (SQLite), and a
+A view shares the host's pool. On it, transactions are READ COMMITTED or BEGIN IMMEDIATE (SQLite), and a
 handler's attempt to end the guard's transaction is refused.
 """
 
@@ -16,8 +16,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from .._dialect import TransactionState, transaction_state
+from .._dialect import MYSQL, TransactionState, is_mysql, is_sqlite, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
+from . import mysql
 
 __all__ = [
     "SUPPORTED",
@@ -28,9 +29,14 @@ __all__ = [
     "view",
 ]
 
-SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
-_DRIVERS: Final = {"postgresql": frozenset({"psycopg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
+SUPPORTED: Final = "postgresql+psycopg://..., mysql+pymysql://... (MariaDB, MySQL) or sqlite:///..."
+_DRIVERS: Final = {
+    "postgresql": frozenset({"psycopg"}),
+    "sqlite": frozenset({"pysqlite", "aiosqlite"}),
+    **dict.fromkeys(MYSQL, frozenset({"pymysql", "asyncmy", "aiomysql"})),
+}
 _PATIENCE_SECONDS: Final = 0.25
+_MYSQL_CONNECT: Final[dict[str, Any]] = {"connect_timeout": 10, "charset": "utf8mb4"}
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -57,6 +63,9 @@ def _url(url: str | URL, *, asynchronous: bool) -> URL:
         )
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
+    if backend in MYSQL:
+        asked = driver if asynchronous and driver != "pymysql" else ""
+        return parsed.set(drivername=f"{backend}+{(asked or 'asyncmy') if asynchronous else 'pymysql'}")
     return parsed.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
 
 
@@ -64,6 +73,8 @@ def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
         # psycopg reads what the URL itself says, so only what it leaves open is set here
         return {"connect_args": {k: v for k, v in _POSTGRESQL_CONNECT.items() if k not in url.query}}
+    if url.get_backend_name() in MYSQL:
+        return {"connect_args": {k: v for k, v in _MYSQL_CONNECT.items() if k not in url.query}}
     if url.database in (None, "", ":memory:") or "mode=memory" in str(url.query):
         # an in-memory database lives in one connection: share it, one user at a time
         pool = AsyncAdaptedQueuePool if asynchronous else QueuePool
@@ -111,7 +122,8 @@ def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
 
 
 def _missing(url: URL) -> str:
-    extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
+    backend = url.get_backend_name()
+    extra = "binary" if backend == "postgresql" else "mysql" if backend in MYSQL else "aiosqlite"
     return f"The driver for {url.drivername} is not installed: pip install 'projection-guard[{extra}]'"
 
 
@@ -158,10 +170,14 @@ class LentConnection(Connection):
         """Throw the connection away, as SQLAlchemy does when a task is cancelled in a statement.
 
         SQLite's lock would stay with that statement, closed or not, until somebody collects it: it is undone before.
+        So would MariaDB's and MySQL's until the statement ends: their session is ended.
         """
-        if self.dialect.name == "sqlite" and not self.closed and not self.invalidated:
+        if not self.closed and not self.invalidated:
             with suppress(Exception):
-                undo(self)
+                if is_sqlite(self.dialect):
+                    undo(self)
+                elif is_mysql(self.dialect) and not isinstance(exception, Exception):
+                    mysql.kill(self)
         super().invalidate(exception)
 
     def _commit_impl(self) -> None:
