@@ -257,17 +257,36 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+BEDS = os.environ.get("PROJECTION_GUARD_BEDS", "sqlite,postgresql").split(",")
+"""On which databases a test runs; `mariadb` is there for whoever has the time, but for `SLICE`."""
+SLICE = frozenset[str]()
+_URLS = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Say on which databases a test runs that asks for any."""
+    if "database_url" in metafunc.fixturenames:
+        in_slice = metafunc.function.__name__ in SLICE and "mariadb" not in BEDS
+        metafunc.parametrize("database_url", [*BEDS, *(["mariadb"] if in_slice else [])], indirect=True, scope="function")
+
+
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
     """A database of the test's own, with our tables: once SQLite, once PostgreSQL."""
-    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    url: str = request.getfixturevalue(_URLS[request.param])
     return url
+
+
+def database_of(url: str) -> str:
+    """Return whose a URL is: `sqlite`, `postgresql` or `mariadb`."""
+    name = url.partition(":")[0].partition("+")[0]
+    return "mariadb" if name == "mysql" else name
 
 
 @pytest.fixture(params=["blocking", "async"])
 def bed(request: pytest.FixtureRequest, database_url: str) -> Iterator[Bed]:
     """The four ways of running the library, one after the other."""
-    made = Bed(request.param, "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    made = Bed(request.param, database_of(database_url), database_url)
     yield made
     made.close()
 
@@ -283,7 +302,7 @@ def postgres_bed(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[
 @pytest.fixture
 def blocking_bed(database_url: str) -> Iterator[Bed]:
     """The blocking guard, on both databases."""
-    made = Bed("blocking", "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    made = Bed("blocking", database_of(database_url), database_url)
     yield made
     made.close()
 
@@ -291,12 +310,14 @@ def blocking_bed(database_url: str) -> Iterator[Bed]:
 @pytest.fixture
 def async_bed(database_url: str) -> Iterator[Bed]:
     """The async guard, on both databases."""
-    made = Bed("async", "sqlite" if database_url.startswith("sqlite") else "postgresql", database_url)
+    made = Bed("async", database_of(database_url), database_url)
     yield made
     made.close()
 
 
 WAYS = [("blocking", "sqlite"), ("async", "postgresql"), ("blocking", "postgresql"), ("async", "sqlite")]
+if "PROJECTION_GUARD_BEDS" in os.environ:
+    WAYS = [(kind, database) for database in BEDS for kind in ("blocking", "async")]
 TWO_WAYS = WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else WAYS[:2]
 """In two of them each guard and each database is there once; all four are for whoever has the time."""
 
@@ -305,7 +326,7 @@ TWO_WAYS = WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else WAY
 def diagonal_bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
     """Two of the four ways: for what takes long."""
     kind, database = request.param
-    made = Bed(kind, database, request.getfixturevalue("sqlite_url" if database == "sqlite" else "postgres_url"))
+    made = Bed(kind, database, request.getfixturevalue(_URLS[database]))
     yield made
     made.close()
 

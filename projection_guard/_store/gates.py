@@ -165,12 +165,12 @@ _look = (
     .outerjoin(
         F,
         and_(
-            F.projection_name == bindparam("projection"),
+            F.projection_name == _STATE.projection_name,
             F.event_id == bindparam("event_id"),
             F.resolved_at.is_(None),
         ),
     )
-    .outerjoin(P, and_(P.projection_name == bindparam("projection"), P.event_id == bindparam("event_id")))
+    .outerjoin(P, and_(P.projection_name == _STATE.projection_name, P.event_id == bindparam("event_id")))
     .where(_STATE.projection_name == bindparam("projection"))
 )
 
