@@ -69,12 +69,21 @@ def chained(error: BaseException, *, into_groups: bool = False) -> Iterator[Base
             waiting.extend(reversed(in_group(current)))
 
 
+_MYSQL_LOST: Final = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
+
+
+def _is_mysqls(error: BaseException) -> bool:
+    return type(error).__module__.startswith(("pymysql", "asyncmy"))
+
+
 def is_lost_connection(error: BaseException) -> bool:
     """Return whether an error says that a connection was cut or never came about, wherever in its chain it stands."""
     for current in chained(error):
         if isinstance(current, ConnectionError):
             return True
         if isinstance(current, DBAPIError) and (current.connection_invalidated or isinstance(current, InterfaceError)):
+            return True
+        if _is_mysqls(current) and current.args and current.args[0] in _MYSQL_LOST:
             return True
         if type(current).__name__ == "OperationalError" and getattr(current, "sqlstate", "none here") is None:
             # psycopg's own: the server never answered, so there is no SQLSTATE. Or the statement was never sent.

@@ -31,7 +31,18 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import AsyncProjectionGuard, Outcome, ProjectionGuard, RetryPolicy
 
-__all__ = ["AT_ONCE", "TWO_WAYS", "Bed", "GuardOnBed", "Happened", "counted", "effects", "happened", "noted"]
+__all__ = [
+    "AT_ONCE",
+    "TWO_WAYS",
+    "Bed",
+    "GuardOnBed",
+    "Happened",
+    "async_url",
+    "counted",
+    "effects",
+    "happened",
+    "noted",
+]
 
 AT_ONCE = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(6))
 """The default policy without its waits: a retry is due as soon as it is planned."""
@@ -267,7 +278,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Say on which databases a test runs that asks for any."""
     if "database_url" in metafunc.fixturenames:
         in_slice = metafunc.function.__name__ in SLICE and "mariadb" not in BEDS
-        metafunc.parametrize("database_url", [*BEDS, *(["mariadb"] if in_slice else [])], indirect=True, scope="function")
+        metafunc.parametrize(
+            "database_url", [*BEDS, *(["mariadb"] if in_slice else [])], indirect=True, scope="function"
+        )
 
 
 @pytest.fixture
@@ -275,6 +288,11 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A database of the test's own, with our tables: once SQLite, once PostgreSQL."""
     url: str = request.getfixturevalue(_URLS[request.param])
     return url
+
+
+def async_url(url: str) -> str:
+    """Return the URL of the same database for an async engine."""
+    return url.replace("sqlite:", "sqlite+aiosqlite:").replace("+pymysql:", "+asyncmy:")
 
 
 def database_of(url: str) -> str:

@@ -3,7 +3,7 @@
 A pytest plugin, loaded by `tests/conftest.py`. Where the server comes from, in this order:
 
     PROJECTION_GUARD_TEST_MARIADB    the URL of a server (mysql+pymysql://root@127.0.0.1/), also MySQL's
-    mariadbd, mariadb-install-db     on this machine: a server is started, without fsync, once for each process of the run
+    mariadbd, mariadb-install-db     on this machine: one is started, without fsync, for each process of the run
     127.0.0.1:3306                   a server that lets root in without a password
 
 Where there is none of these, a test on MariaDB is skipped and says so.
@@ -92,9 +92,12 @@ class MariadbServer:
                     self.made += [connection.execute(text(f"SHOW CREATE TABLE {name}")).one()[1] for name in tables]
                     triggers = list(connection.execute(text("SHOW TRIGGERS")))
                     self.made += [
-                        f"CREATE TRIGGER {row[0]} {row[4]} {row[1]} ON {row[2]} FOR EACH ROW {row[3]}" for row in triggers
+                        f"CREATE TRIGGER {row[0]} {row[4]} {row[1]} ON {row[2]} FOR EACH ROW {row[3]}"
+                        for row in triggers
                     ]
-                    rows = connection.execute(text("SELECT version_num FROM projection_guard_alembic_version")).scalars()
+                    rows = connection.execute(
+                        text("SELECT version_num FROM projection_guard_alembic_version")
+                    ).scalars()
                     self.made += [f"INSERT INTO projection_guard_alembic_version VALUES ('{row}')" for row in rows]
                     self.made.append("INSERT INTO projection_generations VALUES (1)")
         return self.made
@@ -116,7 +119,9 @@ def mariadb_server() -> Iterator[MariadbServer]:
     try:
         MariadbServer(_LOCAL).run("SELECT 1")
     except (SQLAlchemyError, ImportError) as error:
-        pytest.skip(f"no MariaDB: {GIVEN} is not set, mariadbd is not installed, nobody at 3306 ({type(error).__name__})")
+        pytest.skip(
+            f"no MariaDB: {GIVEN} is not set, mariadbd is not installed, nobody at 3306 ({type(error).__name__})"
+        )
     yield MariadbServer(_LOCAL)
 
 

@@ -8,8 +8,16 @@ from __future__ import annotations
 from .clock import later, moved, seconds_between, statement_start, this_minute, utc_now
 from .columns import BigIdentity, LongText, UtcDateTime, UuidKey
 from .families import MYSQL, is_mysql, is_postgresql, is_sqlite
-from .statements import LIMITS, Bound, Changing, Condition, Insert, PerDialect, absent_last, deleted_among
-from .troubles import TransactionState, Trouble, is_duplicate_key, is_no_savepoint, is_refusal, transaction_state, trouble
+from .statements import LIMITS, Bound, Changing, Condition, Insert, PerDialect, absent_last, deleted_among, total
+from .troubles import (
+    TransactionState,
+    Trouble,
+    is_duplicate_key,
+    is_no_savepoint,
+    is_refusal,
+    transaction_state,
+    trouble,
+)
 
 __all__ = [
     "LIMITS",
@@ -38,6 +46,7 @@ __all__ = [
     "seconds_between",
     "statement_start",
     "this_minute",
+    "total",
     "transaction_state",
     "trouble",
     "utc_now",

@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Delete, Row, Table, Update, bindparam, delete, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Delete,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -14,7 +25,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from .families import MYSQL, is_mysql, is_sqlite
 
-__all__ = ["LIMITS", "Bound", "Changing", "Condition", "Insert", "PerDialect", "absent_last", "deleted_among"]
+__all__ = ["LIMITS", "Bound", "Changing", "Condition", "Insert", "PerDialect", "absent_last", "deleted_among", "total"]
 
 S = TypeVar("S")
 
@@ -33,7 +44,9 @@ class MysqlInsert(mysql.Insert):
         key = next(iter(self._table().primary_key))
         return self.on_duplicate_key_update({key.name: key})
 
-    def on_conflict_do_update(self, index_elements: object = None, set_: Mapping[str, Any] | None = None) -> MysqlInsert:
+    def on_conflict_do_update(
+        self, index_elements: object = None, set_: Mapping[str, Any] | None = None
+    ) -> MysqlInsert:
         """Change a row with the same key. What changes others comes last: it is done from left to right."""
         del index_elements
         return self.on_duplicate_key_update(dict(set_ or {}))
@@ -44,8 +57,9 @@ class MysqlInsert(mysql.Insert):
         return self.inserted
 
     def _table(self) -> Table:
-        assert isinstance(self.table, Table)
-        return self.table
+        table: Any = self.table
+        assert isinstance(table, Table)
+        return table
 
 
 Insert = postgresql.Insert | sqlite.Insert | MysqlInsert
@@ -79,7 +93,7 @@ class Changing:
 
     def __init__(self, statement: Update | Delete, where: Sequence[ColumnElement[bool]], *told: Any) -> None:
         """Take the statement without its WHERE, what that is, and the columns that are told."""
-        self._at_once = statement.where(*where).returning(*told)
+        self._at_once: Any = statement.where(*where).returning(*told)
         self._is_delete = isinstance(statement, Delete)
         table = statement.table
         assert isinstance(table, Table)
@@ -90,7 +104,7 @@ class Changing:
         self._change = statement.where(is_found)
         self._read = select(*told).where(is_found)
 
-    def run(self, connection: Connection, parameters: Mapping[str, object]) -> Sequence[Row[Any]]:
+    def run(self, connection: Connection, parameters: Mapping[str, object]) -> Sequence[Any]:
         """Do it, and return the rows."""
         if not is_mysql(connection.dialect):
             return connection.execute(self._at_once, parameters).all()
@@ -136,6 +150,24 @@ def _absent_last(element: absent_last, compiler: SQLCompiler, **options: Any) ->
 def _absent_last_mysql(element: absent_last, compiler: SQLCompiler, **options: Any) -> str:
     column = compiler.process(element.clauses, **options)
     return f"{column} IS NULL, {column}"
+
+
+class total(FunctionElement[int]):
+    """The sum of whole numbers, as one; MariaDB's and MySQL's would be a decimal."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "total"
+
+
+@compiles(total)
+def _total(element: total, compiler: SQLCompiler, **options: Any) -> str:
+    return f"sum({compiler.process(element.clauses, **options)})"
+
+
+@compiles(total, *MYSQL)
+def _total_mysql(element: total, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(sum({compiler.process(element.clauses, **options)}) AS SIGNED)"
 
 
 LIMITS: Final = (

@@ -11,7 +11,15 @@ from sqlalchemy.exc import DBAPIError
 from .._policy import chained, is_lost_connection
 from .families import is_mysql
 
-__all__ = ["TransactionState", "Trouble", "is_duplicate_key", "is_no_savepoint", "is_refusal", "transaction_state", "trouble"]
+__all__ = [
+    "TransactionState",
+    "Trouble",
+    "is_duplicate_key",
+    "is_no_savepoint",
+    "is_refusal",
+    "transaction_state",
+    "trouble",
+]
 
 
 class Trouble(StrEnum):
@@ -28,8 +36,8 @@ class Trouble(StrEnum):
 
 _MYSQL_REDO: Final = frozenset({1213, 1020, 1412})  # deadlock; a row has changed; the table's definition has
 _MYSQL_WAITED: Final = frozenset({1205, 3572})
-# at shutdown, killed, gone away, lost, packets out of order, timed out; too many connections, and hosts that are refused
-_MYSQL_LOST: Final = frozenset({1040, 1053, 1077, 1129, 1152, 1159, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
+# too many connections, refused hosts, a shutdown; killed, gone away, lost, packets out of order, timed out
+_MYSQL_LOST: Final = frozenset({1040, 1053, 1077, 1129, 1152, 1159, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
 _MYSQL_NO_SAVEPOINT: Final = 1305
 _MYSQL_DUPLICATE: Final = 1062
 _REDO_STATES: Final = frozenset({"40001", "40P01", "26000"})  # 26000: a prepared statement was deallocated

@@ -20,7 +20,7 @@ from ..errors import HandlerTimeout, StoreUnavailable
 from . import mysql, sqlite
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
 from .calling import INTERRUPTIONS, EachInTurn, OwnThread, its_own, overran, refuse_undone
-from .engines import LentConnection
+from .engines import LentConnection, lent_on
 from .listening import listening_async
 from .protocol import Call, Ran, Rows, Transaction
 
@@ -109,9 +109,22 @@ class AsyncTransaction:
 
 
 class _MysqlTransaction(AsyncTransaction):
-    """One on MariaDB or MySQL."""
+    """One on MariaDB or MySQL, which end a transaction at a deadlock, and do not say so."""
 
-    __slots__ = ()
+    __slots__ = ("_is_gone",)
+
+    @property
+    def state(self) -> TransactionState:
+        """Where the transaction stands."""
+        return TransactionState.LOST if getattr(self, "_is_gone", False) else super().state
+
+    async def _lend(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await super()._lend(work)
+        except Exception as error:
+            if trouble(error) is Trouble.REDO:
+                self._is_gone = not await greenlet_spawn(mysql.is_back_at_savepoint, self._lent)
+            raise
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements one after the other."""
@@ -183,7 +196,7 @@ class AsyncIO:
 
     async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:
-            connecting = greenlet_spawn(LentConnection, engine.sync_engine)
+            connecting = greenlet_spawn(lent_on, engine.sync_engine)
             lent = await (connecting if self._is_pipelined else _to_its_end(connecting))
             return AsyncConnection(engine, lent), lent
         except SQLAlchemyError as error:

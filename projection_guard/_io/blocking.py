@@ -15,7 +15,7 @@ from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql
 from ..errors import ConfigurationError, HandlerTimeout, StoreUnavailable
 from . import forking, mysql, sqlite
 from .calling import LeftBehind, call_each_now, call_now
-from .engines import LentConnection
+from .engines import LentConnection, lent_on
 from .heartbeats import Heartbeats
 from .listening import listening
 from .protocol import Call, Ran, Rows, Transaction, drive
@@ -120,9 +120,22 @@ class _SqliteTransaction(BlockingTransaction):
 
 
 class _MysqlTransaction(BlockingTransaction):
-    """One on MariaDB or MySQL."""
+    """One on MariaDB or MySQL, which end a transaction at a deadlock, and do not say so."""
 
-    __slots__ = ()
+    __slots__ = ("_is_gone",)
+
+    @property
+    def state(self) -> TransactionState:
+        """Where the transaction stands."""
+        return TransactionState.LOST if getattr(self, "_is_gone", False) else super().state
+
+    def _lend(self, work: Callable[[], None]) -> None:
+        try:
+            super()._lend(work)
+        except Exception as error:
+            if trouble(error) is Trouble.REDO:
+                self._is_gone = not mysql.is_back_at_savepoint(self.connection)
+            raise
 
     async def together(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements one after the other."""
@@ -177,7 +190,7 @@ class BlockingIO:
 
     def _connect(self, engine: Engine) -> LentConnection:
         try:
-            return LentConnection(engine)
+            return lent_on(engine)
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine)) from error
 

@@ -7,10 +7,11 @@ handler's attempt to end the guard's transaction is refused.
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Dialect, Engine, create_engine, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,6 +27,7 @@ __all__ = [
     "async_engine_for",
     "async_view",
     "engine_for",
+    "lent_on",
     "view",
 ]
 
@@ -203,6 +205,32 @@ class LentConnection(Connection):
                 "wrote is undone; for steps of your own use connection.begin_nested()"
             )
             raise self.refusal
+
+
+_COMMITS_BY_ITSELF: Final = re.compile(
+    r"(?:\s+|/\*(?!!|M!).*?\*/|(?:--\s|\#)[^\n]*\n)*(?!(?:CREATE|DROP)\s+TEMPORARY\b)"
+    r"(ALTER|ANALYZE|CREATE|DROP|FLUSH|GRANT|LOCK|OPTIMIZE|RENAME|REPAIR|REVOKE|TRUNCATE|UNLOCK)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class LentOnMysql(LentConnection):
+    """One on MariaDB or MySQL, where a statement that changes the schema commits what was done before it."""
+
+    def _execute_context(self, dialect: Dialect, constructor: Any, statement: Any, *more: Any, **options: Any) -> Any:
+        if self.is_lent and (found := _COMMITS_BY_ITSELF.match(str(statement))):
+            self.refusal = ConnectionRefusedToHandler(
+                f"A handler must not {found[1].upper()} on the guard's connection: on MariaDB and MySQL that commits "
+                "its transaction half done. Do it before, on a connection of your own; a TEMPORARY table may be made and "
+                "dropped"
+            )
+            raise self.refusal
+        return super()._execute_context(dialect, constructor, statement, *more, **options)
+
+
+def lent_on(engine: Engine) -> LentConnection:
+    """Take a connection that can be lent to a handler."""
+    return LentOnMysql(engine) if is_mysql(engine.dialect) else LentConnection(engine)
 
 
 def undo(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from .._dialect import LIMITS, Bound, Condition, TransactionState, is_duplicate_key, is_mysql, transaction_state
 from .protocol import Rows
 
-__all__ = ["begin", "give_back", "in_turn", "kill"]
+__all__ = ["begin", "give_back", "in_turn", "is_back_at_savepoint", "kill"]
 
 log = logging.getLogger("projection_guard")
 _PLAIN: Final = Condition()
@@ -103,6 +103,16 @@ def give_back(connection: Connection) -> None:
         log.debug("giving a connection back: %s", type(error).__name__)
         with suppress(Exception):
             connection.invalidate()
+
+
+def is_back_at_savepoint(connection: Connection) -> bool:
+    """Return to the savepoint behind the claim; False where it is gone, with the transaction."""
+    try:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT projection_guard")
+    except Exception as error:
+        log.debug("going back to the savepoint: %s", type(error).__name__)
+        return False
+    return True
 
 
 def kill(connection: Connection) -> None:

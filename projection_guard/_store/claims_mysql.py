@@ -30,9 +30,9 @@ BARRIER: Final = (
 """Who holds the newest generation is waited for by whoever makes a new one: `states.in_flight`."""
 
 _LOCKED = (
-    f"""
+    """
 INSERT INTO projection_streams (projection_name, stream_id, epoch, touched_at)
-SELECT :projection, :gate, 0, {{now}} FROM projection_states st
+SELECT :projection, :gate, 0, {now} FROM projection_states st
 WHERE st.projection_name = :projection AND st.state = 'active' AND st.held_since IS NULL AND st.mode = 'pushed'
 ON DUPLICATE KEY UPDATE epoch = projection_streams.epoch
 """,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Row, TextClause, text
+from sqlalchemy import Connection, Dialect, TextClause, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from .._dialect import Bound, Condition, is_mysql, is_postgresql, is_sqlite
@@ -70,8 +70,8 @@ class Compiled:
             return Bound(self._sql, parameters, self._condition)
         return Bound(self._sql, tuple(parameters[name] for name in self._order), self._condition)
 
-    def run(self, connection: Connection, parameters: Mapping[str, object]) -> Sequence[Row[Any]] | None:
+    def run(self, connection: Connection, parameters: Mapping[str, object]) -> Sequence[Any] | None:
         """Run it on a connection of SQLAlchemy's; return its rows, None where they are not told."""
         result = connection.execute(self.text, parameters)
-        rows = result.all() if result.returns_rows else []
+        rows: Sequence[Any] = result.all() if result.returns_rows else []
         return rows if self._condition is None or self._condition.is_told else None

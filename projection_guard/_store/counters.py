@@ -322,7 +322,7 @@ _oldest = (
 _prune = delete(A).where(tuple_(A.projection_name, A.event_id).in_(_oldest)).returning(A.projection_name, A.stream_id)
 _prune_found = Changing(
     delete(A),
-    (tuple_(A.projection_name, A.event_id).in_(bindparam("found", expanding=True)), A.rolled_up),
+    (tuple_(A.projection_name, A.event_id).in_(bindparam("found", expanding=True)), A.rolled_up == true()),
     A.projection_name,
     A.stream_id,
 )

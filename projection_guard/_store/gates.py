@@ -76,6 +76,7 @@ _COLUMNS: tuple[ColumnElement[Any], ...] = (
     S.lease_owner.expression,
 )
 
+
 def _making(insert: Callable[[Any], Insert]) -> Insert:
     return (
         insert(S)

@@ -25,8 +25,10 @@ _ID = _generations.c.generation
 
 def in_flight(connection: Connection) -> frozenset[str]:
     """Name the generations before a new one that somebody shares."""
-    newest = int(connection.execute(insert(_generations)).inserted_primary_key[0])
-    older = select(_ID).where(_ID < newest)
+    made = connection.execute(insert(_generations)).inserted_primary_key
+    assert made is not None
+    newest = int(made[0])
+    older = select(_ID).where(newest > _ID)
     known = set(connection.execute(older).scalars())
     free = set(connection.execute(older.with_for_update(skip_locked=True)).scalars())
     gone = [generation for generation in free if generation < newest - _KEPT]

@@ -23,8 +23,8 @@ _MAY = text("SELECT has_table_privilege(CAST(:relation AS regclass), CAST(:privi
 class Server:
     """What the database says of itself. `lacks` names the rights that the role does not have, by table.
 
-    `is_pooled`: the process that answers is not the one that took the connection; None where nobody can tell. `journal_mode` is
-    SQLite's.
+    `is_pooled`: the process that answers is not the one that took the connection; None where nobody can tell.
+    `journal_mode` is SQLite's.
     """
 
     product: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -151,7 +151,8 @@ def set_state(connection: Connection, projection: str, state: str, *, actor: str
 def begin_job(connection: Connection, projection: str, state: str, *, actor: str, reason: str) -> None:
     """Let a replay or rebuild begin, and note what it ends in. Hold the projection's state."""
     values = {"actor": actor, "reason": reason, "changed_at": utc_now()}
-    in_order = [(T.state_after, T.state), (T.state, state), *values.items()]  # MariaDB and MySQL do one after the other
+    # MariaDB and MySQL set one after the other
+    in_order: list[tuple[str, Any]] = [("state_after", T.state), ("state", state), *values.items()]
     connection.execute(update(T).where(T.projection_name == projection).ordered_values(*in_order))
 
 

@@ -37,8 +37,8 @@ def adopt(connection: Connection, schema: str | None = None) -> None:
     check_schema_name(connection.dialect.name, schema)
     if is_mysql(connection.dialect):
         raise SchemaError(
-            "Tables on MariaDB or MySQL cannot be adopted: what should be there cannot be made, compared and undone in one "
-            "transaction. Let guard.migrate() make them in an empty database, and copy the rows"
+            "Tables on MariaDB or MySQL cannot be adopted: what should be there cannot be made, compared and undone in "
+            "one transaction. Let guard.migrate() make them in an empty database, and copy the rows"
         )
     with refusals_explained("The guard's tables could not be adopted; nothing was changed"):
         enter(connection, schema)

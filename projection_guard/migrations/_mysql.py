@@ -71,7 +71,7 @@ class _OnMysql:
             return
         for each in columns:
             if isinstance(each, sa.Column):
-                each.type = _spelt(each.type)
+                _spell(each)
         own = {key: value for key, value in options.items() if not key.startswith("sqlite_")}
         collation = "utf8mb4_nopad_bin" if self._is_mariadb() else "utf8mb4_0900_bin"
         dialect = self._context.dialect.name
@@ -102,7 +102,7 @@ class _OnMysql:
 
     def add_column(self, table: str, column: Any) -> None:
         if not self._has_column(table, column.name):
-            column.type = _spelt(column.type)
+            _spell(column)
             self._op.add_column(table, column)
 
     def drop_column(self, table: str, name: str) -> None:
@@ -128,9 +128,11 @@ class _OnMysql:
         return looked is not None and name in {each["name"] for each in looked.get_indexes(table)}
 
 
-def _spelt(kind: Any) -> Any:
+def _spell(column: Any) -> None:
+    kind = column.type
     if isinstance(kind, sa.DateTime):
-        return mysql.DATETIME(fsp=6)
-    if isinstance(kind, sa.Text):
-        return mysql.LONGTEXT()
-    return sa.CHAR(32) if isinstance(kind, sa.Uuid) else kind
+        column.type = mysql.DATETIME(fsp=6)
+    elif isinstance(kind, sa.Text):
+        column.type = mysql.LONGTEXT()
+    elif isinstance(kind, sa.Uuid):
+        column.type = sa.CHAR(32)

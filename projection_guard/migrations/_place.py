@@ -30,7 +30,7 @@ def check_schema_name(dialect_name: str, schema: str | None) -> None:
         raise ConfigurationError("schema= is for PostgreSQL; a SQLite database has none")
     if dialect_name in MYSQL:
         raise ConfigurationError(
-            "schema= is for PostgreSQL; on MariaDB and MySQL a schema is a database, and the guard's is the one in the URL"
+            "schema= is for PostgreSQL; on MariaDB and MySQL a schema is a database: name the guard's in the URL"
         )
     is_systems = schema.lower().startswith("pg_") or schema.lower() == "information_schema"
     if is_systems or not _IDENTIFIER.fullmatch(schema):
@@ -53,7 +53,10 @@ def enter(connection: Connection, schema: str | None) -> None:
     It waits at most two minutes; on PostgreSQL a process that is stopped meanwhile loses its transaction after one.
     """
     if is_mysql(connection.dialect):
-        if connection.scalar(text(f"SELECT GET_LOCK({_MYSQL_LOCK}, :seconds)"), {"seconds": _LONGEST_WAIT_SECONDS}) != 1:
+        if (
+            connection.scalar(text(f"SELECT GET_LOCK({_MYSQL_LOCK}, :seconds)"), {"seconds": _LONGEST_WAIT_SECONDS})
+            != 1
+        ):
             raise SchemaError(f"Somebody else has been changing the guard's tables for {_LONGEST_WAIT_SECONDS} s")
         return
     if is_sqlite(connection.dialect):

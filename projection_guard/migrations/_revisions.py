@@ -63,7 +63,8 @@ def record_newest(connection: Connection, schema: str | None) -> None:
 def upgrade_sql(dialect_name: str, schema: str | None = None) -> str:
     """Return the SQL that makes the tables in an empty database, in one transaction, for people who run it by hand.
 
-    `dialect_name` is "postgresql", "sqlite", "mariadb" or "mysql"; with the last two each statement stands for itself. Raises `ConfigurationError` for others, and for a schema's bad name.
+    `dialect_name` is "postgresql", "sqlite", "mariadb" or "mysql"; on the last two each statement
+    stands for itself. Raises `ConfigurationError` for others, and for a schema's bad name.
     """
     if dialect_name not in ("postgresql", "sqlite", *MYSQL):
         raise ConfigurationError(

@@ -99,7 +99,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("confirmed_at IS NOT NULL AND finished_at IS NULL"),
         sqlite_where=sa.text("confirmed_at IS NOT NULL AND finished_at IS NULL"),
     )
-    here.create_index("ix_projection_bulk_actions_newest", "projection_bulk_actions", ["created_at", "id"], unique=False)
+    here.create_index(
+        "ix_projection_bulk_actions_newest", "projection_bulk_actions", ["created_at", "id"], unique=False
+    )
 
 
 def downgrade() -> None:
