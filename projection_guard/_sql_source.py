@@ -343,9 +343,9 @@ def _check_dialect(dialect: Dialect, options: LogOptions) -> None:
     if is_mysql(dialect):
         if not options.get("in_order", False):
             raise ConfigurationError(
-                "A log on MariaDB or MySQL cannot be read safely by its sequence: its numbers can be seen in another order "
-                "than they were drawn in, and nobody can tell who is still writing. If the application appends one "
-                "transaction after the other, say in_order=True; docs/mariadb.md says how it does that"
+                "A log on MariaDB or MySQL cannot be read safely by its sequence: its numbers can be seen in another "
+                "order than they were drawn in, and nobody can tell who is still writing. If the application appends "
+                "one transaction after the other, say in_order=True; docs/mariadb.md says how it does that"
             )
     elif not (is_postgresql(dialect) or is_sqlite(dialect)):
         name = dialect.name

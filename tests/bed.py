@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,20 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, insert, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TextClause,
+    create_engine,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -185,19 +199,41 @@ class Bed:
         value = self.value("SELECT coalesce(max(count), 0) FROM counted WHERE stream = :stream", stream=stream)
         return int(value)
 
+    def _text(self, sql: str) -> TextClause:
+        """MariaDB takes some of our columns for words of its own."""
+        return text(re.sub(r"\b(partition|cursor)\b", r"`\1`", sql) if self.database == "mariadb" else sql)
+
     def rows(self, sql: str, **parameters: object) -> list[Any]:
         """Look into the database past the library."""
         with self.engine.connect() as connection:
-            return list(connection.execute(text(sql), parameters))
+            return list(connection.execute(self._text(sql), parameters))
 
     def value(self, sql: str, **parameters: object) -> Any:
         """Look up one value past the library."""
         with self.engine.connect() as connection:
-            return connection.execute(text(sql), parameters).scalar_one()
+            return connection.execute(self._text(sql), parameters).scalar_one()
+
+    def in_seconds(self, seconds: float) -> str:
+        """Say in the database's SQL when its clock will have gone on by so much, in the form in which it is stored."""
+        if self.database == "sqlite":
+            return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')"
+        if self.database == "mariadb":
+            return f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)"
+        return f"(now() + interval '{seconds} seconds')"
+
+    @property
+    def sleeping(self) -> str:
+        """A statement that takes a minute, or seconds of the processor's on SQLite, which cannot sleep."""
+        if self.database == "sqlite":
+            return (
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) "
+                "SELECT count(*) FROM n"
+            )
+        return "SELECT SLEEP(60)" if self.database == "mariadb" else "SELECT pg_sleep(60)"
 
     def change(self, sql: str, **parameters: object) -> int:
         """Change something past the library."""
-        return int(self.past_the_library(lambda connection: connection.execute(text(sql), parameters).rowcount))
+        return int(self.past_the_library(lambda connection: connection.execute(self._text(sql), parameters).rowcount))
 
     def past_the_library(self, work: Callable[[Connection], Any]) -> Any:
         """Do something in a transaction, while an async guard's tasks go on: one of them may hold SQLite's lock."""

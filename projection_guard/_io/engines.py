@@ -221,8 +221,8 @@ class LentOnMysql(LentConnection):
         if self.is_lent and (found := _COMMITS_BY_ITSELF.match(str(statement))):
             self.refusal = ConnectionRefusedToHandler(
                 f"A handler must not {found[1].upper()} on the guard's connection: on MariaDB and MySQL that commits "
-                "its transaction half done. Do it before, on a connection of your own; a TEMPORARY table may be made and "
-                "dropped"
+                "its transaction half done. Do it before, on a connection of your own; TEMPORARY tables may be made "
+                "and dropped"
             )
             raise self.refusal
         return super()._execute_context(dialect, constructor, statement, *more, **options)

@@ -65,8 +65,8 @@ def make(connection: Connection, into: str, tables: Sequence[str]) -> None:
     """Make the shadows, empty. Raises `ConfigurationError` where a table is missing, or something has their place."""
     if is_mysql(connection.dialect):
         raise ConfigurationError(
-            "on MariaDB and MySQL no read model is built beside the live one, and none is verified: there, what makes a "
-            "table commits everything before it. For a rebuild leave into= out"
+            "on MariaDB and MySQL no read model is built beside the live one, and none is verified: there, what makes "
+            "a table commits everything before it. For a rebuild leave into= out"
         )
     there = set(inspect(connection).get_table_names())
     for table in tables:

@@ -198,6 +198,8 @@ def test_an_error_inside_a_session_keeps_its_own_name(bed: Bed) -> None:
 @pytest.fixture
 def bed_with_foreign_keys(bed: Bed) -> Iterator[Bed]:
     """A bed on which foreign keys are kept; SQLite does so on request."""
+    if bed.database == "mariadb":
+        pytest.skip("MariaDB and MySQL check each foreign key at once")
     bed.change("CREATE TABLE parent (id int PRIMARY KEY)")
     bed.change("CREATE TABLE child (parent int REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)")
     if bed.database == "postgresql":
