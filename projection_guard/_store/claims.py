@@ -222,7 +222,7 @@ class HotStatements:
         self._claim = compiled(*claims_mysql.CLAIM)
         self._lease = compiled(*claims_mysql.LEASE)
         self._settle = compiled(*claims_mysql.SETTLE)
-        self._preamble = compiled(claims_mysql.BARRIER)
+        self._preamble = compiled((claims_mysql.BARRIER[0], Condition()))
         self._looking = self._restore = ()
 
     def claim(self, ticket: Ticket, *, limit_seconds: float) -> list[Bound]:
@@ -255,18 +255,19 @@ class HotStatements:
     def preamble(self, *, limit_seconds: float) -> list[Bound]:
         """Limit what a transaction may take, and announce it to the barrier before its first look at anything."""
         parameters = _limits(limit_seconds)
-        return [*self._limited(limit_seconds), *(statement.bind(parameters) for statement in self._preamble)]
+        limits = self._limited(limit_seconds, is_told=True)
+        return [*limits, *(statement.bind(parameters) for statement in self._preamble)]
 
     def looking(self, *, limit_seconds: float) -> list[Bound]:
         """Limit what a transaction may take that only looks: no barrier waits for it, it takes no right to write."""
         parameters = _limits(limit_seconds)
         return [*self._limited(limit_seconds), *(statement.bind(parameters) for statement in self._looking)]
 
-    def _limited(self, seconds: float) -> tuple[Bound, ...]:
+    def _limited(self, seconds: float, *, is_told: bool = False) -> tuple[Bound, ...]:
         """Limit what a transaction may take, where its other statements do not."""
         if not self._is_mysql:
             return ()
-        return (Bound(LIMITS, (max(1, int(seconds) + 5), seconds, max(1, int(seconds))), _UNTOLD),)
+        return (Bound(LIMITS, (max(1, int(seconds) + 5), seconds, max(1, int(seconds))), None if is_told else _UNTOLD),)
 
 
 def _ticket_parameters(ticket: Ticket) -> dict[str, object]:
