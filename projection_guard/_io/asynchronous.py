@@ -180,6 +180,17 @@ class AsyncIO:
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
+        for tries_left in reversed(range(mysql.MOST_BEGINNINGS if self._is_mysql else 1)):
+            try:
+                return await self._begin()
+            except SQLAlchemyError as error:
+                if not self._is_mysql:
+                    raise
+                if not tries_left or trouble(error) is not Trouble.LOST:
+                    raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+        raise AssertionError
+
+    async def _begin(self) -> Transaction:
         connection, lent = await self._connect(self._engine)
         kind = _MysqlTransaction if self._is_mysql else AsyncTransaction
         transaction = kind(connection, lent, self._schema, is_pipelined=self._is_pipelined)

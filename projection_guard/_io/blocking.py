@@ -162,16 +162,31 @@ class BlockingIO:
         """Open a transaction."""
         if self._is_sqlite:
             return self._begin_on_sqlite()
+        if self._is_mysql:
+            return self._begin_on_mysql()
         connection = self._connect(self._engine)
         try:
             connection.begin()
-            if self._is_mysql:
-                mysql.begin(connection)
-                return _MysqlTransaction(connection, self._schema, is_pipelined=False)
         except BaseException:
             close(connection)
             raise
         return BlockingTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+
+    def _begin_on_mysql(self) -> Transaction:
+        for tries_left in reversed(range(mysql.MOST_BEGINNINGS)):
+            connection = self._connect(self._engine)
+            try:
+                connection.begin()
+                mysql.begin(connection)
+            except BaseException as error:
+                close(connection)
+                if not isinstance(error, SQLAlchemyError):
+                    raise
+                if not tries_left or trouble(error) is not Trouble.LOST:
+                    raise StoreUnavailable(unreachable(self._engine)) from error
+            else:
+                return _MysqlTransaction(connection, self._schema, is_pipelined=False)
+        raise AssertionError
 
     def _begin_on_sqlite(self) -> Transaction:
         forking.enter()

@@ -16,9 +16,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from .._dialect import LIMITS, Bound, Condition, TransactionState, is_duplicate_key, is_mysql, transaction_state
 from .protocol import Rows
 
-__all__ = ["begin", "give_back", "in_turn", "is_back_at_savepoint", "kill"]
+__all__ = ["MOST_BEGINNINGS", "begin", "give_back", "in_turn", "is_back_at_savepoint", "kill"]
 
 log = logging.getLogger("projection_guard")
+MOST_BEGINNINGS: Final = 25
+"""A pool's connections may all be dead, each found so when it is begun with; nothing is done by then."""
 _PLAIN: Final = Condition()
 _BEGIN: Final = ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION")
 _LIMITS_WERE: Final = "projection_guard.limits_were"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Barrier, Thread
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from projection_guard import ConfigurationError, ProjectionGuard, SqlEventSource
-from projection_guard.errors import SchemaError
+from projection_guard.errors import DeliveryInterrupted, SchemaError, StoreUnavailable
 from projection_guard.migrations import adopt, include_name, upgrade_sql
 from tests.bed import Bed, Happened, happened, noted
 
@@ -159,6 +160,45 @@ def test_the_audit_log_is_append_only(mariadb_bed: Bed) -> None:
     for statement in ("UPDATE projection_audit_log SET actor = 'bob'", "DELETE FROM projection_audit_log"):
         with pytest.raises(DBAPIError, match="append-only"):
             mariadb_bed.change(statement)
+
+
+def test_a_connection_that_is_killed_before_any_statement_changes_nothing_in_the_end(mariadb_bed: Bed) -> None:
+    """In a delivery, a failure, a park, a retry and a drain: each effect is there once, in order."""
+    bed, left, killed = mariadb_bed, [0], [0]
+    guard, fails = bed.guard(), [False]
+
+    def body(event_: Happened, connection: Connection) -> None:
+        noted("P")(event_, connection)
+        if fails[0] and event_.n == 2:
+            raise ValueError
+
+    def kill(connection: Connection, *_: object) -> None:
+        left[0] -= 1
+        driver: Any = connection.connection.driver_connection
+        if left[0] == 0:
+            killed[0] += 1
+            with bed.engine.connect() as other:
+                other.execute(text(f"KILL {driver.thread_id()}"))
+
+    bed.joined(guard, "P", body)
+    guard.health()
+    event.listen(guard.real._sync_engine, "before_cursor_execute", kill)
+    for place in range(1, 80, 4 if bed.is_async else 3):
+        stream, left[0], fails[0] = f"S{place}", place, True
+        for n in (1, 2, 3):
+            for _ in range(2):  # whoever is told that it was interrupted delivers again, whoever is not may
+                with suppress(StoreUnavailable, DeliveryInterrupted):
+                    guard.publish(happened(stream, n))
+        fails[0] = False
+        for _ in range(20):
+            bed.change("UPDATE projection_failures SET next_retry_at = created_at, lease_expires_at = NULL")
+            guard.work()
+            if bed.effects("P", stream) == [(stream, 1), (stream, 2), (stream, 3)] and not guard.failures("P").items:
+                break
+        assert bed.effects("P", stream) == [(stream, 1), (stream, 2), (stream, 3)], place
+        assert bed.count(stream) == 3
+    assert killed[0] > 15
+    assert bed.value("SELECT active_failures FROM projection_health_metrics") == 0
 
 
 @pytest.mark.parametrize("at", [3, 20, 60])
