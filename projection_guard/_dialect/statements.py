@@ -41,7 +41,8 @@ class MysqlInsert(mysql.Insert):
     def on_conflict_do_nothing(self, index_elements: object = None) -> MysqlInsert:
         """Leave a row with the same key as it is."""
         del index_elements
-        key = next(iter(self._table().primary_key))
+        table: Any = self.table
+        key: Any = next(iter(table.primary_key))
         return self.on_duplicate_key_update({key.name: key})
 
     def on_conflict_do_update(
@@ -55,11 +56,6 @@ class MysqlInsert(mysql.Insert):
     def excluded(self) -> Any:
         """The row that was to be inserted."""
         return self.inserted
-
-    def _table(self) -> Table:
-        table: Any = self.table
-        assert isinstance(table, Table)
-        return table
 
 
 Insert = postgresql.Insert | sqlite.Insert | MysqlInsert
