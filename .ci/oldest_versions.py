@@ -14,12 +14,7 @@ problems = []
 extras = project["optional-dependencies"]
 tried = [
     *project["dependencies"],
-    *(
-        each
-        for name, extra in extras.items()
-        if name not in NOT_TRIED
-        for each in extra
-    ),
+    *(each for name, extra in extras.items() if name not in NOT_TRIED for each in extra),
 ]
 for requirement in tried:
     found = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", requirement)

@@ -77,6 +77,13 @@ def _is_asyncpgs_own(error: InterfaceError) -> bool:
     return type(cause).__module__.startswith("asyncpg.") and "clos" not in str(cause)
 
 
+_MYSQL_LOST: Final = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
+
+
+def _is_mysqls(error: BaseException) -> bool:
+    return type(error).__module__.startswith(("pymysql", "asyncmy"))
+
+
 def is_lost_connection(error: BaseException) -> bool:
     """Return whether an error says that a connection was cut or never came about, wherever in its chain it stands."""
     for current in chained(error):
@@ -87,6 +94,8 @@ def is_lost_connection(error: BaseException) -> bool:
         if isinstance(current, InterfaceError) and not _is_asyncpgs_own(current):
             return True
         if str(getattr(current, "sqlstate", "")).startswith("08"):  # asyncpg's own, where a handler uses it
+            return True
+        if _is_mysqls(current) and current.args and current.args[0] in _MYSQL_LOST:
             return True
         if type(current).__name__ in _UNANSWERED and getattr(current, "sqlstate", "none here") is None:
             # psycopg's own: the server never answered, so there is no SQLSTATE. Or the statement was never sent.

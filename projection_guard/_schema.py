@@ -10,10 +10,11 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from ._dialect import is_mysql
 from ._tables import metadata, table_names
 from .errors import SchemaError
 from .migrations._found import Found, look
-from .migrations._place import check_schema_name, enter, refusals_explained
+from .migrations._place import check_schema_name, enter, leave, refusals_explained
 from .migrations._revisions import VERSION_TABLE, Revisions, revisions, upgrade
 
 __all__ = ["check", "check_schema_name", "migrate"]
@@ -22,6 +23,7 @@ _MIGRATE: Final = (
     "run guard.migrate() or projection-guard db upgrade, or alembic upgrade heads where your own Alembic environment "
     "holds our revisions"
 )
+_STAYS: Final = "there each statement stands for itself, and when it is run again it goes on where it stopped"
 _HOSTS: Final = "run alembic upgrade heads in your own Alembic environment, which holds our revisions"
 _TRAP: Final = (
     " (your alembic_version names none of our revisions: if it should, path_separator = os has cut "
@@ -36,13 +38,17 @@ def migrate(connection: Connection, schema: str | None = None) -> None:
     `StoreUnavailable` if the connection is lost; roll back then, and nothing was changed.
     """
     check_schema_name(connection.dialect.name, schema)
-    with refusals_explained("The guard's tables could not be created or upgraded; nothing was changed"):
+    stays = _STAYS if is_mysql(connection.dialect) else "nothing was changed"
+    with refusals_explained(f"The guard's tables could not be created or upgraded; {stays}"):
         enter(connection, schema)
-        found = look(connection, schema)
-        if is_ours_to_upgrade(found, revisions()):
-            upgrade(connection, schema)
-        elif (complaint := complaint_about(found, revisions())) is not None:
-            raise SchemaError(complaint)
+        try:
+            found = look(connection, schema)
+            if is_ours_to_upgrade(found, revisions()):
+                upgrade(connection, schema)
+            elif (complaint := complaint_about(found, revisions())) is not None:
+                raise SchemaError(complaint)
+        finally:
+            leave(connection)
 
 
 def check(connection: Connection, schema: str | None = None) -> None:
@@ -60,7 +66,7 @@ def is_ours_to_upgrade(found: Found, has: Revisions) -> bool:
     """
     if found.own | found.hosts:
         return not found.hosts and found.own <= has.known and has.newest not in found.own
-    return not found.tables
+    return not found.tables or found.is_broken_off
 
 
 def complaint_about(found: Found, has: Revisions) -> str | None:

@@ -13,11 +13,12 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Dialect, Engine, Table
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ._dialect import is_mysql, is_postgresql, is_sqlite
 from ._frozen import quick
 from ._io.engines import async_engine_for, engine_for
 from ._io.pooling import prepare_nothing_through_a_pooler
@@ -46,6 +47,7 @@ class LogOptions(TypedDict, total=False):
     stream_id: str | None
     decode: Decode | None
     give_up_after: timedelta | None
+    in_order: bool
 
 
 _EMPTY: Final = "nobody was left who could have filled it"
@@ -239,7 +241,8 @@ class SqlEventSource:
     None), `schema=` its schema. A `Table` of SQLAlchemy's says itself which columns are read. `decode=` makes the event
     of a row, given as a dict by column; without it that dict is the event. PostgreSQL and SQLite are read safely.
     `give_up_after=` is a last resort: a hole that a transaction may still fill is skipped after that time, recorded,
-    and what is committed into it later is missed.
+    and what is committed into it later is missed. A log on MariaDB or MySQL is read only with `in_order=True`: the
+    application promises that it appends one transaction after the other.
     """
 
     def __init__(
@@ -250,7 +253,7 @@ class SqlEventSource:
     ) -> None:
         self._owns_engine = not isinstance(database, Engine)
         self._engine = database if isinstance(database, Engine) else engine_for(database)
-        _check_dialect(self._engine.dialect.name)
+        _check_dialect(self._engine.dialect, options)
         self._table = table if isinstance(table, str) else table.fullname
         self._reader = LogReader(table, options)
 
@@ -303,7 +306,7 @@ class AsyncSqlEventSource:
     ) -> None:
         self._owns_engine = not isinstance(database, AsyncEngine)
         self._engine = database if isinstance(database, AsyncEngine) else async_engine_for(database)
-        _check_dialect(self._engine.dialect.name)
+        _check_dialect(self._engine.dialect, options)
         self._table = table if isinstance(table, str) else table.fullname
         self._reader = LogReader(table, options)
 
@@ -342,8 +345,16 @@ class AsyncSqlEventSource:
             await self._engine.dispose()
 
 
-def _check_dialect(name: str) -> None:
-    if name not in ("postgresql", "sqlite"):
+def _check_dialect(dialect: Dialect, options: LogOptions) -> None:
+    if is_mysql(dialect):
+        if not options.get("in_order", False):
+            raise ConfigurationError(
+                "A log on MariaDB or MySQL cannot be read safely by its sequence: its numbers can be seen in another "
+                "order than they were drawn in, and nobody can tell who is still writing. If the application appends "
+                "one transaction after the other, say in_order=True; docs/mariadb.md says how it does that"
+            )
+    elif not (is_postgresql(dialect) or is_sqlite(dialect)):
+        name = dialect.name
         raise ConfigurationError(
             f"A log on {name} cannot be read safely by its sequence: the guard does not know there who is still "
             "writing. Write an EventSource of your own that does; docs/sources.md says what it has to know"

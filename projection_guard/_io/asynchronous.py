@@ -15,12 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
+from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql, is_sqlite, transaction_state, trouble
 from ..errors import HandlerTimeout, StoreUnavailable
-from . import asyncpg_driver, sqlite
+from . import asyncpg_driver, mysql, sqlite
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
 from .calling import INTERRUPTIONS, EachInTurn, OwnThread, its_own, overran, refuse_undone
-from .engines import LentConnection
+from .engines import LentConnection, lent_on
 from .listening import listening_async
 from .protocol import Call, Ran, Rows, Transaction
 
@@ -118,6 +118,38 @@ class AsyncTransaction:
         await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
 
 
+class _MysqlTransaction(AsyncTransaction):
+    """One on MariaDB or MySQL, which end a transaction at a deadlock, and do not say so."""
+
+    __slots__ = ("_is_gone",)
+
+    @property
+    def state(self) -> TransactionState:
+        """Where the transaction stands."""
+        return TransactionState.LOST if getattr(self, "_is_gone", False) else super().state
+
+    async def _lend(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await super()._lend(work)
+        except Exception as error:
+            if trouble(error) is Trouble.REDO:
+                self._is_gone = not await greenlet_spawn(mysql.is_back_at_savepoint, self._lent)
+            raise
+
+    async def together(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements one after the other."""
+        return await self.connection.run_sync(mysql.in_turn, statements)
+
+    async def close(self) -> None:
+        """Give the connection back with the limits it came with, also when this task is being cancelled."""
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        if not self.connection.closed:
+            await greenlet_spawn(mysql.give_back, self._lent)
+        await _close(self.connection)
+
+
 async def _to_its_end(connecting: Coroutine[Any, Any, LentConnection]) -> LentConnection:
     """Connect, also while this task is being cancelled: aiosqlite forgets a file that it was about to open then."""
     task = asyncio.ensure_future(connecting)
@@ -152,18 +184,33 @@ class AsyncIO:
     def __init__(self, engine: AsyncEngine, schema: str | None) -> None:
         self._engine = engine
         self._schema = schema
-        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._is_sqlite = is_sqlite(engine.dialect)
+        self._is_mysql = is_mysql(engine.dialect)
         self._is_asyncpg = asyncpg_driver.is_asyncpg(engine.dialect.driver)
-        self._is_pipelined = not self._is_sqlite and not self._is_asyncpg and pipelines()
+        self._is_pipelined = is_postgresql(engine.dialect) and not self._is_asyncpg and pipelines()
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
+        for tries_left in reversed(range(mysql.MOST_BEGINNINGS if self._is_mysql else 1)):
+            try:
+                return await self._begin()
+            except SQLAlchemyError as error:
+                if not self._is_mysql:
+                    raise
+                if not tries_left or trouble(error) is not Trouble.LOST:
+                    raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+        raise AssertionError
+
+    async def _begin(self) -> Transaction:
         connection, lent = await self._connect(self._engine)
-        transaction = AsyncTransaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
+        kind = _MysqlTransaction if self._is_mysql else AsyncTransaction
+        transaction = kind(connection, lent, self._schema, is_pipelined=self._is_pipelined)
         try:
             _ = await connection.begin()
             if self._is_sqlite:
                 await self._wait_for_the_writer(transaction, lent)
+            if self._is_mysql:
+                await connection.run_sync(mysql.begin)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(_close(connection)))
             raise
@@ -171,8 +218,8 @@ class AsyncIO:
 
     async def _connect(self, engine: AsyncEngine) -> tuple[AsyncConnection, LentConnection]:
         try:
-            connecting = greenlet_spawn(LentConnection, engine.sync_engine)
-            lent = await (_to_its_end(connecting) if self._is_sqlite else connecting)
+            connecting = greenlet_spawn(lent_on, engine.sync_engine)
+            lent = await (connecting if self._is_pipelined else _to_its_end(connecting))
             return AsyncConnection(engine, lent), lent
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine.sync_engine)) from error
@@ -237,8 +284,8 @@ class AsyncIO:
         return await asyncio.to_thread(question)
 
     def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
-        """Listen in a task. SQLite notifies nobody."""
-        return nullcontext() if self._is_sqlite else listening_async(self._engine, heard)
+        """Listen in a task. Only PostgreSQL notifies anybody."""
+        return listening_async(self._engine, heard) if self._is_pipelined else nullcontext()
 
     def interrupts(self, call: Call) -> bool:
         """Return whether the handler is awaited."""

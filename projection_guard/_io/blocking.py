@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .._dialect import Bound, TransactionState, Trouble, transaction_state, trouble
+from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql, is_sqlite, transaction_state, trouble
 from ..errors import ConfigurationError, HandlerTimeout, StoreUnavailable
-from . import forking, sqlite
+from . import forking, mysql, sqlite
 from .calling import LeftBehind, call_each_now, call_now
-from .engines import LentConnection
+from .engines import LentConnection, lent_on
 from .heartbeats import Heartbeats
 from .listening import listening
 from .protocol import Call, Ran, Rows, Transaction, drive
@@ -119,20 +119,51 @@ class _SqliteTransaction(BlockingTransaction):
             forking.leave()
 
 
+class _MysqlTransaction(BlockingTransaction):
+    """One on MariaDB or MySQL, which end a transaction at a deadlock, and do not say so."""
+
+    __slots__ = ("_is_gone",)
+
+    @property
+    def state(self) -> TransactionState:
+        """Where the transaction stands."""
+        return TransactionState.LOST if getattr(self, "_is_gone", False) else super().state
+
+    def _lend(self, work: Callable[[], None]) -> None:
+        try:
+            super()._lend(work)
+        except Exception as error:
+            if trouble(error) is Trouble.REDO:
+                self._is_gone = not mysql.is_back_at_savepoint(self.connection)
+            raise
+
+    async def together(self, statements: Sequence[Bound]) -> list[Rows]:
+        """Run statements one after the other."""
+        return mysql.in_turn(self.connection, statements)
+
+    async def close(self) -> None:
+        """Give the connection back with the limits it came with."""
+        mysql.give_back(self.connection)
+        close(self.connection)
+
+
 class BlockingIO:
     """Blocking I/O over an engine."""
 
     def __init__(self, engine: Engine, schema: str | None) -> None:
         self._engine = engine
         self._schema = schema
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._is_pipelined = not self._is_sqlite and pipelines()
+        self._is_sqlite = is_sqlite(engine.dialect)
+        self._is_mysql = is_mysql(engine.dialect)
+        self._is_pipelined = is_postgresql(engine.dialect) and pipelines()
         self._heartbeats = Heartbeats()
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
         if self._is_sqlite:
             return self._begin_on_sqlite()
+        if self._is_mysql:
+            return self._begin_on_mysql()
         connection = self._connect(self._engine)
         try:
             connection.begin()
@@ -140,6 +171,22 @@ class BlockingIO:
             close(connection)
             raise
         return BlockingTransaction(connection, self._schema, is_pipelined=self._is_pipelined)
+
+    def _begin_on_mysql(self) -> Transaction:
+        for tries_left in reversed(range(mysql.MOST_BEGINNINGS)):
+            connection = self._connect(self._engine)
+            try:
+                connection.begin()
+                mysql.begin(connection)
+            except BaseException as error:
+                close(connection)
+                if not isinstance(error, SQLAlchemyError):
+                    raise
+                if not tries_left or trouble(error) is not Trouble.LOST:
+                    raise StoreUnavailable(unreachable(self._engine)) from error
+            else:
+                return _MysqlTransaction(connection, self._schema, is_pipelined=False)
+        raise AssertionError
 
     def _begin_on_sqlite(self) -> Transaction:
         forking.enter()
@@ -158,7 +205,7 @@ class BlockingIO:
 
     def _connect(self, engine: Engine) -> LentConnection:
         try:
-            return LentConnection(engine)
+            return lent_on(engine)
         except SQLAlchemyError as error:
             raise StoreUnavailable(unreachable(engine)) from error
 
@@ -178,7 +225,7 @@ class BlockingIO:
 
     async def once(self, statements: Sequence[Bound]) -> list[Rows]:
         """Run statements as one transaction."""
-        if self._is_sqlite:
+        if not self._is_pipelined:
             transaction = await self.begin()
             try:
                 results = await transaction.together(statements)
@@ -219,8 +266,8 @@ class BlockingIO:
         return question()
 
     def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
-        """Listen in a thread. SQLite notifies nobody."""
-        return nullcontext() if self._is_sqlite else listening(self._engine, heard)
+        """Listen in a thread. Only PostgreSQL notifies anybody."""
+        return listening(self._engine, heard) if self._is_pipelined else nullcontext()
 
     def interrupts(self, call: Call) -> bool:
         """Return whether it runs on the thread that is interrupted."""
@@ -304,9 +351,11 @@ def cut(connection: Connection) -> None:
     """Break off a transaction that another thread may be using; whatever that thread still tries fails."""
     try:
         driver: Any = connection.connection.driver_connection
-        if connection.dialect.name == "sqlite":
+        if is_sqlite(connection.dialect):
             driver.interrupt()
             driver.rollback()
+        elif is_mysql(connection.dialect):
+            pass  # `invalidate` ends its session
         else:
             driver.cancel_safe(timeout=_LONGEST_CANCEL_SECONDS)
     except Exception as error:

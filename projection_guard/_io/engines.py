@@ -1,24 +1,25 @@
 """The guard's view of an engine: made from a URL or handed in by the host, which keeps its own settings.
 
-A view shares the host's pool. On it, transactions are READ COMMITTED (PostgreSQL) or BEGIN IMMEDIATE (SQLite), and a
+A view shares the host's pool. On it, transactions are READ COMMITTED or BEGIN IMMEDIATE (SQLite), and a
 handler's attempt to end the guard's transaction is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from .._dialect import TransactionState, transaction_state
+from .._dialect import MYSQL, TransactionState, is_mysql, is_sqlite, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
-from . import asyncpg_driver
+from . import asyncpg_driver, mysql
 
 __all__ = [
     "SUPPORTED",
@@ -26,15 +27,21 @@ __all__ = [
     "async_engine_for",
     "async_view",
     "engine_for",
+    "lent_on",
     "view",
 ]
 
-SUPPORTED: Final = "postgresql+psycopg://... or sqlite:///..."
-_DRIVERS: Final = {"postgresql": frozenset({"psycopg", "asyncpg"}), "sqlite": frozenset({"pysqlite", "aiosqlite"})}
+SUPPORTED: Final = "postgresql+psycopg://..., mysql+pymysql://... (MariaDB, MySQL) or sqlite:///..."
+_DRIVERS: Final = {
+    "postgresql": frozenset({"psycopg", "asyncpg"}),
+    "sqlite": frozenset({"pysqlite", "aiosqlite"}),
+    **dict.fromkeys(MYSQL, frozenset({"pymysql", "asyncmy", "aiomysql"})),
+}
 _NOT_BLOCKING: Final = (
     "ProjectionGuard is blocking, and asyncpg is not: use AsyncProjectionGuard, or postgresql+psycopg://..."
 )
 _PATIENCE_SECONDS: Final = 0.25
+_MYSQL_CONNECT: Final[dict[str, Any]] = {"connect_timeout": 10, "charset": "utf8mb4"}
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -65,6 +72,9 @@ def _url(url: str | URL, *, asynchronous: bool) -> URL:
         return parsed
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
+    if backend in MYSQL:
+        asked = driver if asynchronous and driver != "pymysql" else ""
+        return parsed.set(drivername=f"{backend}+{(asked or 'asyncmy') if asynchronous else 'pymysql'}")
     return parsed.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
 
 
@@ -74,6 +84,8 @@ def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
         # psycopg reads what the URL itself says, so only what it leaves open is set here
         return {"connect_args": {k: v for k, v in _POSTGRESQL_CONNECT.items() if k not in url.query}}
+    if url.get_backend_name() in MYSQL:
+        return {"connect_args": {k: v for k, v in _MYSQL_CONNECT.items() if k not in url.query}}
     if url.database in (None, "", ":memory:") or "mode=memory" in str(url.query):
         # an in-memory database lives in one connection: share it, one user at a time
         pool = AsyncAdaptedQueuePool if asynchronous else QueuePool
@@ -126,10 +138,11 @@ def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
 
 
 def _missing(url: URL) -> str:
+    backend = url.get_backend_name()
     if asyncpg_driver.is_asyncpg(url.get_driver_name()):
         extra = "asyncpg"
     else:
-        extra = "binary" if url.get_backend_name() == "postgresql" else "aiosqlite"
+        extra = "binary" if backend == "postgresql" else "mysql" if backend in MYSQL else "aiosqlite"
     return f"The driver for {url.drivername} is not installed: pip install 'projection-guard[{extra}]'"
 
 
@@ -178,10 +191,14 @@ class LentConnection(Connection):
         """Throw the connection away, as SQLAlchemy does when a task is cancelled in a statement.
 
         SQLite's lock would stay with that statement, closed or not, until somebody collects it: it is undone before.
+        So would MariaDB's and MySQL's until the statement ends: their session is ended.
         """
-        if self.dialect.name == "sqlite" and not self.closed and not self.invalidated:
+        if not self.closed and not self.invalidated:
             with suppress(Exception):
-                undo(self)
+                if is_sqlite(self.dialect):
+                    undo(self)
+                elif is_mysql(self.dialect) and not isinstance(exception, Exception):
+                    mysql.kill(self)
         super().invalidate(exception)
 
     def _handle_dbapi_exception(self, *told: Any, **more: Any) -> NoReturn:
@@ -211,6 +228,32 @@ class LentConnection(Connection):
                 "wrote is undone; for steps of your own use connection.begin_nested()"
             )
             raise self.refusal
+
+
+_COMMITS_BY_ITSELF: Final = re.compile(
+    r"(?:\s+|/\*(?!!|M!).*?\*/|(?:--\s|\#)[^\n]*\n)*(?!(?:CREATE|DROP)\s+TEMPORARY\b)"
+    r"(ALTER|ANALYZE|CREATE|DROP|FLUSH|GRANT|LOCK|OPTIMIZE|RENAME|REPAIR|REVOKE|TRUNCATE|UNLOCK)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class LentOnMysql(LentConnection):
+    """One on MariaDB or MySQL, where a statement that changes the schema commits what was done before it."""
+
+    def _execute_context(self, dialect: Dialect, constructor: Any, statement: Any, *more: Any, **options: Any) -> Any:
+        if self.is_lent and (found := _COMMITS_BY_ITSELF.match(str(statement))):
+            self.refusal = ConnectionRefusedToHandler(
+                f"A handler must not {found[1].upper()} on the guard's connection: on MariaDB and MySQL that commits "
+                "its transaction half done. Do it before, on a connection of your own; TEMPORARY tables may be made "
+                "and dropped"
+            )
+            raise self.refusal
+        return super()._execute_context(dialect, constructor, statement, *more, **options)
+
+
+def lent_on(engine: Engine) -> LentConnection:
+    """Take a connection that can be lent to a handler."""
+    return LentOnMysql(engine) if is_mysql(engine.dialect) else LentConnection(engine)
 
 
 def undo(connection: Connection) -> None:

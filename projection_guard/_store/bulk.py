@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import later, statement_start, utc_now
+from .._dialect import Changing, later, statement_start, utc_now
 from .._model import Failure, FailureFilter, Page
 from .._records import BulkAction
 from .._tables import ProjectionBulkAction, ProjectionFailure
@@ -140,21 +140,22 @@ def confirm(connection: Connection, job: UUID, *, actor: str, request_id: str | 
 
 _FREE = or_(B.lease_owner.is_(None), B.lease_expires_at <= statement_start())
 _due = select(*_SHOWN).where(B.confirmed_at.is_not(None), B.finished_at.is_(None), _FREE).order_by(B.confirmed_at)
-_claim = (
-    update(B)
-    .where(B.id == _JOB, B.confirmed_at.is_not(None), B.finished_at.is_(None), or_(_FREE, B.lease_owner == _TOKEN))
-    .values(
+_claim = Changing(
+    update(B).values(
         status="running",
         lease_owner=_TOKEN,
         lease_expires_at=later(bindparam("lease")),
         started_at=func.coalesce(B.started_at, utc_now()),
         updated_at=utc_now(),
-    )
-    .returning(B.id)
+    ),
+    (B.id == _JOB, B.confirmed_at.is_not(None), B.finished_at.is_(None), or_(_FREE, B.lease_owner == _TOKEN)),
+    B.id,
 )
 _MINE = (B.id == _JOB, B.lease_owner == _TOKEN, B.finished_at.is_(None))
-_renew = update(B).where(*_MINE).values(lease_expires_at=later(bindparam("lease")), updated_at=utc_now())
-_go_on = _renew.returning(B.wanted, B.hand_id, B.position_at, B.position_id)
+_PROLONGED = update(B).values(lease_expires_at=later(bindparam("lease")), updated_at=utc_now())
+_BEFORE_US = (B.wanted, B.hand_id, B.position_at, B.position_id)
+_renew = _PROLONGED.where(*_MINE)
+_go_on = Changing(_PROLONGED, _MINE, *_BEFORE_US)
 _PUT_DOWN: dict[str, Any] = {"hand_at": null(), "hand_id": null(), "updated_at": utc_now()}
 
 
@@ -166,7 +167,7 @@ def due(connection: Connection) -> list[BulkAction]:
 def claim(connection: Connection, job: UUID, *, token: str, lease_seconds: float) -> bool:
     """Take an action that nobody runs; False where somebody else has it, or it has ended."""
     parameters = {"job": job, "token": token, "lease": lease_seconds}
-    return connection.execute(_claim, parameters).one_or_none() is not None
+    return bool(_claim.run(connection, parameters))
 
 
 def renew(connection: Connection, job: UUID, *, token: str, lease_seconds: float) -> bool:
@@ -176,8 +177,8 @@ def renew(connection: Connection, job: UUID, *, token: str, lease_seconds: float
 
 def go_on(connection: Connection, job: UUID, *, token: str, lease_seconds: float) -> InHand | None:
     """Hold an action, prolong its lease, and say what is before us; None where it is no longer ours."""
-    row = connection.execute(_go_on, {"job": job, "token": token, "lease": lease_seconds}).one_or_none()
-    return None if row is None else _in_hand(row)
+    rows = _go_on.run(connection, {"job": job, "token": token, "lease": lease_seconds})
+    return _in_hand(rows[0]) if rows else None
 
 
 def in_hand(connection: Connection, job: UUID) -> InHand:
@@ -218,20 +219,16 @@ def take(connection: Connection, job: UUID, failure: Failure) -> None:
 
 def count(connection: Connection, job: UUID, *, succeeded: bool) -> InHand:
     """Count the failure in hand, and put it down; return what is before us then. Hold the action."""
-    statement = (
-        update(B)
-        .where(B.id == _JOB)
-        .values(
-            done=B.done + 1,
-            succeeded=B.succeeded + int(succeeded),
-            failed=B.failed + int(not succeeded),
-            position_at=B.hand_at,
-            position_id=B.hand_id,
-            **_PUT_DOWN,
-        )
-        .returning(B.wanted, B.hand_id, B.position_at, B.position_id)
+    counted = update(B).values(
+        done=B.done + 1,
+        succeeded=B.succeeded + int(succeeded),
+        failed=B.failed + int(not succeeded),
+        position_at=B.hand_at,
+        position_id=B.hand_id,
+        **_PUT_DOWN,
     )
-    return _in_hand(connection.execute(statement, {"job": job}).one())
+    (row,) = Changing(counted, (B.id == _JOB,), *_BEFORE_US).run(connection, {"job": job})
+    return _in_hand(row)
 
 
 def let_go(connection: Connection, job: UUID, *, token: str) -> None:

@@ -11,13 +11,14 @@ INSERT in a CTE). The state of the projection is read by the same statement, whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Dialect, text
 
-from .._dialect import Bound
+from .._dialect import LIMITS, Bound, Condition, is_mysql, is_sqlite
 from .._model import EventRecord
+from . import claims_mysql
 from .compiled import Compiled, words
 
 __all__ = ["Claim", "HotStatements", "Settings", "Ticket", "read_claim", "read_settings", "restore_settings"]
@@ -73,8 +74,8 @@ Settings = tuple[str, str] | None
 
 
 def read_settings(rows: Sequence[Sequence[Sequence[object]]]) -> Settings:
-    """Read search path and role off what the preamble returned; None where the database has none (SQLite)."""
-    return (str(rows[0][0][3]), str(rows[0][0][4])) if rows else None
+    """Read search path and role off what the preamble returned; None where the database has none."""
+    return (str(rows[0][0][3]), str(rows[0][0][4])) if rows and rows[0] else None
 
 
 def restore_settings(connection: Connection, settings: Settings) -> None:
@@ -180,6 +181,7 @@ RETURNING true
 """,
 )
 
+_UNTOLD = Condition(is_told=False)
 _EXPIRED = "'the lease of an apart call ran out: its event may come after later ones'"
 
 
@@ -187,7 +189,8 @@ class HotStatements:
     """The hot path's statements for one database and schema. Give what they return to `Transaction.together`."""
 
     def __init__(self, dialect: Dialect, schema: str | None) -> None:
-        sqlite = dialect.name == "sqlite"
+        self._is_mysql = is_mysql(dialect)
+        sqlite = is_sqlite(dialect)
         used = words(dialect, schema) | {
             "expired": _EXPIRED,
             "limits": ""
@@ -200,6 +203,10 @@ class HotStatements:
         def compiled(*statements: str) -> tuple[Compiled, ...]:
             return tuple(Compiled(statement.format(**used), dialect) for statement in statements)
 
+        self._savepoint = Bound("SAVEPOINT projection_guard")
+        if self._is_mysql:
+            self._write_for_mysql(dialect, used)
+            return
         self._claim = compiled(*_CLAIM_SQLITE) if sqlite else compiled(_CLAIM_POSTGRESQL)
         self._lease = compiled(_LEASE)
         self._settle = compiled(*_SETTLE_SQLITE) if sqlite else compiled(_SETTLE_POSTGRESQL)
@@ -207,18 +214,28 @@ class HotStatements:
         self._preamble = () if sqlite else compiled(_LIMITS_AND_SETTINGS, lock)
         self._looking = () if sqlite else compiled(_LIMITS_AND_SETTINGS)
         self._restore = () if sqlite else compiled(_RESTORE)
-        self._savepoint = Bound("SAVEPOINT projection_guard")
+
+    def _write_for_mysql(self, dialect: Dialect, used: Mapping[str, str]) -> None:
+        def compiled(*statements: claims_mysql.Written) -> tuple[Compiled, ...]:
+            return tuple(Compiled(sql.format(**used), dialect, condition) for sql, condition in statements)
+
+        self._claim = compiled(*claims_mysql.CLAIM)
+        self._lease = compiled(*claims_mysql.LEASE)
+        self._settle = compiled(*claims_mysql.SETTLE)
+        self._preamble = compiled((claims_mysql.BARRIER[0], Condition()))
+        self._looking = self._restore = ()
 
     def claim(self, ticket: Ticket, *, limit_seconds: float) -> list[Bound]:
         """Take the stream and the event for the transaction under way, and set the savepoint behind them."""
         parameters = _ticket_parameters(ticket) | _limits(limit_seconds)
-        return [*(statement.bind(parameters) for statement in self._claim), self._savepoint]
+        statements = (statement.bind(parameters) for statement in self._claim)
+        return [*self._limited(limit_seconds), *statements, self._savepoint]
 
     def lease(self, ticket: Ticket, *, token: str, lease_seconds: float, limit_seconds: float) -> list[Bound]:
         """Take the stream for an apart call; the claim's row is committed at once and lasts for the lease."""
         parameters = _ticket_parameters(ticket) | _limits(limit_seconds)
         parameters |= {"token": token, "lease_seconds": lease_seconds}
-        return [statement.bind(parameters) for statement in self._lease]
+        return [*self._limited(limit_seconds), *(statement.bind(parameters) for statement in self._lease)]
 
     def settle(self, ticket: Ticket, *, token: str, limit_seconds: float) -> list[Bound]:
         """Record an apart call that went well, free its stream; no row if the lease is lost, or something is parked.
@@ -226,7 +243,7 @@ class HotStatements:
         The event itself may be parked there, delivered again during its call: a later statement has to look.
         """
         parameters = _ticket_parameters(ticket) | _limits(limit_seconds) | {"token": token}
-        return [statement.bind(parameters) for statement in self._settle]
+        return [*self._limited(limit_seconds), *(statement.bind(parameters) for statement in self._settle)]
 
     def restore(self, settings: Settings) -> list[Bound]:
         """Undo what handlers set for their transaction; as `restore_settings`."""
@@ -238,12 +255,19 @@ class HotStatements:
     def preamble(self, *, limit_seconds: float) -> list[Bound]:
         """Limit what a transaction may take, and announce it to the barrier before its first look at anything."""
         parameters = _limits(limit_seconds)
-        return [statement.bind(parameters) for statement in self._preamble]
+        limits = self._limited(limit_seconds, is_told=True)
+        return [*limits, *(statement.bind(parameters) for statement in self._preamble)]
 
     def looking(self, *, limit_seconds: float) -> list[Bound]:
         """Limit what a transaction may take that only looks: no barrier waits for it, it takes no right to write."""
         parameters = _limits(limit_seconds)
-        return [statement.bind(parameters) for statement in self._looking]
+        return [*self._limited(limit_seconds), *(statement.bind(parameters) for statement in self._looking)]
+
+    def _limited(self, seconds: float, *, is_told: bool = False) -> tuple[Bound, ...]:
+        """Limit what a transaction may take, where its other statements do not."""
+        if not self._is_mysql:
+            return ()
+        return (Bound(LIMITS, (max(1, int(seconds) + 5), seconds, max(1, int(seconds))), None if is_told else _UNTOLD),)
 
 
 def _ticket_parameters(ticket: Ticket) -> dict[str, object]:

@@ -5,7 +5,7 @@ Lock order: these rows come last in every transaction that touches them, the che
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import PerDialect, later, utc_now
+from .._dialect import Changing, PerDialect, is_mysql, later, utc_now
 from .._health import HealthPolicy, Signs, judge
 from .._model import Checkpoint, EventRecord
 from .._tables import (
@@ -182,16 +182,16 @@ def checkpoint(connection: Connection, projection: str) -> Checkpoint | None:
     return None if row is None else Checkpoint(**row._mapping)  # pyright: ignore[reportPrivateUsage]
 
 
-_count = (
-    update(M)
-    .where(M.projection_name == _NAME)
-    .values(
+_count = Changing(
+    update(M).values(
         total_failures=M.total_failures + bindparam("new"),
         active_failures=M.active_failures + bindparam("change"),
         last_failure_at=case((bindparam("failed").is_(True), utc_now()), else_=M.last_failure_at),
         updated_at=utc_now(),
-    )
-    .returning(M.active_failures, M.health_status)
+    ),
+    (M.projection_name == _NAME,),
+    M.active_failures,
+    M.health_status,
 )
 _set_status = update(M).where(M.projection_name == _NAME).values(health_status=bindparam("status"))
 
@@ -212,7 +212,7 @@ def count_failures(
 
     `failed` says that an attempt failed just now, also where the number of failures stays.
     """
-    row = connection.execute(_count, {"projection": projection, "new": new, "change": change, "failed": failed}).one()
+    (row,) = _count.run(connection, {"projection": projection, "new": new, "change": change, "failed": failed})
     held = connection.execute(_held, {"projection": projection}).first() is not None
     status, _ = judge(policy, Signs(active_failures=row.active_failures, held=held))
     if status != row.health_status:
@@ -231,6 +231,15 @@ _roll_up = (
     .where(A.projection_name == _NAME, A.event_id.in_(_new.scalar_subquery()))
     .values(rolled_up=true())
     .returning(A.event_id, A.event_type, A.event_sequence, A.applied_at, A.how)
+)
+_roll_up_found = Changing(
+    update(A).values(rolled_up=true()),
+    (A.projection_name == _NAME, A.event_id.in_(bindparam("found", expanding=True))),
+    A.event_id,
+    A.event_type,
+    A.event_sequence,
+    A.applied_at,
+    A.how,
 )
 _succeeded = (
     update(M)
@@ -259,7 +268,12 @@ def roll_up(connection: Connection, projection: str, limit: int) -> int:
 
     The flag and the counters commit together, so that no success is counted twice or never.
     """
-    rows = connection.execute(_roll_up, {"projection": projection, "limit": limit}).all()
+    parameters = {"projection": projection, "limit": limit}
+    rows: Sequence[Any] = ()
+    if not is_mysql(connection.dialect):
+        rows = connection.execute(_roll_up, parameters).all()
+    elif found := connection.execute(_new, parameters).scalars().all():  # no LIMIT in its subqueries
+        rows = _roll_up_found.run(connection, {"projection": projection, "found": found})
     if not rows:
         return 0
     applied = [row for row in rows if row.how == "applied"]
@@ -306,6 +320,12 @@ _oldest = (
     .limit(bindparam("limit"))
 )
 _prune = delete(A).where(tuple_(A.projection_name, A.event_id).in_(_oldest)).returning(A.projection_name, A.stream_id)
+_prune_found = Changing(
+    delete(A),
+    (tuple_(A.projection_name, A.event_id).in_(bindparam("found", expanding=True)), A.rolled_up == true()),
+    A.projection_name,
+    A.stream_id,
+)
 _prune_gates = delete(S).where(
     tuple_(S.projection_name, S.stream_id).in_(bindparam("gates", expanding=True)),
     S.touched_at < later(bindparam("before")),
@@ -323,7 +343,12 @@ def prune(connection: Connection, *, older_than_seconds: float, limit: int) -> i
 
     A gate that is blocked, tainted or leased stays; the condition is tested on the locked row.
     """
-    rows = connection.execute(_prune, {"before": -older_than_seconds, "limit": limit}).all()
+    parameters = {"before": -older_than_seconds, "limit": limit}
+    rows: Sequence[Any] = ()
+    if not is_mysql(connection.dialect):
+        rows = connection.execute(_prune, parameters).all()
+    elif found := connection.execute(_oldest, parameters).all():
+        rows = _prune_found.run(connection, {"found": [tuple(row) for row in found]})
     gates: Iterable[tuple[str, str]] = {(row.projection_name, row.stream_id) for row in rows}
     if rows:
         connection.execute(_note_pruned, {"names": sorted({row.projection_name for row in rows})})

@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import later, statement_start, utc_now
+from .._dialect import Changing, is_mysql, later, statement_start, utc_now
 from .._model import EventRecord, Failure, Json, ResolutionMethod
 from .._policy import Verdict
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionAttempt, ProjectionFailure, ProjectionState
@@ -158,17 +158,17 @@ _TAKE: dict[str, Any] = {
     "updated_at": utc_now(),
 }
 _claim_due = update(F).where(F.id == _due.scalar_subquery()).values(_TAKE).returning(*_ROW)
-_claim_one = (
-    update(F)
-    .where(
+_claim_found = Changing(update(F).values(_TAKE), (F.id == bindparam("found"),), *_ROW)
+_claim_one = Changing(
+    update(F).values(_TAKE),
+    (
         F.id == bindparam("failure"),
         F.resolved_at.is_(None),
         or_(
             F.lease_expires_at.is_(None), F.lease_expires_at <= statement_start(), is_reserved(F.lease_owner), _is_mine
         ),
-    )
-    .values(_TAKE)
-    .returning(*_ROW)
+    ),
+    *_ROW,
 )
 
 
@@ -186,6 +186,9 @@ def claim_due(
         "lease_seconds": lease_seconds,
         "is_probe": False,
     }
+    if is_mysql(connection.dialect):  # no LIMIT in its subqueries
+        found = connection.execute(_due, parameters).scalar_one_or_none()
+        return None if found is None else failure_of(_claim_found.run(connection, parameters | {"found": found})[0])
     row = connection.execute(_claim_due, parameters).one_or_none()
     return None if row is None else failure_of(row)
 
@@ -193,8 +196,8 @@ def claim_due(
 def claim(connection: Connection, failure_id: UUID, *, token: str, lease_seconds: float) -> Failure | None:
     """Take one unresolved failure, due or not, unless somebody else works on it; count the attempt."""
     parameters = {"failure": failure_id, "token": token, "lease_seconds": lease_seconds}
-    row = connection.execute(_claim_one, parameters).one_or_none()
-    return None if row is None else failure_of(row)
+    rows = _claim_one.run(connection, parameters)
+    return failure_of(rows[0]) if rows else None
 
 
 _renew = (
@@ -318,8 +321,17 @@ def resolve_all(connection: Connection, projection: str, method: ResolutionMetho
     return connection.execute(_resolve_all, parameters).rowcount
 
 
-_resolve_beyond = _resolve_all.where(or_(F.event_sequence > bindparam("beyond"), bindparam("beyond") == 0)).returning(
-    F.event_id, F.event_type, F.event_sequence, F.stream_id
+_resolve_beyond = Changing(
+    update(F).values(_RESOLVED),
+    (
+        F.projection_name == bindparam("projection"),
+        F.resolved_at.is_(None),
+        or_(F.event_sequence > bindparam("beyond"), bindparam("beyond") == 0),
+    ),
+    F.event_id,
+    F.event_type,
+    F.event_sequence,
+    F.stream_id,
 )
 
 
@@ -332,7 +344,7 @@ def resolve_beyond(
         EventRecord(
             event_id=row.event_id, event_type=row.event_type, sequence=row.event_sequence, stream_id=row.stream_id
         )
-        for row in connection.execute(_resolve_beyond, parameters)
+        for row in _resolve_beyond.run(connection, parameters)
     ]
 
 

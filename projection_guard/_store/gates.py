@@ -6,7 +6,7 @@ derived there, in one place, from the unresolved failures and the parked events 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy import (
     BindParameter,
     Connection,
-    Update,
     and_,
     bindparam,
     case,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import PerDialect, later, seconds_between, statement_start, utc_now
+from .._dialect import Changing, Insert, PerDialect, is_mysql, later, seconds_between, statement_start, utc_now
 from .._model import EventRecord, Order
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionState, ProjectionStream
 from .claims import Ticket
@@ -81,20 +80,29 @@ _COLUMNS: tuple[ColumnElement[Any], ...] = (
     S.lease_owner.expression,
 )
 
-_lock = PerDialect(
-    lambda insert: (
+
+def _making(insert: Callable[[Any], Insert]) -> Insert:
+    return (
         insert(S)
         .values(projection_name=bindparam("projection"), stream_id=bindparam("gate"), epoch=0, touched_at=utc_now())
         .on_conflict_do_update(index_elements=["projection_name", "stream_id"], set_={"epoch": S.epoch})
-        .returning(*_COLUMNS)
     )
-)
+
+
+_make = PerDialect(_making)
+_lock = PerDialect(lambda insert: _making(insert).returning(*_COLUMNS))
+_locked = select(*_COLUMNS).where(_KEY).with_for_update()
 _lock_free = select(*_COLUMNS).where(_KEY).with_for_update(skip_locked=True)
 
 
 def lock(connection: Connection, ticket: Ticket) -> Gate:
     """Hold the stream until the transaction ends; make its row if there is none. Waits for whoever holds it."""
-    row = connection.execute(_lock.of(connection), {"projection": ticket.projection, "gate": ticket.gate}).one()
+    parameters = {"projection": ticket.projection, "gate": ticket.gate}
+    if is_mysql(connection.dialect):
+        connection.execute(_make.of(connection), parameters)
+        row = connection.execute(_locked, parameters).one()
+    else:
+        row = connection.execute(_lock.of(connection), parameters).one()
     return Gate(epoch=row.epoch, blocked=row.blocked, is_leased=bool(row.is_leased), lease_owner=row.lease_owner)
 
 
@@ -162,12 +170,12 @@ _look = (
     .outerjoin(
         F,
         and_(
-            F.projection_name == bindparam("projection"),
+            F.projection_name == _STATE.projection_name,
             F.event_id == bindparam("event_id"),
             F.resolved_at.is_(None),
         ),
     )
-    .outerjoin(P, and_(P.projection_name == bindparam("projection"), P.event_id == bindparam("event_id")))
+    .outerjoin(P, and_(P.projection_name == _STATE.projection_name, P.event_id == bindparam("event_id")))
     .where(_STATE.projection_name == bindparam("projection"))
 )
 
@@ -198,7 +206,7 @@ def _failures_of(order: Order) -> ColumnElement[bool]:
             return open_here
 
 
-def _settle(order: Order, *, free: bool) -> Update:
+def _settle(order: Order, *, free: bool) -> Changing:
     failed = exists(select(literal(1)).select_from(F).where(_failures_of(order)))
     parked = exists(
         select(literal(1))
@@ -213,7 +221,7 @@ def _settle(order: Order, *, free: bool) -> Update:
     }
     if free:
         values |= {"lease_owner": null(), "lease_expires_at": null()}
-    return update(S).where(_KEY).values(values).returning(S.blocked, S.drain_after)
+    return Changing(update(S).values(values), (_KEY,), S.blocked, S.drain_after)
 
 
 _settle_statements = {(order, free): _settle(order, free=free) for order in Order for free in (True, False)}
@@ -256,7 +264,7 @@ def wait_for_earlier(connection: Connection, ticket: Ticket, order: Order) -> fl
 def settle(connection: Connection, projection: str, gate: str, order: Order, *, free: bool = False) -> bool:
     """Derive what a locked stream waits for now; `free` ends its lease too. Return whether it can be drained."""
     statement = _settle_statements[order, free]
-    row = connection.execute(statement, {"projection": projection, "gate": gate}).one()
+    (row,) = statement.run(connection, {"projection": projection, "gate": gate})
     return row.drain_after is not None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, delete, func, or_, select, tuple_
+from sqlalchemy import BigInteger, Connection, Table, bindparam, case, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import PerDialect, this_minute
+from .._dialect import PerDialect, deleted_among, this_minute, total
 from .._history import KEPT_MINUTES, Bucket, Span
 from .._model import Health, HealthStatus
 from .._tables import ProjectionSample
@@ -87,7 +87,7 @@ _each = (
 
 def _grown(column: Any) -> ColumnElement[int]:
     """Add up what a counter has grown by; where it was set back, it has not."""
-    return func.sum(case((column > 0, column), else_=0)).label(column.key)
+    return total(case((column > 0, column), else_=0)).label(column.key)
 
 
 _GAUGES: Final = ("active_failures", "parked_events", "lag_seconds", "lag_events", "avg_processing_time_ms", "status")
@@ -96,7 +96,7 @@ _buckets = (
         _each.c.projection_name,
         _each.c.bucket,
         this_minute().label("now"),
-        func.sum(_each.c.minute).label("minutes"),
+        total(_each.c.minute).label("minutes"),
         _grown(_each.c.events_processed),
         _grown(_each.c.total_failures),
         *(func.max(_each.c[gauge]).label(gauge) for gauge in _GAUGES),
@@ -144,9 +144,8 @@ _old = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
-_prune = delete(Z).where(tuple_(Z.projection_name, Z.minute).in_(_old))
 
 
 def prune(connection: Connection, limit: int) -> int:
     """Forget up to `limit` samples that are older than a week, or of minutes yet to come; return how many."""
-    return connection.execute(_prune, {"limit": limit}).rowcount
+    return deleted_among(connection, cast("Table", Z.__table__), _old, {"limit": limit})

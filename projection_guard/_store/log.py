@@ -19,9 +19,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    LargeBinary,
     MetaData,
     Row,
     Select,
+    String,
     Table,
     Text,
     Uuid,
@@ -39,6 +41,7 @@ from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import DataError, DBAPIError, NoSuchTableError
 
+from .._dialect import is_mysql, is_postgresql
 from .._frozen import quick
 from .._model import EventRecord
 from .._source import Share
@@ -187,7 +190,7 @@ def find_table(
         part=part,
     )
     _check_order(connection, found)
-    if connection.dialect.name == "postgresql":
+    if is_postgresql(connection.dialect):
         _check_postgresql(connection, found)
     return found
 
@@ -314,7 +317,8 @@ def of_stream(
         return ()
     if str(wanted) != stream_id:  # the same number or UUID in other letters
         return ()
-    statement = select(log.table).where(log.stream_id == wanted, *log.only)
+    exactly = _letter_by_letter(connection, log.stream_id, stream_id)
+    statement = select(log.table).where(log.stream_id == wanted, *exactly, *log.only)
     if before is not None:
         statement = statement.where(log.sequence < before)
     try:
@@ -330,10 +334,18 @@ def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:
     except ValueError:
         return None
     try:
-        found = connection.execute(select(log.table).where(log.event_id == wanted, *log.only))
+        exactly = _letter_by_letter(connection, log.event_id, event_id)
+        found = connection.execute(select(log.table).where(log.event_id == wanted, *exactly, *log.only))
     except (OverflowError, DataError):
         return None
     return found.one_or_none()
+
+
+def _letter_by_letter(connection: Connection, column: Column[Any], wanted: str) -> list[ColumnElement[bool]]:
+    """MariaDB and MySQL take `a` for `A` in most tables: what the index finds is looked at once more."""
+    if not is_mysql(connection.dialect) or not isinstance(column.type, String):
+        return []
+    return [cast(column, LargeBinary) == cast(wanted, LargeBinary)]
 
 
 def _of_type(column: Column[Any], text: str) -> object:
@@ -362,7 +374,7 @@ def is_prepared(writer: str) -> bool:
 
 
 def writers(connection: Connection, log: LogTable) -> frozenset[str]:
-    """Name the transactions that may still fill a hole in this table. SQLite has one writer: none."""
-    if connection.dialect.name == "sqlite":
+    """Name the transactions that may still fill a hole in this table. Where there is one writer at a time: none."""
+    if not is_postgresql(connection.dialect):
         return frozenset()
     return frozenset(connection.execute(_writers, {"log": _quoted(connection, log)}).scalars())

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, case, exists, func, literal,
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
 
+from .._dialect import total
 from .._model import Failure, FailureFilter, FailureGroup, Order, Page
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionHealthMetrics, ProjectionState
 from .cursors import beyond, cursor, read_cursor, read_number, time_cursor
@@ -88,7 +89,7 @@ def count(connection: Connection, where: FailureFilter) -> int:
     """Count failures, without `state` those that are unresolved."""
     meant = names(connection, where)
     if replace(where, projection_name=None) == _UNRESOLVED:  # that is counted already, in every snapshot
-        known = select(func.coalesce(func.sum(M.active_failures), 0)).where(M.projection_name.in_(meant))
+        known = select(func.coalesce(total(M.active_failures), 0)).where(M.projection_name.in_(meant))
         return int(connection.execute(known).scalar_one())
     statement = select(func.count()).select_from(F).where(F.projection_name.in_(meant), *conditions(connection, where))
     return int(connection.execute(statement).scalar_one())
@@ -181,7 +182,7 @@ def groups_page(connection: Connection, where: FailureFilter, *, limit: int, aft
             F.projection_name,
             F.fingerprint,
             number.label("number"),
-            (literal(0) if where.state == "resolved" else func.sum(_IS_EXHAUSTED)).label("exhausted"),
+            (literal(0) if where.state == "resolved" else total(_IS_EXHAUSTED)).label("exhausted"),
             func.min(F.failed_at).label("first"),
             func.max(F.failed_at).label("last"),
         )

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from .._alerts import Alert
-from .._dialect import later, seconds_between, statement_start, utc_now
+from .._dialect import Changing, later, seconds_between, statement_start, utc_now
 from .._tables import ProjectionAlertDelivery
 
 __all__ = ["Claimed", "claim", "done", "failed", "forget_old", "receivers_due", "waiting", "write"]
@@ -91,11 +91,12 @@ _next = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-_claim = (
-    update(D)
-    .where(D.id == _MESSAGE)
-    .values(lease_owner=_TOKEN, lease_expires_at=later(bindparam("lease")), attempts=D.attempts + 1)
-    .returning(D.id, D.message, D.attempts)
+_claim = Changing(
+    update(D).values(lease_owner=_TOKEN, lease_expires_at=later(bindparam("lease")), attempts=D.attempts + 1),
+    (D.id == _MESSAGE,),
+    D.id,
+    D.message,
+    D.attempts,
 )
 _MINE = (D.id == _MESSAGE, D.lease_owner == _TOKEN)
 _done = delete(D).where(*_MINE)
@@ -105,7 +106,7 @@ _again = (
     .where(*_MINE)
     .values(lease_owner=null(), lease_expires_at=null(), next_attempt_at=later(bindparam("delay")))
 )
-_old = delete(D).where(D.created_at < later(bindparam("ago"))).returning(D.receiver)
+_old = Changing(delete(D), (D.created_at < later(bindparam("ago")),), D.receiver)
 
 
 def receivers_due(connection: Connection, receivers: Sequence[str]) -> list[str]:
@@ -122,7 +123,7 @@ def claim(connection: Connection, receiver: str, *, token: str, lease_seconds: f
         due = connection.execute(_next, {"receiver_name": receiver, "token": token}).scalar_one_or_none()
         if due is None:
             return None
-        row = connection.execute(_claim, {"message_id": due, "token": token, "lease": lease_seconds}).one()
+        (row,) = _claim.run(connection, {"message_id": due, "token": token, "lease": lease_seconds})
         try:
             return Claimed(id=row.id, alert=Alert.from_json(row.message), attempts=row.attempts)
         except (KeyError, TypeError, ValueError):  # of another version of this library, which runs elsewhere
@@ -149,4 +150,4 @@ def failed(
 
 def forget_old(connection: Connection, older_than_seconds: float) -> list[str]:
     """Take away what nobody has given for so long, such as to receivers that are not there any more; name those."""
-    return sorted(set(connection.execute(_old, {"ago": -older_than_seconds}).scalars()))
+    return sorted({row.receiver for row in _old.run(connection, {"ago": -older_than_seconds})})

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, bindparam, case, delete, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import utc_now
+from .._dialect import Changing, absent_last, utc_now
 from .._model import EventRecord, Json, Order, Page
 from .._records import Parked
 from .._tables import ParkedEvent, ProjectionAmendment, ProjectionState
@@ -66,7 +66,7 @@ _line = (
     .limit(bindparam("limit"))
 )
 _by_arrival = _line.order_by(P.id)
-_by_sequence = _line.order_by(P.event_sequence.nulls_last(), P.id)  # the log has not come to those without one yet
+_by_sequence = _line.order_by(absent_last(P.event_sequence), P.id)  # the log has not come to those without one yet
 _unpark = delete(P).where(P.id == bindparam("parked"))
 _unpark_all = delete(P).where(P.id.in_(bindparam("parked_ids", expanding=True)))
 _MARKED: Final = -1
@@ -162,19 +162,22 @@ def unpark_all(connection: Connection, parked_ids: Sequence[int]) -> None:
     connection.execute(_unpark_all, {"parked_ids": list(parked_ids)})
 
 
-_clear_beyond = (
-    delete(P)
-    .where(
+_clear_beyond = Changing(
+    delete(P),
+    (
         P.projection_name == bindparam("projection"),
         or_(P.event_sequence > bindparam("beyond"), bindparam("beyond") == 0),
-    )
-    .returning(P.event_id, P.event_type, P.event_sequence, P.stream_id)
+    ),
+    P.event_id,
+    P.event_type,
+    P.event_sequence,
+    P.stream_id,
 )
 
 
 def clear_beyond(connection: Connection, projection: str, sequence: int) -> list[EventRecord]:
     """Drop what is parked of events after a sequence, all of it after 0; return which events that were."""
-    rows = connection.execute(_clear_beyond, {"projection": projection, "beyond": sequence})
+    rows = _clear_beyond.run(connection, {"projection": projection, "beyond": sequence})
     return [
         EventRecord(
             event_id=row.event_id, event_type=row.event_type, sequence=row.event_sequence, stream_id=row.stream_id
@@ -206,7 +209,7 @@ def page(
             statement = statement.where(P.gate == stream_id)
     if after is not None:
         statement = statement.where(*_beyond(after, by_sequence=by_sequence))
-    in_line = (P.event_sequence.nulls_last(), P.id) if by_sequence else (P.id,)
+    in_line = (absent_last(P.event_sequence), P.id) if by_sequence else (P.id,)
     rows = connection.execute(statement.order_by(P.gate, *in_line).limit(limit + 1)).all()
     items = tuple(_parked(row) for row in rows[:limit])
     return Page(items=items, after=_cursor_of(rows[limit - 1]) if len(rows) > limit else None)

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from .._dialect import PerDialect, later, statement_start, utc_now
+from .._dialect import PerDialect, later, statement_start, total, utc_now
 from .._tables import (
     ParkedEvent,
     ProjectionAppliedEvent,
@@ -299,7 +299,7 @@ _reached = (
     .group_by(W.projection_name)
 )
 _given_up = (
-    select(K.projection_name, func.sum(K.last_sequence - K.first_sequence + 1).label("number"))
+    select(K.projection_name, total(K.last_sequence - K.first_sequence + 1).label("number"))
     .where(K.projection_name.in_(bindparam("names", expanding=True)), K.given_up)
     .group_by(K.projection_name)
 )

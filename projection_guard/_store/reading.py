@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import seconds_between, statement_start, this_minute, utc_now
+from .._dialect import seconds_between, statement_start, this_minute, total, utc_now
 from .._health import HealthPolicy, Lag, Signs, judge
 from .._model import Health, HealthStatus, Page, SkippedRange, StreamState
 from .._tables import (
@@ -64,7 +64,7 @@ _longest_parked = select(func.min(P.parked_at)).where(P.projection_name == M.pro
 _gates = (
     select(
         S.projection_name.label("name"),
-        func.sum(case((S.tainted, 1), else_=0)).label("tainted"),
+        total(case((S.tainted, 1), else_=0)).label("tainted"),
         func.max(case((S.drain_after.is_not(None), seconds_between(S.drain_after, utc_now())), else_=0.0)).label(
             "overdue"
         ),

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, null, or_, select, update
 
-from .._dialect import later, statement_start, utc_now
+from .._dialect import Changing, later, statement_start, utc_now
 from .._model import Json, Order, Page, Replay
 from .._tables import ParkedEvent, ProjectionFailure, ProjectionReplay
 from .claims import Ticket
@@ -142,22 +142,22 @@ def _replay(row: Any) -> Replay:
 _FREE = or_(R.lease_owner.is_(None), R.lease_expires_at <= statement_start())
 _WORKED_ON = or_(R.wanted != "pause", R.status != "paused")
 _due = select(R.projection_name, R.id).where(R.finished_at.is_(None), _FREE, _WORKED_ON)
-_claim = (
-    update(R)
-    .where(R.id == _JOB, R.finished_at.is_(None), or_(_FREE, R.lease_owner == bindparam("token")))
-    .values(
+_claim = Changing(
+    update(R).values(
         lease_owner=bindparam("token"),
         lease_expires_at=later(bindparam("lease")),
         started_at=func.coalesce(R.started_at, utc_now()),
         updated_at=utc_now(),
-    )
-    .returning(R.wanted)
+    ),
+    (R.id == _JOB, R.finished_at.is_(None), or_(_FREE, R.lease_owner == bindparam("token"))),
+    R.wanted,
 )
-_go_on = (
-    update(R)
-    .where(R.id == _JOB, R.lease_owner == bindparam("token"))
-    .values(lease_expires_at=later(bindparam("lease")), status=bindparam("said"), updated_at=utc_now())
-    .returning(R.wanted, R.phase, R.slices)
+_go_on = Changing(
+    update(R).values(lease_expires_at=later(bindparam("lease")), status=bindparam("said"), updated_at=utc_now()),
+    (R.id == _JOB, R.lease_owner == bindparam("token")),
+    R.wanted,
+    R.phase,
+    R.slices,
 )
 
 
@@ -169,14 +169,14 @@ def due(connection: Connection) -> dict[str, UUID]:
 def claim(connection: Connection, job: UUID, *, token: str, lease_seconds: float) -> bool:
     """Take a replay that nobody runs, or prolong one's own; False where somebody else has it, or it has ended."""
     parameters = {"job": job, "token": token, "lease": lease_seconds}
-    return connection.execute(_claim, parameters).one_or_none() is not None
+    return bool(_claim.run(connection, parameters))
 
 
 def go_on(connection: Connection, job: UUID, *, token: str, status: str, lease_seconds: float) -> Stands | None:
     """Prolong the lease, say where it stands, and return what is wanted, and its phase; None where it is lost."""
     parameters = {"job": job, "token": token, "said": status, "lease": lease_seconds}
-    row = connection.execute(_go_on, parameters).one_or_none()
-    return None if row is None else Stands(wanted=row.wanted, phase=row.phase, slices=row.slices)
+    rows = _go_on.run(connection, parameters)
+    return Stands(wanted=rows[0].wanted, phase=rows[0].phase, slices=rows[0].slices) if rows else None
 
 
 def slices_of(connection: Connection, job: UUID) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from .._dialect import utc_now
+from .._dialect import is_mysql, is_sqlite, utc_now
 from .._tables import ProjectionAuditEntry, table_names
 
 __all__ = ["Server", "asked"]
@@ -23,8 +23,8 @@ _MAY = text("SELECT has_table_privilege(CAST(:relation AS regclass), CAST(:privi
 class Server:
     """What the database says of itself. `lacks` names the rights that the role does not have, by table.
 
-    `is_pooled`: the process that answers is not the one that took the connection; None on SQLite. `journal_mode` is
-    SQLite's.
+    `is_pooled`: the process that answers is not the one that took the connection; None where nobody can tell.
+    `journal_mode` is SQLite's.
     """
 
     product: str
@@ -39,7 +39,19 @@ class Server:
 
 def asked(connection: Connection, schema: str | None) -> Server:
     """Ask the database."""
-    if connection.dialect.name == "sqlite":
+    if is_mysql(connection.dialect):
+        version = _value(connection, "SELECT VERSION()")
+        return Server(
+            product="MariaDB" if "mariadb" in version.lower() else "MySQL",
+            version=version,
+            now=connection.execute(select(utc_now())).scalar_one(),
+            role=_value(connection, "SELECT CURRENT_USER()"),
+            is_read_only=_value(connection, "SELECT @@GLOBAL.read_only") != "0",
+            lacks={},
+            is_pooled=None,
+            journal_mode=None,
+        )
+    if is_sqlite(connection.dialect):
         return Server(
             product="SQLite",
             version=_value(connection, "SELECT sqlite_version()"),

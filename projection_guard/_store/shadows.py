@@ -15,6 +15,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, inspect, text
 
+from .._dialect import is_mysql, is_sqlite
 from .._model import Json
 from ..errors import ConfigurationError
 from . import samples
@@ -62,6 +63,11 @@ class Compared:
 
 def make(connection: Connection, into: str, tables: Sequence[str]) -> None:
     """Make the shadows, empty. Raises `ConfigurationError` where a table is missing, or something has their place."""
+    if is_mysql(connection.dialect):
+        raise ConfigurationError(
+            "on MariaDB and MySQL no read model is built beside the live one, and none is verified: there, what makes "
+            "a table commits everything before it. For a rebuild leave into= out"
+        )
     there = set(inspect(connection).get_table_names())
     for table in tables:
         if table not in there:
@@ -151,7 +157,9 @@ def lacking(connection: Connection, into: str, tables: Sequence[str]) -> list[st
 
 
 def drop(connection: Connection, into: str, tables: Sequence[str]) -> None:
-    """Take the shadows away."""
+    """Take the shadows away; on MariaDB and MySQL there are none, and a schema would be a database."""
+    if is_mysql(connection.dialect):
+        return
     if not _is_sqlite(connection):
         connection.execute(text(f"DROP SCHEMA IF EXISTS {quoted(connection, into)} CASCADE"))
         return
@@ -228,7 +236,7 @@ def exchange(connection: Connection, into: str, tables: Sequence[str]) -> None:
 
 
 def _is_sqlite(connection: Connection) -> bool:
-    return connection.dialect.name == "sqlite"
+    return is_sqlite(connection.dialect)
 
 
 def _on_sqlite(into: str, table: str) -> str:

@@ -72,17 +72,16 @@ def ahead(connection: Connection, projection: str) -> Ahead:
     return Ahead(cursors=tuple(found[number] for number in sorted(found)))
 
 
-def _lowest(projection: str) -> Any:
+def _lowest(connection: Connection, projection: str) -> Any:
+    """Read where the last slice stands: it only moves on, so whoever writes that down later is not too far."""
     is_named = case((W.last_event_id.is_(None), 1), else_=0)
     low = select(W.cursor, W.last_event_id, W.last_event_type).where(W.projection_name == projection, *_of_slices)
-    return low.order_by(W.cursor, is_named).limit(1).subquery()
+    return connection.execute(low.order_by(W.cursor, is_named).limit(1)).one_or_none()
 
 
-def _bring(connection: Connection, projection: str, *which: Any) -> None:
-    low = _lowest(projection)
-    statement = update(W).where(W.projection_name == projection, W.cursor < low.c.cursor, *which)
-    values = {each.name: each for each in low.c}
-    connection.execute(statement.values(**values, moved_at=utc_now()))
+def _bring(connection: Connection, projection: str, low: Any, *which: Any) -> None:
+    statement = update(W).where(W.projection_name == projection, W.cursor < low.cursor, *which)
+    connection.execute(statement.values(**low._mapping, moved_at=utc_now()))
 
 
 def level(connection: Connection, projection: str, *, beside: bool = False) -> None:
@@ -90,20 +89,25 @@ def level(connection: Connection, projection: str, *, beside: bool = False) -> N
 
     The projection stands still, unless the slices are built beside it.
     """
+    low = _lowest(connection, projection)
+    if low is None:
+        return
     if not beside:
-        _bring(connection, projection, W.partition >= 0)
+        _bring(connection, projection, low, W.partition >= 0)
         counters.move_checkpoint(connection, projection)
-    low = select(func.min(W.cursor)).where(W.projection_name == projection, *_of_slices).scalar_subquery()
     unfinished = (R.projection_name == projection, R.finished_at.is_(None), R.slices.is_not(None))
-    connection.execute(update(R).where(*unfinished, R.position < low).values(position=low, updated_at=utc_now()))
+    behind = update(R).where(*unfinished, R.position < low.cursor)
+    connection.execute(behind.values(position=low.cursor, updated_at=utc_now()))
 
 
 def finish(connection: Connection, projection: str, *, beside: bool, after: int) -> None:
     """Let the partitions come to where the slices have come, `beside` the row of a replay; the slices' rows go."""
     level(connection, projection, beside=beside)
+    low = _lowest(connection, projection)
     if beside:
         partitions.begin_replay(connection, projection, after)
-        _bring(connection, projection, W.partition == REPLAY)
+        if low is not None:
+            _bring(connection, projection, low, W.partition == REPLAY)
     end(connection, projection)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from .._dialect import seconds_between, statement_start, utc_now
+from .._dialect import seconds_between, statement_start, total, utc_now
 from .._model import Replay
 from .._tables import (
     ProjectionCheckpoint,
@@ -93,7 +93,7 @@ _ages = (
 
 def _counts(name: Any, expires_at: Any) -> tuple[Any, ...]:
     is_held = case((expires_at > statement_start(), 1), else_=0)
-    return name.label("name"), func.sum(is_held).label("held"), func.sum(1 - is_held).label("expired")
+    return name.label("name"), total(is_held).label("held"), total(1 - is_held).label("expired")
 
 
 _retries = (

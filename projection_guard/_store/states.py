@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import PerDialect, later, statement_start, utc_now
+from .._dialect import Changing, PerDialect, is_mysql, is_sqlite, later, statement_start, utc_now
 from .._model import Order
 from .._tables import (
     ParkedEvent,
@@ -34,7 +34,7 @@ from .._tables import (
     ProjectionState,
     ProjectionStream,
 )
-from . import partitions
+from . import generations, partitions
 from .attempts import is_reserved
 
 __all__ = [
@@ -96,6 +96,8 @@ _read = select(T.state, T.ordering, T.mode, T.pruned_at, T.held_since, T.outage_
 
 def ensure(connection: Connection, projection: str, order: Order, mode: str) -> bool:
     """Make the projection's row; return False where it is there already."""
+    if read(connection, projection) is not None:
+        return False
     parameters = {"projection": projection, "order": order.value, "mode": mode}
     return connection.execute(_ensure.of(connection), parameters).rowcount == 1
 
@@ -148,8 +150,10 @@ def set_state(connection: Connection, projection: str, state: str, *, actor: str
 
 def begin_job(connection: Connection, projection: str, state: str, *, actor: str, reason: str) -> None:
     """Let a replay or rebuild begin, and note what it ends in. Hold the projection's state."""
-    values = {"state": state, "state_after": T.state, "actor": actor, "reason": reason, "changed_at": utc_now()}
-    connection.execute(update(T).where(T.projection_name == projection).values(values))
+    values = {"actor": actor, "reason": reason, "changed_at": utc_now()}
+    # MariaDB and MySQL set one after the other
+    in_order: list[tuple[str, Any]] = [("state_after", T.state), ("state", state), *values.items()]
+    connection.execute(update(T).where(T.projection_name == projection).ordered_values(*in_order))
 
 
 def begin_reset(connection: Connection, projection: str, *, actor: str, reason: str) -> str:
@@ -166,8 +170,9 @@ def end_job(connection: Connection, projection: str, *, actor: str, reason: str 
     """Let a reset or replay end, however that went: in the state before it, which is returned. Hold the state."""
     ended = {"state": func.coalesce(T.state_after, "active"), "state_after": null()}
     values = {**ended, "actor": actor, "reason": reason, "changed_at": utc_now()}
-    statement = update(T).where(T.projection_name == projection).values(values).returning(T.state)
-    return str(connection.execute(statement).scalar_one())
+    ending = Changing(update(T).values(values), (T.projection_name == projection,), T.state)
+    ((state,),) = ending.run(connection, {})
+    return str(state)
 
 
 def is_reset_of(connection: Connection, projection: str, reason: str) -> bool:
@@ -209,8 +214,10 @@ def in_flight(connection: Connection, schema: str | None) -> frozenset[str]:
     Every delivery takes that lock before the snapshot with which it reads the state, so that a transaction which is
     not in this set reads the state as it is now. SQLite has one writer: there is never another one.
     """
-    if connection.dialect.name == "sqlite":
+    if is_sqlite(connection.dialect):
         return frozenset()
+    if is_mysql(connection.dialect):
+        return generations.in_flight(connection)
     prefix = f'"{schema}".' if schema else ""
     tables = {"applied": prefix + A.__tablename__, "gates": prefix + S.__tablename__}
     return frozenset(connection.execute(_transactions, tables).scalars())
@@ -253,11 +260,10 @@ WALKING: Final = ("active", "replaying", "rebuilding")
 """In which states a projection held by the breaker waits for a probe: a replay does, too. A verification does not."""
 _verified = exists(select(literal(1)).where(R.projection_name == _NAME, R.finished_at.is_(None), R.kind == "verify"))
 _WALKS = and_(T.state.in_(WALKING), or_(T.state == "active", ~_verified))
-_take_probe = (
-    update(T)
-    .where(T.projection_name == _NAME, T.held_since.is_not(None), T.probe_at <= statement_start(), _WALKS)
-    .values(probe_at=later(bindparam("pause")), failed_probes=T.failed_probes + 1)
-    .returning(T.failed_probes)
+_take_probe = Changing(
+    update(T).values(probe_at=later(bindparam("pause")), failed_probes=T.failed_probes + 1),
+    (T.projection_name == _NAME, T.held_since.is_not(None), T.probe_at <= statement_start(), _WALKS),
+    T.failed_probes,
 )
 _postpone_probe = update(T).where(T.projection_name == _NAME).values(probe_at=later(bindparam("pause")))
 
@@ -279,8 +285,8 @@ def take_probe(connection: Connection, projection: str, *, longest_call_seconds:
     The next one is put off for the longest a call may take; `postpone_probe` sets the real pause afterwards.
     """
     parameters = {"projection": projection, "pause": longest_call_seconds}
-    number = connection.execute(_take_probe, parameters).scalar_one_or_none()
-    return None if number is None else int(number)
+    taken = _take_probe.run(connection, parameters)
+    return int(taken[0].failed_probes) if taken else None
 
 
 def may_be_probed(connection: Connection, projection: str) -> bool:

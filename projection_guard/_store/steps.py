@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Dialect
 
-from .._dialect import Bound
+from .._dialect import Bound, Condition, is_mysql, is_postgresql
 from .._model import EventRecord
 from .compiled import Compiled, words
 
@@ -45,6 +45,16 @@ UPDATE {p}projection_partitions SET lease_expires_at = {lease_end}
 WHERE projection_name = :projection AND lease_owner = :token
 RETURNING partition, cursor, wanted_by IS NOT NULL AND wanted_until > {now}
 """
+_HOLD_MYSQL = (
+    """
+SELECT {partition}, {cursor}, wanted_by IS NOT NULL AND wanted_until > {now} FROM projection_partitions
+WHERE projection_name = :projection AND lease_owner = :token FOR UPDATE
+""",
+    """
+UPDATE projection_partitions SET lease_expires_at = {lease_end}
+WHERE projection_name = :projection AND lease_owner = :token
+""",
+)
 _LOOK = """
 SELECT st.state, st.held_since IS NOT NULL, coalesce(st.rescan_until, 0),
        EXISTS (SELECT 1 FROM {p}projection_streams g WHERE g.projection_name = :projection AND g.blocked)
@@ -52,10 +62,10 @@ FROM {p}projection_states st WHERE st.projection_name = :projection
 """
 _ADVANCE = """
 UPDATE {p}projection_partitions
-SET cursor = CASE WHEN cursor < :position THEN :position ELSE cursor END,
-    last_event_id = CASE WHEN cursor < :position THEN :event_id ELSE last_event_id END,
-    last_event_type = CASE WHEN cursor < :position THEN :event_type ELSE last_event_type END,
-    moved_at = CASE WHEN cursor < :position THEN {now} ELSE moved_at END,
+SET last_event_id = CASE WHEN {cursor} < :position THEN :event_id ELSE last_event_id END,
+    last_event_type = CASE WHEN {cursor} < :position THEN :event_type ELSE last_event_type END,
+    moved_at = CASE WHEN {cursor} < :position THEN {now} ELSE moved_at END,
+    {cursor} = CASE WHEN {cursor} < :position THEN :position ELSE {cursor} END,
     hand_first = :hand_first, hand_last = :hand_last, hand_is_lone = {false}, lease_expires_at = {lease_end}
 WHERE projection_name = :projection AND lease_owner = :token
 """
@@ -69,6 +79,16 @@ SET last_event_sequence = low.cursor, last_event_id = low.last_event_id, last_ev
 FROM (SELECT cursor, last_event_id, last_event_type FROM {p}projection_partitions
       WHERE projection_name = :projection AND partition >= 0 ORDER BY cursor LIMIT 1) low
 WHERE projection_name = :projection AND low.cursor > coalesce(last_event_sequence, 0)
+"""
+_LOW = """(SELECT {{what}} FROM projection_partitions
+     WHERE projection_name = :projection AND {partition} >= 0 ORDER BY {cursor}, {partition} LIMIT 1)"""
+_CHECKPOINT_MYSQL = f"""
+UPDATE projection_checkpoints
+SET last_event_id = {_LOW.replace("{{what}}", "last_event_id")},
+    last_event_type = {_LOW.replace("{{what}}", "last_event_type")},
+    last_event_sequence = {_LOW.replace("{{what}}", "{cursor}")},
+    checkpoint_at = {{now}}, updated_at = {{now}}
+WHERE projection_name = :projection AND {_LOW.replace("{{what}}", "{cursor}")} > coalesce(last_event_sequence, 0)
 """
 _COUNT_CHECKPOINT = """
 UPDATE {p}projection_checkpoints SET events_processed = events_processed + :applied, updated_at = {now}
@@ -109,6 +129,18 @@ class Step(TypedDict):
     failed: int
 
 
+_TAKE_HAND_MYSQL = (
+    """
+SELECT {partition} FROM projection_partitions WHERE projection_name = :projection AND lease_owner = :token FOR UPDATE
+""",
+    """
+UPDATE projection_partitions SET hand_first = :hand_first, hand_last = :hand_last, hand_is_lone = {false},
+    lease_expires_at = {lease_end}
+WHERE projection_name = :projection AND lease_owner = :token
+""",
+)
+
+
 _NOTIFY = """
 WITH limits AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 SELECT pg_notify(:channel, :what) FROM limits
@@ -126,31 +158,44 @@ class FollowStatements:
     """The statements that frame every batch of a follower, for one database and schema."""
 
     def __init__(self, dialect: Dialect, schema: str | None) -> None:
-        is_sqlite = dialect.name == "sqlite"
+        is_pg = is_postgresql(dialect)
         used = words(dialect, schema) | {
-            "false": "0" if is_sqlite else "false",
-            "limits": ""
-            if is_sqlite
-            else "WITH limits AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))",
-            "from_limits": "" if is_sqlite else "FROM limits",
+            "false": "false" if is_pg else "0",
+            "limits": "WITH limits AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+            if is_pg
+            else "",
+            "from_limits": "FROM limits" if is_pg else "",
         }
-        counts = ":applied" if is_sqlite else "CAST(:applied AS bigint)"
+        counts = "CAST(:applied AS bigint)" if is_pg else ":applied"
 
         def compiled(*statements: str) -> tuple[Compiled, ...]:
             return tuple(
                 Compiled(statement.replace(":applied", counts).format(**used), dialect) for statement in statements
             )
 
-        position = ":position" if is_sqlite else "CAST(:position AS bigint)"
+        position = "CAST(:position AS bigint)" if is_pg else ":position"
         ends = [_ADVANCE.replace(":position", position)]
-        if not is_sqlite:  # SQLite's one writer holds everything
+        if dialect.name != "sqlite":  # whose one writer holds everything
             ends.append(_LOCK_CHECKPOINT)
-        self._hold = compiled(_HOLD, _LOOK)
-        (self._take_hand,) = compiled(_TAKE_HAND)
-        self._advance = compiled(*ends, _CHECKPOINT, _COUNT_CHECKPOINT, _COUNT)
+        if is_mysql(dialect):
+            untold = Condition(is_told=False)
+            self._hold = (
+                *compiled(_HOLD_MYSQL[0]),
+                Compiled(_HOLD_MYSQL[1].format(**used), dialect, untold),
+                *compiled(_LOOK),
+            )
+            self._take_hand = (
+                *compiled(_TAKE_HAND_MYSQL[0]),
+                Compiled(_TAKE_HAND_MYSQL[1].format(**used), dialect, untold),
+            )
+        else:
+            self._hold = compiled(_HOLD, _LOOK)
+            self._take_hand = compiled(_TAKE_HAND)
+        checkpoint = _CHECKPOINT_MYSQL if is_mysql(dialect) else _CHECKPOINT
+        self._advance = compiled(*ends, checkpoint, _COUNT_CHECKPOINT, _COUNT)
         (self._count_replay,) = compiled(_COUNT_REPLAY)
-        self._notify = () if is_sqlite else compiled(_NOTIFY)
-        self._id: Callable[[UUID], object] = (lambda job: job.hex) if is_sqlite else str
+        self._notify = compiled(_NOTIFY) if is_pg else ()
+        self._id: Callable[[UUID], object] = str if is_pg else (lambda job: job.hex)
 
     def hold(self, projection: str, *, token: str, lease_seconds: float) -> list[Bound]:
         """Hold the partitions that are the token's for this transaction, and look what is wanted. See `read_held`."""
@@ -160,7 +205,8 @@ class FollowStatements:
     def hold_here(self, connection: Connection, projection: str, *, token: str, lease_seconds: float) -> Held:
         """Do that on a connection."""
         parameters = {"projection": projection, "token": token, "lease_seconds": lease_seconds}
-        return read_held([connection.execute(statement.text, parameters).all() for statement in self._hold])
+        answers = [statement.run(connection, parameters) for statement in self._hold]
+        return read_held([rows for rows in answers if rows is not None])
 
     def advance(self, projection: str, **step: Unpack[Step]) -> list[Bound]:
         """Move the cursors that are held to a position, say what comes next, count; checkpoint and metrics come last.
@@ -175,7 +221,7 @@ class FollowStatements:
         """Do that on a connection."""
         parameters = self._parameters(projection, step)
         for statement in self._moving(step):
-            connection.execute(statement.text, parameters)
+            statement.run(connection, parameters)
 
     def _moving(self, step: Step) -> tuple[Compiled, ...]:
         return self._advance if step["job"] is None else (*self._advance, self._count_replay)
@@ -217,7 +263,7 @@ class FollowStatements:
             "hand_first": first,
             "hand_last": last,
         }
-        return [self._take_hand.bind(parameters)]
+        return [statement.bind(parameters) for statement in self._take_hand]
 
 
 def read_held(results: Sequence[Sequence[Sequence[object]]]) -> Held:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, select, update
 
-from .._dialect import PerDialect, later, seconds_between, utc_now
+from .._dialect import PerDialect, later, seconds_between, total, utc_now
 from .._records import SILENT_AFTER_SECONDS, WorkerKind, WorkerState
 from .._tables import ProjectionWorker
 
@@ -63,8 +63,8 @@ _forget = delete(W).where(W.seen_at < later(bindparam("kept")))
 _seen = select(W, seconds_between(W.seen_at, utc_now()).label("silent")).order_by(W.started_at, W.worker_id)
 _SILENT_FOR: Final = seconds_between(W.seen_at, utc_now())
 _headcount = select(
-    func.coalesce(func.sum(case((and_(_SILENT_FOR <= SILENT_AFTER_SECONDS, W.stopping_at.is_(None)), 1), else_=0)), 0),
-    func.coalesce(func.sum(case((_SILENT_FOR > SILENT_AFTER_SECONDS, 1), else_=0)), 0),
+    func.coalesce(total(case((and_(_SILENT_FOR <= SILENT_AFTER_SECONDS, W.stopping_at.is_(None)), 1), else_=0)), 0),
+    func.coalesce(total(case((_SILENT_FOR > SILENT_AFTER_SECONDS, 1), else_=0)), 0),
 )
 
 

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, Integer, String, Text, text
+from sqlalchemy import BigInteger, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .._dialect import BigIdentity
+from .._dialect import BigIdentity, LongText
 from .base import Model, Payload
 
 __all__ = ["ProjectionAlert", "ProjectionAlertDelivery", "ProjectionAlertLook"]
@@ -30,7 +30,7 @@ class ProjectionAlert(Model):
     incident: Mapped[UUID]
     level: Mapped[int] = mapped_column(BigInteger)
     severity: Mapped[str] = mapped_column(String(16))
-    title: Mapped[str] = mapped_column(Text)
+    title: Mapped[str] = mapped_column(LongText)
     facts: Mapped[Any] = mapped_column(Payload)
     since: Mapped[datetime]
     told_at: Mapped[datetime | None]

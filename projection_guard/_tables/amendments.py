@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, String, Text
+from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from .._dialect import LongText
 from .base import Model, Payload
 
 __all__ = ["ProjectionAmendment"]
@@ -30,6 +31,6 @@ class ProjectionAmendment(Model):
     event_payload: Mapped[Any] = mapped_column(Payload)
     original_payload: Mapped[Any | None] = mapped_column(Payload)
     amended_by: Mapped[str] = mapped_column(String(255))
-    note: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(LongText)
     amended_at: Mapped[datetime]
     failure_id: Mapped[UUID]

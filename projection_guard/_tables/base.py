@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import JSON, MetaData, Uuid
+from sqlalchemy import JSON, MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from .._dialect import UtcDateTime
+from .._dialect import UtcDateTime, UuidKey
 
 __all__ = ["Model", "Payload", "metadata"]
 
@@ -21,4 +21,4 @@ class Model(DeclarativeBase):
     """A table of the guard's."""
 
     metadata = metadata
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime(), UUID: Uuid(as_uuid=True), Any: Payload}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime(), UUID: UuidKey, Any: Payload}

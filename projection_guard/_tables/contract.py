@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Float, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Float, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from .._dialect import LongText
 from .base import Model, Payload
 
 __all__ = ["ProjectionCheckpoint", "ProjectionFailure", "ProjectionHealthMetrics"]
@@ -30,8 +31,8 @@ class ProjectionFailure(Model):
     event_payload: Mapped[Any | None] = mapped_column(Payload)
     projection_name: Mapped[str] = mapped_column(String(255))
     error_type: Mapped[str] = mapped_column(String(255))
-    error_message: Mapped[str] = mapped_column(Text)
-    error_traceback: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str] = mapped_column(LongText)
+    error_traceback: Mapped[str | None] = mapped_column(LongText)
     fingerprint: Mapped[str] = mapped_column(String(64))
     retry_count: Mapped[int] = mapped_column(Integer)
     max_retries: Mapped[int] = mapped_column(Integer)

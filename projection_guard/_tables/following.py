@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, Integer, String, Text, false, text
+from sqlalchemy import BigInteger, Boolean, Integer, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from .._dialect import LongText
 from .base import Model
 
 __all__ = ["ProjectionPartition", "ProjectionSkippedRange", "ProjectionState"]
@@ -26,7 +27,7 @@ class ProjectionState(Model):
     state: Mapped[str] = mapped_column(String(16), server_default=text("'active'"))
     state_after: Mapped[str | None] = mapped_column(String(16))
     actor: Mapped[str | None] = mapped_column(String(255))
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(LongText)
     changed_at: Mapped[datetime]
     mode: Mapped[str] = mapped_column(String(16), server_default=text("'pushed'"))
     ordering: Mapped[str] = mapped_column(String(16))

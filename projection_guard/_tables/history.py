@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, Index, Integer, String, Text
+from sqlalchemy import Float, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .._dialect import BigIdentity
+from .._dialect import BigIdentity, LongText
 from .base import Model, Payload
 
 __all__ = ["ProjectionAttempt", "ProjectionAuditEntry", "ProjectionRequest"]
@@ -28,7 +28,7 @@ class ProjectionAttempt(Model):
     number: Mapped[int] = mapped_column(Integer)
     verdict: Mapped[str] = mapped_column(String(16))
     error_type: Mapped[str] = mapped_column(String(255))
-    error_message: Mapped[str] = mapped_column(Text)
+    error_message: Mapped[str] = mapped_column(LongText)
     fingerprint: Mapped[str] = mapped_column(String(64))
     duration_ms: Mapped[float | None] = mapped_column(Float)
     trace: Mapped[str | None] = mapped_column(String(55))
@@ -54,7 +54,7 @@ class ProjectionAuditEntry(Model):
     action: Mapped[str] = mapped_column(String(32))
     projection_name: Mapped[str] = mapped_column(String(255))
     failure_id: Mapped[UUID | None]
-    note: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(LongText)
     details: Mapped[Any | None] = mapped_column(Payload)
     action_id: Mapped[str | None] = mapped_column(String(32))
     request_id: Mapped[str | None] = mapped_column(String(255))

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text, false, text
+from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from .._dialect import LongText
 from .base import Model, Payload
 
 __all__ = ["ProjectionBulkAction", "ProjectionReplay", "SetAsideEvent"]
@@ -44,8 +45,8 @@ class ProjectionReplay(Model):
     events_skipped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     events_failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     actor: Mapped[str] = mapped_column(String(255))
-    note: Mapped[str | None] = mapped_column(Text)
-    error: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(LongText)
+    error: Mapped[str | None] = mapped_column(LongText)
     built_into: Mapped[str | None] = mapped_column(String(63))
     max_failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     slices: Mapped[int | None] = mapped_column(Integer)
@@ -86,10 +87,10 @@ class ProjectionBulkAction(Model):
     status: Mapped[str] = mapped_column(String(16))
     wanted: Mapped[str] = mapped_column(String(16), server_default=text("'run'"))
     projection_name: Mapped[str | None] = mapped_column(String(255))
-    error_type: Mapped[str | None] = mapped_column(Text)
-    fingerprint: Mapped[str | None] = mapped_column(Text)
-    event_type: Mapped[str | None] = mapped_column(Text)
-    stream_id: Mapped[str | None] = mapped_column(Text)
+    error_type: Mapped[str | None] = mapped_column(LongText)
+    fingerprint: Mapped[str | None] = mapped_column(LongText)
+    event_type: Mapped[str | None] = mapped_column(LongText)
+    stream_id: Mapped[str | None] = mapped_column(LongText)
     state: Mapped[str | None] = mapped_column(String(16))
     failed_from: Mapped[datetime | None]
     failed_until: Mapped[datetime | None]
@@ -99,10 +100,10 @@ class ProjectionBulkAction(Model):
     succeeded: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     actor: Mapped[str] = mapped_column(String(255))
-    note: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(LongText)
     confirmed_by: Mapped[str | None] = mapped_column(String(255))
     request_id: Mapped[str | None] = mapped_column(String(255))
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(LongText)
     position_at: Mapped[datetime | None]
     position_id: Mapped[UUID | None]
     hand_at: Mapped[datetime | None]
@@ -146,8 +147,8 @@ class SetAsideEvent(Model):
     event_type: Mapped[str] = mapped_column(String(255))
     stream_id: Mapped[str | None] = mapped_column(String(255))
     error_type: Mapped[str | None] = mapped_column(String(255))
-    error_message: Mapped[str | None] = mapped_column(Text)
-    error_traceback: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(LongText)
+    error_traceback: Mapped[str | None] = mapped_column(LongText)
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     verdict: Mapped[str | None] = mapped_column(String(16))
     delay_seconds: Mapped[float | None] = mapped_column(Float)

@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn, ReflectedIndex
 
+from .._dialect import is_mysql
 from .._tables import table_names
 from ..errors import SchemaError
 from ._found import look
@@ -34,6 +35,11 @@ def adopt(connection: Connection, schema: str | None = None) -> None:
     own, and undone. Raises `SchemaError`, which lists the differences.
     """
     check_schema_name(connection.dialect.name, schema)
+    if is_mysql(connection.dialect):
+        raise SchemaError(
+            "Tables on MariaDB or MySQL cannot be adopted: what should be there cannot be made, compared and undone in "
+            "one transaction. Let guard.migrate() make them in an empty database, and copy the rows"
+        )
     with refusals_explained("The guard's tables could not be adopted; nothing was changed"):
         enter(connection, schema)
         found = look(connection, schema)

@@ -19,11 +19,13 @@ from sqlalchemy.pool import NullPool
 
 from .._dialect import UtcDateTime
 from .._tables import metadata, table_names
+from ._mysql import INSTEAD_OF_WHERE, MYSQL
 from ._place import enter
 from ._revisions import PREFIX, VERSION_TABLE, revisions
 
 __all__ = ["run"]
 
+_DRIVERS: Final = {"sqlite": "sqlite", **{name: f"{name}+pymysql" for name in MYSQL}}
 _DEFAULT: Final = "sqlite:///projection_guard.db"
 
 
@@ -44,7 +46,8 @@ def run() -> None:
 def _url() -> URL:
     given = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("PROJECTION_GUARD_DATABASE_URL")
     url = make_url(given or _DEFAULT)
-    return url.set(drivername="sqlite" if url.get_backend_name() == "sqlite" else "postgresql+psycopg")
+    backend = url.get_backend_name()
+    return url.set(drivername=_DRIVERS.get(backend, "postgresql+psycopg"))
 
 
 def _options() -> dict[str, Any]:
@@ -55,6 +58,7 @@ def _options() -> dict[str, Any]:
         "compare_type": True,
         "compare_server_default": True,
         "include_name": _is_to_be_compared,
+        "include_object": _is_object_to_be_compared,
         "render_item": _rendered,
         "process_revision_directives": _numbered,
     }
@@ -63,7 +67,16 @@ def _options() -> dict[str, Any]:
 def _is_to_be_compared(name: str | None, type_: str, parent_names: object) -> bool:
     """Leave out other people's tables: `alembic check` may well be pointed at an application's database."""
     del parent_names
+    if type_ == "column":
+        return name not in INSTEAD_OF_WHERE.values()
     return type_ != "table" or name in table_names
+
+
+def _is_object_to_be_compared(item: object, name: str | None, type_: str, *_: object) -> bool:
+    """Leave out the indexes that are unique among some rows only, where an invisible column stands for their WHERE."""
+    del item
+    is_on_mysql = context.get_context().dialect.name in MYSQL
+    return not (is_on_mysql and type_ in ("index", "unique_constraint") and name in INSTEAD_OF_WHERE)
 
 
 def _rendered(kind: str, item: object, autogenerate: AutogenContext) -> str | Literal[False]:

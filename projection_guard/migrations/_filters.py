@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from .._tables import table_names
+from ._mysql import GENERATIONS
 from ._revisions import VERSION_TABLE
 
 __all__ = ["all_of", "include_name", "include_object"]
@@ -31,4 +32,4 @@ def all_of(*filters: Callable[P, bool]) -> Callable[P, bool]:
 
 
 def _is_ours(name: str | None) -> bool:
-    return name in table_names or name == VERSION_TABLE
+    return name in table_names or name in (VERSION_TABLE, GENERATIONS)

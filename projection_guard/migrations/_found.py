@@ -10,6 +10,7 @@ from sqlalchemy import Connection, String, column, inspect, select, table
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import ObjectKind
 
+from .._dialect import is_mysql
 from .._tables import table_names
 from ._revisions import PREFIX, VERSION_TABLE, revisions
 
@@ -30,6 +31,8 @@ class Found:
     hosts: frozenset[str]
     """Our revisions in a version table of the host's."""
     host_uses_alembic: bool
+    is_broken_off: bool = False
+    """Where each statement commits by itself (MariaDB, MySQL): an installation of ours began, and came to no end."""
 
 
 def look(connection: Connection, schema: str | None) -> Found:
@@ -42,7 +45,13 @@ def look(connection: Connection, schema: str | None) -> Found:
         hosts = _recorded(connection, schema, {HOSTS_VERSION_TABLE} & columns.keys())
     if tables and not own | hosts:
         hosts = _recorded_under_another_name(connection, schema)
-    return Found(tables=tables, own=own, hosts=hosts, host_uses_alembic=HOSTS_VERSION_TABLE in columns)
+    return Found(
+        tables=tables,
+        own=own,
+        hosts=hosts,
+        host_uses_alembic=HOSTS_VERSION_TABLE in columns,
+        is_broken_off=is_mysql(connection.dialect) and VERSION_TABLE in columns and not own | hosts,
+    )
 
 
 def _recorded_under_another_name(connection: Connection, schema: str | None) -> frozenset[str]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from .._dialect import TransactionState, Trouble, transaction_state, trouble
+from .._dialect import MYSQL, TransactionState, Trouble, is_mysql, is_sqlite, transaction_state, trouble
 from ..errors import ConfigurationError, SchemaError, StoreUnavailable
 
-__all__ = ["check_schema_name", "enter", "refusals_explained", "statements_to_be_in"]
+__all__ = ["check_schema_name", "enter", "leave", "refusals_explained", "statements_to_be_in"]
 
 _LOCK: Final = 7_206_116_935_214_561_203  # any number will do, as long as it is ours
 _LONGEST_PAUSE_SECONDS: Final = 60  # longer than any between two statements of a migration
 _LONGEST_WAIT_SECONDS: Final = 2 * _LONGEST_PAUSE_SECONDS  # so that one who died is outlasted
+_MYSQL_LOCK: Final = "CONCAT('projection_guard ', MD5(DATABASE()))"  # the lock's name is the whole server's
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -27,6 +28,10 @@ def check_schema_name(dialect_name: str, schema: str | None) -> None:
         return
     if dialect_name == "sqlite":
         raise ConfigurationError("schema= is for PostgreSQL; a SQLite database has none")
+    if dialect_name in MYSQL:
+        raise ConfigurationError(
+            "schema= is for PostgreSQL; on MariaDB and MySQL a schema is a database: name the guard's in the URL"
+        )
     is_systems = schema.lower().startswith("pg_") or schema.lower() == "information_schema"
     if is_systems or not _IDENTIFIER.fullmatch(schema):
         raise ConfigurationError(
@@ -47,7 +52,14 @@ def enter(connection: Connection, schema: str | None) -> None:
 
     It waits at most two minutes; on PostgreSQL a process that is stopped meanwhile loses its transaction after one.
     """
-    if connection.dialect.name == "sqlite":
+    if is_mysql(connection.dialect):
+        if (
+            connection.scalar(text(f"SELECT GET_LOCK({_MYSQL_LOCK}, :seconds)"), {"seconds": _LONGEST_WAIT_SECONDS})
+            != 1
+        ):
+            raise SchemaError(f"Somebody else has been changing the guard's tables for {_LONGEST_WAIT_SECONDS} s")
+        return
+    if is_sqlite(connection.dialect):
         # the driver itself begins no transaction before DDL, and then a crash would leave half of it
         if transaction_state(connection) is not TransactionState.OPEN:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {_LONGEST_WAIT_SECONDS * 1000}")
@@ -62,6 +74,13 @@ def enter(connection: Connection, schema: str | None) -> None:
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE_SECONDS}s'")
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     _go_to(connection, schema)
+
+
+def leave(connection: Connection) -> None:
+    """Let others change our tables; only where their lock does not end with the transaction."""
+    if is_mysql(connection.dialect) and not connection.closed and not connection.invalidated:
+        with suppress(SQLAlchemyError):
+            connection.execute(text(f"DO RELEASE_LOCK({_MYSQL_LOCK})"))
 
 
 def _go_to(connection: Connection, schema: str | None) -> None:

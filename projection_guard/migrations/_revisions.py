@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ..errors import ConfigurationError
+from ._mysql import MYSQL
 from ._place import check_schema_name, statements_to_be_in
 
 __all__ = ["PREFIX", "VERSION_TABLE", "Revisions", "record_newest", "revisions", "upgrade", "upgrade_sql"]
@@ -62,10 +63,13 @@ def record_newest(connection: Connection, schema: str | None) -> None:
 def upgrade_sql(dialect_name: str, schema: str | None = None) -> str:
     """Return the SQL that makes the tables in an empty database, in one transaction, for people who run it by hand.
 
-    `dialect_name` is "postgresql" or "sqlite". Raises `ConfigurationError` for others, and for a schema's bad name.
+    `dialect_name` is "postgresql", "sqlite", "mariadb" or "mysql"; on the last two each statement
+    stands for itself. Raises `ConfigurationError` for others, and for a schema's bad name.
     """
-    if dialect_name not in ("postgresql", "sqlite"):
-        raise ConfigurationError(f"There is SQL for 'postgresql' and 'sqlite', not for {dialect_name!r}")
+    if dialect_name not in ("postgresql", "sqlite", *MYSQL):
+        raise ConfigurationError(
+            f"There is SQL for 'postgresql', 'sqlite', 'mariadb' and 'mysql', not for {dialect_name!r}"
+        )
     check_schema_name(dialect_name, schema)
     written = StringIO()
     context = _context(schema, dialect_name=dialect_name, as_sql=True, output_buffer=written)

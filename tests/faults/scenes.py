@@ -57,7 +57,7 @@ def quiet(bed: Bed, guard: GuardOnBed) -> None:
 
     def is_quiet() -> bool:
         make_due(bed)
-        past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+        past = bed.in_seconds(-86_400)
         bed.change(f"UPDATE projection_streams SET lease_expires_at = {past} WHERE lease_owner IS NOT NULL")
         guard.work()
         return not bed.rows(

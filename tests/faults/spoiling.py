@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.bed import Bed
+from tests.bed import Bed, async_url
 from tests.faults.proxy import Proxy
 
 __all__ = ["ProxySpoiler", "Spoiler", "SqliteSpoiler"]
@@ -35,7 +35,7 @@ class SqliteSpoiler:
 
         options: Any = {"connect_args": {"factory": Spoiled}}
         if bed.is_async:
-            asynchronous = create_async_engine(bed.url.replace("sqlite:", "sqlite+aiosqlite:"), **options)
+            asynchronous = create_async_engine(async_url(bed.url), **options)
             self.engine: Any = asynchronous
             sync: Engine = asynchronous.sync_engine
         else:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import stop_never, wait_fixed
 
 from projection_guard import ProjectionGuard, RetryPolicy
-from tests.bed import Bed, GuardOnBed, Happened, happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, async_url, happened, noted
 from tests.flow.acting import active_equals_open_rows, states_of, statuses
 
 CHILDREN = 4
@@ -143,11 +143,6 @@ def test_a_failure_that_a_child_saw_is_retried_by_the_child(bed: Bed) -> None:
 
     in_children(bed, work)
     assert set(states_of(bed, "P").values()) == {"applied"}
-
-
-def async_url(url: str) -> str:
-    """Return the URL with an async driver."""
-    return url.replace("sqlite:", "sqlite+aiosqlite:")
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")

@@ -158,7 +158,7 @@ def test_an_event_that_kills_its_process_ends_up_exhausted_not_in_a_crash_loop(
 
 def expire(bed: Bed) -> None:
     """Let the leases of streams run out."""
-    past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+    past = bed.in_seconds(-86_400)
     bed.change(f"UPDATE projection_streams SET lease_expires_at = {past} WHERE lease_owner IS NOT NULL")
 
 

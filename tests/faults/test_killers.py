@@ -31,7 +31,7 @@ def die(_: Connection | None) -> None:
 
 def let_leases_end(bed: Bed) -> None:
     """Time passes."""
-    past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+    past = bed.in_seconds(-86_400)
     for table in LEASES:
         bed.change(f"UPDATE {table} SET lease_expires_at = {past} WHERE lease_expires_at IS NOT NULL")
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from projection_guard import DeliveryInterrupted, StoreUnavailable
-from tests.bed import Bed, GuardOnBed, Happened, happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, async_url, happened, noted
 from tests.faults.proxy import Proxy
 from tests.faults.scenes import quiet
 from tests.flow.acting import Planned, active_equals_open_rows, states_of, statuses
@@ -43,7 +43,7 @@ def store(bed: Bed) -> Iterator[Store]:
     here.symlink_to(inside)
     url = f"sqlite:///{inside}"
     engine = (
-        create_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"), poolclass=NullPool)
+        create_async_engine(async_url(url), poolclass=NullPool)
         if bed.is_async
         else create_engine(url, poolclass=NullPool)
     )

@@ -54,7 +54,7 @@ def sentence(caught: pytest.ExceptionInfo[BaseException], *words: str) -> None:
 BAD_DATABASES: list[tuple[Any, str]] = [
     ("oracle://host/db", "postgresql"),
     ("postgresql+pg8000://host/db", "psycopg"),
-    ("mysql://host/db", "postgresql"),
+    ("oracle://host/db", "postgresql"),
     ("sqlite+nothing:///x.db", "sqlite"),
     ("not a url", "URL"),
     ("", "URL"),

@@ -50,7 +50,8 @@ def probe_now(bed: Bed) -> None:
 def succeed_once(bed: Bed, guard: GuardOnBed, outage: Outage) -> None:
     """Let the outage end, and an event be applied at a moment of its own: SQLite's clock knows milliseconds only."""
     outage.is_on = False
-    clock = "SELECT julianday('now')" if bed.database == "sqlite" else "SELECT clock_timestamp()"
+    clocks = {"sqlite": "julianday('now')", "postgresql": "clock_timestamp()", "mariadb": "UTC_TIMESTAMP(6)"}
+    clock = f"SELECT {clocks[bed.database]}"
     before = bed.value(clock)
     bed.wait_until(lambda: bed.value(clock) > before)
     guard.publish(happened("fine", 1))
@@ -159,7 +160,9 @@ def test_one_probe_at_a_time_goes_from_stream_to_stream_with_growing_pauses(bed:
 
 def _seconds_from_now(bed: Bed, moment: Any) -> float:
     if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(moment)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
     return float((moment - datetime.now(UTC)).total_seconds())
 
 

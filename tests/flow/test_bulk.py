@@ -288,11 +288,7 @@ def test_retries_of_several_projections_wait_for_the_oldest_failure(bed: Bed) ->
 def test_a_failure_that_is_being_retried_counts_as_failed(bed: Bed) -> None:
     """It is left to whoever has it; the others are ended."""
     guard, _ = with_failures(bed, 3)
-    later = (
-        "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+60 seconds')"
-        if bed.database == "sqlite"
-        else "now() + interval '60 s'"
-    )
+    later = bed.in_seconds(60)
     bed.change(
         f"UPDATE projection_failures SET lease_owner = 'another', lease_expires_at = {later} WHERE stream_id = 'S1'"
     )

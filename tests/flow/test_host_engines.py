@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import wait_fixed
 
 from projection_guard import RetryPolicy
-from tests.bed import Bed, Happened, happened, noted
+from tests.bed import Bed, Happened, async_url, happened, noted
 from tests.flow.acting import Planned, active_equals_open_rows, calls_of, states_of, statuses, work_until_done
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT"]
@@ -58,7 +58,7 @@ def test_the_hosts_isolation_level_changes_nothing(postgres_bed: Bed, level: str
 
 def test_an_engine_without_a_pool_does(bed: Bed) -> None:
     """`NullPool`: each transaction has a connection of its own."""
-    url = bed.url if not bed.is_async else bed.url.replace("sqlite:", "sqlite+aiosqlite:")
+    url = bed.url if not bed.is_async else async_url(bed.url)
     engine: Any = (create_async_engine if bed.is_async else create_engine)(url, poolclass=NullPool)
     bed.url = engine
     guard, planned = bed.guard(), Planned("P", "A#1", note=noted("P"))

@@ -350,10 +350,10 @@ def test_an_event_that_meets_a_running_apart_call_of_its_stream_is_parked(bed: B
     assert done == [1, 2]
 
 
-def test_an_event_that_meets_a_running_joined_call_of_its_stream_waits_for_it(postgres_bed: Bed) -> None:
+def test_an_event_that_meets_a_running_joined_call_of_its_stream_waits_for_it(server_bed: Bed) -> None:
     """The second delivery waits at the gate, then is applied: in order, and not parked."""
-    bed, note = postgres_bed, noted("P")
-    guard, valve = bed.guard(), Valve(postgres_bed)
+    bed, note = server_bed, noted("P")
+    guard, valve = bed.guard(), Valve(server_bed)
     guard.real.projection("P", handles=[Happened])(valve.joined(note))
     first = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
     bed.wait_until(lambda: valve.reached == 1)

@@ -99,9 +99,9 @@ def test_pausing_twice_and_resuming_what_runs_changes_nothing(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("action", ["pause", "reset"])
-def test_pause_and_reset_wait_for_a_joined_handler_in_flight(postgres_bed: Bed, action: str) -> None:
+def test_pause_and_reset_wait_for_a_joined_handler_in_flight(server_bed: Bed, action: str) -> None:
     """When pause returns, the effect is there; a reset clears it: it does not land afterwards."""
-    bed, valve = postgres_bed, Valve(postgres_bed)
+    bed, valve = server_bed, Valve(server_bed)
     guard = bed.guard()
     guard.real.projection("P", handles=[Happened], on_reset=clears(bed))(valve.joined(noted("P")))
     delivery = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
@@ -157,9 +157,9 @@ def acting_then_looking(bed: Bed, guard: GuardOnBed, action: str, seen: list[Any
     return act_then_look()
 
 
-def test_pause_waits_for_a_retry_in_flight(postgres_bed: Bed) -> None:
+def test_pause_waits_for_a_retry_in_flight(server_bed: Bed) -> None:
     """A worker's transaction is waited out like a delivery's."""
-    bed, valve, note = postgres_bed, Valve(postgres_bed), noted("P")
+    bed, valve, note = server_bed, Valve(server_bed), noted("P")
     guard, _planned = with_failure(bed)
     other = bed.guard(retry=HOURS)
     other.real.projection("P", handles=[Happened])(valve.joined(note))

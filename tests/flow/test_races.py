@@ -125,7 +125,7 @@ def pausing(bed: Bed, guard: Any, seen: list[str]) -> Any:
 
 def probe_is_due(bed: Bed) -> None:
     """Let the next probe come due."""
-    past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+    past = bed.in_seconds(-86_400)
     bed.change(f"UPDATE projection_states SET probe_at = {past} WHERE probe_at IS NOT NULL")
 
 
@@ -193,7 +193,7 @@ def test_the_end_of_an_outage_leaves_an_attempt_that_is_under_way_alone(bed: Bed
 
 def make_only_due(bed: Bed) -> None:
     """Let every planned retry come due; leases stay."""
-    past = "'2020-01-01 00:00:00.000000'" if bed.database == "sqlite" else "now() - interval '1 day'"
+    past = bed.in_seconds(-86_400)
     bed.change(f"UPDATE projection_failures SET next_retry_at = {past} WHERE next_retry_at IS NOT NULL")
 
 
@@ -294,9 +294,7 @@ def lend(bed: Bed, *, seconds: int) -> None:
     if seconds <= 0:
         bed.change("UPDATE projection_streams SET lease_owner = NULL, lease_expires_at = NULL")
         return
-    end = f"now() + interval '{seconds} seconds'"
-    if bed.database == "sqlite":
-        end = f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '+{seconds} seconds')"
+    end = bed.in_seconds(seconds)
     bed.change(f"UPDATE projection_streams SET lease_owner = 'somebody', lease_expires_at = {end}")
 
 

@@ -73,9 +73,9 @@ def test_a_failing_on_reset_leaves_everything_as_it_was(bed: Bed) -> None:
     assert states_of(bed, "P") == {}
 
 
-def test_events_published_during_a_reset_survive_it(postgres_bed: Bed) -> None:
+def test_events_published_during_a_reset_survive_it(server_bed: Bed) -> None:
     """They are parked and applied afterwards, in order, on top of the cleared read model."""
-    bed, valve = postgres_bed, Valve(postgres_bed)
+    bed, valve = server_bed, Valve(server_bed)
     guard = bed.guard()
     on_reset = valve.joined(lambda _, connection: connection.execute(text("DELETE FROM effects")))
 

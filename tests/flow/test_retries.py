@@ -34,7 +34,7 @@ from projection_guard import (
     StoreUnavailable,
 )
 from projection_guard.testing import advance
-from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, happened, noted
+from tests.bed import AT_ONCE, Bed, GuardOnBed, Happened, async_url, happened, noted
 from tests.flow.acting import (
     Planned,
     active_equals_open_rows,
@@ -478,7 +478,7 @@ class RefusesAfterDecoding(JsonCodec):
 def refusing(bed: Bed) -> tuple[RefusesAfterDecoding, Any]:
     """Give the bed's guards such a codec and an engine whose connections it refuses; close the engine afterwards."""
     codec = RefusesAfterDecoding()
-    url = bed.url.replace("sqlite:", "sqlite+aiosqlite:") if bed.is_async else bed.url
+    url = async_url(bed.url) if bed.is_async else bed.url
     engine: Any = (create_async_engine if bed.is_async else create_engine)(url)
     listen(engine.sync_engine if bed.is_async else engine, "checkout", codec.check_out)
     bed.url = engine

@@ -167,16 +167,11 @@ def test_an_async_handler_that_hangs_in_a_statement_gives_everything_back(async_
     """Cancelled in the middle of SQL: the connection is thrown away, SQLite's lock with it."""
     bed = async_bed
     guard, hangs = bed.guard(retry=HOURS), [True]
-    long = (
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT count(*) FROM n"
-        if bed.database == "sqlite"
-        else "SELECT pg_sleep(60)"
-    )
 
     async def joined(event: Happened, connection: Any) -> None:
         await connection.run_sync(lambda sync: listed("P")(event, sync))
         if hangs[0]:
-            await connection.execute(text(long))
+            await connection.execute(text(bed.sleeping))
 
     guard.real.projection("P", handles=[Happened], timeout=0.3)(joined)
     assert statuses(guard.publish(happened("A", 1))) == ["failed"]
@@ -198,7 +193,7 @@ def test_a_blocking_handler_that_overran_in_a_statement_is_cut_by_the_database(b
     def joined(event: Happened, connection: Connection) -> None:
         listed("P")(event, connection)
         if hangs[0]:
-            connection.execute(text("SELECT pg_sleep(60)"))
+            connection.execute(text(bed.sleeping))
 
     bed.joined(guard, "P", joined, timeout=0.3)
     assert statuses(guard.publish(happened("A", 1))) == ["failed"]

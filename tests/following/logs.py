@@ -16,7 +16,13 @@ from sqlalchemy import text
 from projection_guard import AsyncSqlEventSource, SqlEventSource
 from tests.bed import Bed, GuardOnBed, Happened
 
-__all__ = ["FollowedLog", "rebuilt"]
+__all__ = ["IDENTITIES", "FollowedLog", "rebuilt"]
+
+IDENTITIES = {
+    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "postgresql": "bigint GENERATED ALWAYS AS IDENTITY",
+    "mariadb": "bigint NOT NULL AUTO_INCREMENT",
+}
 
 _INSERT = "INSERT INTO log (event_id, event_type, stream_id, n) VALUES (:event_id, 'Happened', :stream, :n)"
 
@@ -30,9 +36,7 @@ class FollowedLog:
         self.appended: list[Happened] = []
         if is_there:
             return
-        identity = (
-            "INTEGER PRIMARY KEY AUTOINCREMENT" if bed.database == "sqlite" else "bigint GENERATED ALWAYS AS IDENTITY"
-        )
+        identity = IDENTITIES[bed.database]
         key = "" if bed.database == "sqlite" else ", PRIMARY KEY (sequence)"
         bed.change(
             f"CREATE TABLE log (sequence {identity}, event_id varchar(255) UNIQUE, event_type varchar(255), "
@@ -66,6 +70,8 @@ class FollowedLog:
     def source(self, decode: Callable[[Mapping[str, object]], object] | None = None, **options: Any) -> Any:
         """Return a reader of it."""
         kind = AsyncSqlEventSource if self.bed.is_async else SqlEventSource
+        if self.bed.database == "mariadb":
+            options.setdefault("in_order", True)
         source = kind(self.bed.url, "log", decode=decode or rebuilt, **options)
         self.bed.on_close(source.close)
         return source
@@ -81,7 +87,8 @@ class FollowedLog:
     def cursors(self, projection: str = "P") -> list[int]:
         """Return the cursors of a projection's partitions."""
         rows = self.bed.rows(
-            "SELECT cursor FROM projection_partitions WHERE projection_name = :p ORDER BY partition", p=projection
+            "SELECT p.cursor FROM projection_partitions p WHERE p.projection_name = :p ORDER BY p.partition",
+            p=projection,
         )
         return [row.cursor for row in rows]
 

@@ -254,7 +254,7 @@ class Machine(RuleBasedStateMachine):
 
     def let_leases_end(self) -> None:
         """Time passes."""
-        past = "'2020-01-01 00:00:00.000000'" if self.bed.database == "sqlite" else "now() - interval '1 day'"
+        past = self.bed.in_seconds(-86_400)
         self.bed.change(f"UPDATE projection_partitions SET lease_expires_at = {past} WHERE lease_owner IS NOT NULL")
 
     def has_poison(self) -> bool:

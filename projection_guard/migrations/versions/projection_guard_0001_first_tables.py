@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import MYSQL, Operations, on_this_database
+
 revision = "projection_guard_0001"
 down_revision = None
 branch_labels = ("projection_guard",)
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_applied_events",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("event_id", sa.String(length=255), nullable=False),
@@ -25,7 +28,7 @@ def upgrade() -> None:
         sa.Column("rolled_up", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("projection_name", "event_id"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_applied_events_new",
         "projection_applied_events",
         ["projection_name"],
@@ -33,7 +36,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("NOT rolled_up"),
         sqlite_where=sa.text("rolled_up = 0"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_applied_events_old",
         "projection_applied_events",
         ["applied_at"],
@@ -41,7 +44,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("rolled_up"),
         sqlite_where=sa.text("rolled_up = 1"),
     )
-    op.create_table(
+    here.create_table(
         "projection_attempts",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("failure_id", sa.Uuid(), nullable=False),
@@ -57,9 +60,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_projection_attempts_failure", "projection_attempts", ["failure_id", "id"], unique=False)
-    op.create_index("ix_projection_attempts_recent", "projection_attempts", ["projection_name", "id"], unique=False)
-    op.create_table(
+    here.create_index("ix_projection_attempts_failure", "projection_attempts", ["failure_id", "id"], unique=False)
+    here.create_index("ix_projection_attempts_recent", "projection_attempts", ["projection_name", "id"], unique=False)
+    here.create_table(
         "projection_audit_log",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
@@ -73,10 +76,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_audit_log_projection", "projection_audit_log", ["projection_name", "id"], unique=False
     )
-    op.create_table(
+    here.create_table(
         "projection_checkpoints",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("last_event_id", sa.String(length=255), nullable=True),
@@ -88,7 +91,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("projection_name"),
     )
-    op.create_table(
+    here.create_table(
         "projection_failures",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("event_id", sa.String(length=255), nullable=False),
@@ -115,7 +118,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_failures_due",
         "projection_failures",
         ["projection_name", "next_retry_at"],
@@ -123,8 +126,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("resolved_at IS NULL AND next_retry_at IS NOT NULL"),
         sqlite_where=sa.text("resolved_at IS NULL AND next_retry_at IS NOT NULL"),
     )
-    op.create_index("ix_projection_failures_newest", "projection_failures", ["failed_at", "id"], unique=False)
-    op.create_index(
+    here.create_index("ix_projection_failures_newest", "projection_failures", ["failed_at", "id"], unique=False)
+    here.create_index(
         "ix_projection_failures_open_stream",
         "projection_failures",
         ["projection_name", "stream_id"],
@@ -132,7 +135,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("resolved_at IS NULL"),
         sqlite_where=sa.text("resolved_at IS NULL"),
     )
-    op.create_index(
+    here.create_index(
         "uq_projection_failures_open",
         "projection_failures",
         ["projection_name", "event_id"],
@@ -140,7 +143,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("resolved_at IS NULL"),
         sqlite_where=sa.text("resolved_at IS NULL"),
     )
-    op.create_table(
+    here.create_table(
         "projection_health_metrics",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("total_events_processed", sa.BigInteger(), nullable=False),
@@ -155,7 +158,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("projection_name"),
     )
-    op.create_table(
+    here.create_table(
         "projection_parked_events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("projection_name", sa.String(length=255), nullable=False),
@@ -171,13 +174,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_parked_events_gate", "projection_parked_events", ["projection_name", "gate", "id"], unique=False
     )
-    op.create_index(
+    here.create_index(
         "uq_projection_parked_events", "projection_parked_events", ["projection_name", "event_id"], unique=True
     )
-    op.create_table(
+    here.create_table(
         "projection_states",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("state", sa.String(length=16), server_default=sa.text("'active'"), nullable=False),
@@ -194,7 +197,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("projection_name"),
     )
-    op.create_table(
+    here.create_table(
         "projection_streams",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("stream_id", sa.String(length=255), nullable=False),
@@ -211,7 +214,7 @@ def upgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
         # room for HOT updates; `postgresql_with` of a table is unknown to SQLAlchemy 2.0
         op.execute("ALTER TABLE projection_streams SET (fillfactor = 70)")
-    op.create_index(
+    here.create_index(
         "ix_projection_streams_blocked",
         "projection_streams",
         ["projection_name", "stream_id"],
@@ -219,7 +222,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("blocked"),
         sqlite_where=sa.text("blocked = 1"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_streams_drain",
         "projection_streams",
         ["projection_name", "drain_after"],
@@ -227,7 +230,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("drain_after IS NOT NULL"),
         sqlite_where=sa.text("drain_after IS NOT NULL"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_streams_tainted",
         "projection_streams",
         ["projection_name", "stream_id"],
@@ -236,6 +239,8 @@ def upgrade() -> None:
         sqlite_where=sa.text("tainted = 1"),
     )
     _make_audit_log_append_only()
+    if op.get_context().dialect.name in MYSQL:
+        _make_generations(here)
 
 
 def downgrade() -> None:
@@ -251,11 +256,34 @@ def downgrade() -> None:
     op.drop_table("projection_applied_events")
     if op.get_context().dialect.name == "postgresql":
         op.execute("DROP FUNCTION projection_audit_log_is_append_only()")
+    if op.get_context().dialect.name in MYSQL:
+        op.drop_table("projection_generations")
+
+
+def _make_generations(here: Operations) -> None:
+    """Make what the barrier needs where nobody may look who holds a lock; the first row is there from the beginning."""
+    here.create_table(
+        "projection_generations",
+        sa.Column("generation", sa.BigInteger(), autoincrement=True, nullable=False),
+        sa.PrimaryKeyConstraint("generation"),
+    )
+    op.execute(
+        "INSERT INTO projection_generations (generation) VALUES (1) ON DUPLICATE KEY UPDATE generation = generation"
+    )
 
 
 def _make_audit_log_append_only() -> None:
     """Let the database itself refuse to change or delete what is written there."""
     refusal = "projection_audit_log is append-only: its rows cannot be changed or deleted"
+    if op.get_context().dialect.name in MYSQL:
+        for action in ("UPDATE", "DELETE"):
+            name = f"projection_audit_log_no_{action.lower()}"
+            op.execute(f"DROP TRIGGER IF EXISTS {name}")  # an upgrade that broke off may have left it
+            op.execute(
+                f"CREATE TRIGGER {name} BEFORE {action} ON projection_audit_log FOR EACH ROW "
+                f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{refusal}'"
+            )
+        return
     if op.get_context().dialect.name == "sqlite":
         for action in ("UPDATE", "DELETE"):
             op.execute(

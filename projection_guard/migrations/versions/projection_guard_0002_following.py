@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0002"
 down_revision = "projection_guard_0001"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_partitions",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
@@ -31,7 +34,7 @@ def upgrade() -> None:
         sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("projection_name", "partition"),
     )
-    op.create_table(
+    here.create_table(
         "projection_skipped_ranges",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("first_sequence", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -41,9 +44,9 @@ def upgrade() -> None:
         sa.Column("skipped_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("projection_name", "first_sequence"),
     )
-    op.add_column("projection_states", sa.Column("rescan_until", sa.BigInteger(), nullable=True))
-    op.add_column("projection_states", sa.Column("pruned_at", sa.DateTime(timezone=True), nullable=True))
-    op.create_index(
+    here.add_column("projection_states", sa.Column("rescan_until", sa.BigInteger(), nullable=True))
+    here.add_column("projection_states", sa.Column("pruned_at", sa.DateTime(timezone=True), nullable=True))
+    here.create_index(
         "ix_projection_parked_events_order",
         "projection_parked_events",
         ["projection_name", "gate", "event_sequence", "id"],
@@ -53,8 +56,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_index("ix_projection_parked_events_order", table_name="projection_parked_events")
-    op.drop_column("projection_states", "pruned_at")
-    op.drop_column("projection_states", "rescan_until")
-    op.drop_table("projection_skipped_ranges")
-    op.drop_table("projection_partitions")
+    here = on_this_database(op)
+    here.drop_index("ix_projection_parked_events_order", table_name="projection_parked_events")
+    here.drop_column("projection_states", "pruned_at")
+    here.drop_column("projection_states", "rescan_until")
+    here.drop_table("projection_skipped_ranges")
+    here.drop_table("projection_partitions")

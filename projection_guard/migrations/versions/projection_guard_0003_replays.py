@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0003"
 down_revision = "projection_guard_0002"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_replays",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("projection_name", sa.String(length=255), nullable=False),
@@ -45,7 +48,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(
+    here.create_index(
         "uq_projection_replays_unfinished",
         "projection_replays",
         ["projection_name"],
@@ -53,11 +56,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("finished_at IS NULL"),
         sqlite_where=sa.text("finished_at IS NULL"),
     )
-    op.create_index("ix_projection_replays_newest", "projection_replays", ["created_at", "id"], unique=False)
+    here.create_index("ix_projection_replays_newest", "projection_replays", ["created_at", "id"], unique=False)
 
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_index("ix_projection_replays_newest", table_name="projection_replays")
-    op.drop_index("uq_projection_replays_unfinished", table_name="projection_replays")
-    op.drop_table("projection_replays")
+    here = on_this_database(op)
+    here.drop_index("ix_projection_replays_newest", table_name="projection_replays")
+    here.drop_index("uq_projection_replays_unfinished", table_name="projection_replays")
+    here.drop_table("projection_replays")

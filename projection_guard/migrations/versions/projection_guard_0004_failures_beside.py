@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0004"
 down_revision = "projection_guard_0003"
 branch_labels = None
@@ -13,10 +15,11 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.add_column(
+    here = on_this_database(op)
+    here.add_column(
         "projection_replays", sa.Column("max_failures", sa.Integer(), server_default=sa.text("0"), nullable=False)
     )
-    op.create_table(
+    here.create_table(
         "projection_set_aside_events",
         sa.Column("replay_id", sa.Uuid(), nullable=False),
         sa.Column("event_sequence", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -32,7 +35,7 @@ def upgrade() -> None:
         sa.Column("delay_seconds", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("replay_id", "event_sequence"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_set_aside_events_failed",
         "projection_set_aside_events",
         ["replay_id", "gate"],
@@ -44,6 +47,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_index("ix_projection_set_aside_events_failed", table_name="projection_set_aside_events")
-    op.drop_table("projection_set_aside_events")
-    op.drop_column("projection_replays", "max_failures")
+    here = on_this_database(op)
+    here.drop_index("ix_projection_set_aside_events_failed", table_name="projection_set_aside_events")
+    here.drop_table("projection_set_aside_events")
+    here.drop_column("projection_replays", "max_failures")

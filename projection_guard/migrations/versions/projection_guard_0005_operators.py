@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0005"
 down_revision = "projection_guard_0004"
 branch_labels = None
@@ -35,12 +37,13 @@ AUDIT = (
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.add_column("projection_audit_log", sa.Column("request_id", sa.String(length=255), nullable=True))
+    here = on_this_database(op)
+    here.add_column("projection_audit_log", sa.Column("request_id", sa.String(length=255), nullable=True))
     for name, columns in AUDIT:
-        op.create_index(name, "projection_audit_log", columns, unique=False)
+        here.create_index(name, "projection_audit_log", columns, unique=False)
     for name, columns, where in FAILURES:
         predicate = None if where is None else sa.text(where)
-        op.create_index(
+        here.create_index(
             name,
             "projection_failures",
             columns,
@@ -48,9 +51,9 @@ def upgrade() -> None:
             postgresql_where=predicate,
             sqlite_where=predicate,
         )
-    op.drop_index("ix_projection_failures_open_stream", table_name="projection_failures")  # the start of by_stream
-    op.drop_index("ix_projection_failures_newest", table_name="projection_failures")
-    op.create_table(
+    here.drop_index("ix_projection_failures_open_stream", table_name="projection_failures")  # the start of by_stream
+    here.drop_index("ix_projection_failures_newest", table_name="projection_failures")
+    here.create_table(
         "projection_bulk_actions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("strategy", sa.String(length=16), nullable=False),
@@ -88,7 +91,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_bulk_actions_unfinished",
         "projection_bulk_actions",
         ["confirmed_at"],
@@ -96,14 +99,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("confirmed_at IS NOT NULL AND finished_at IS NULL"),
         sqlite_where=sa.text("confirmed_at IS NOT NULL AND finished_at IS NULL"),
     )
-    op.create_index("ix_projection_bulk_actions_newest", "projection_bulk_actions", ["created_at", "id"], unique=False)
+    here.create_index(
+        "ix_projection_bulk_actions_newest", "projection_bulk_actions", ["created_at", "id"], unique=False
+    )
 
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_table("projection_bulk_actions")
-    op.create_index("ix_projection_failures_newest", "projection_failures", ["failed_at", "id"], unique=False)
-    op.create_index(
+    here = on_this_database(op)
+    here.drop_table("projection_bulk_actions")
+    here.create_index("ix_projection_failures_newest", "projection_failures", ["failed_at", "id"], unique=False)
+    here.create_index(
         "ix_projection_failures_open_stream",
         "projection_failures",
         ["projection_name", "stream_id"],
@@ -112,7 +118,7 @@ def downgrade() -> None:
         sqlite_where=sa.text(OPEN),
     )
     for name, _, _ in FAILURES:
-        op.drop_index(name, table_name="projection_failures")
+        here.drop_index(name, table_name="projection_failures")
     for name, _ in AUDIT:
-        op.drop_index(name, table_name="projection_audit_log")
-    op.drop_column("projection_audit_log", "request_id")
+        here.drop_index(name, table_name="projection_audit_log")
+    here.drop_column("projection_audit_log", "request_id")

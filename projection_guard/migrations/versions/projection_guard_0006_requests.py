@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0006"
 down_revision = "projection_guard_0005"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_requests",
         sa.Column("actor", sa.String(length=255), nullable=False),
         sa.Column("idempotency_key", sa.String(length=255), nullable=False),
@@ -25,7 +28,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("actor", "idempotency_key"),
     )
-    op.create_index("ix_projection_requests_oldest", "projection_requests", ["created_at"], unique=False)
+    here.create_index("ix_projection_requests_oldest", "projection_requests", ["created_at"], unique=False)
 
 
 def downgrade() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0007"
 down_revision = "projection_guard_0006"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_workers",
         sa.Column("worker_id", sa.String(length=32), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),

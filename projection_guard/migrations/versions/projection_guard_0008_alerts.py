@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0008"
 down_revision = "projection_guard_0007"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_alerts",
         sa.Column("subject", sa.String(length=255), nullable=False),
         sa.Column("kind", sa.String(length=32), nullable=False),
@@ -29,7 +32,7 @@ def upgrade() -> None:
         sa.Column("calm_level", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("subject", "kind"),
     )
-    op.create_table(
+    here.create_table(
         "projection_alert_deliveries",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("receiver", sa.String(length=255), nullable=False),
@@ -44,13 +47,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
+    here.create_index(
         "ix_projection_alert_deliveries_line",
         "projection_alert_deliveries",
         ["receiver", "subject", "kind", "id"],
         unique=False,
     )
-    op.create_table(
+    here.create_table(
         "projection_alert_looks",
         sa.Column("subject", sa.String(length=255), nullable=False),
         sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),

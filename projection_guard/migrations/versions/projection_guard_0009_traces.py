@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0009"
 down_revision = "projection_guard_0008"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.add_column("projection_attempts", sa.Column("trace", sa.String(length=55), nullable=True))
+    here = on_this_database(op)
+    here.add_column("projection_attempts", sa.Column("trace", sa.String(length=55), nullable=True))
 
 
 def downgrade() -> None:

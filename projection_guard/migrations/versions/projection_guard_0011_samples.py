@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0011"
 down_revision = "projection_guard_0010"
 branch_labels = None
@@ -13,7 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_table(
+    here = on_this_database(op)
+    here.create_table(
         "projection_samples",
         sa.Column("projection_name", sa.String(length=255), nullable=False),
         sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -27,10 +30,11 @@ def upgrade() -> None:
         sa.Column("health_status", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("projection_name", "minute"),
     )
-    op.create_index("ix_projection_samples_minute", "projection_samples", ["minute"], unique=False)
+    here.create_index("ix_projection_samples_minute", "projection_samples", ["minute"], unique=False)
 
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_index("ix_projection_samples_minute", table_name="projection_samples")
-    op.drop_table("projection_samples")
+    here = on_this_database(op)
+    here.drop_index("ix_projection_samples_minute", table_name="projection_samples")
+    here.drop_table("projection_samples")

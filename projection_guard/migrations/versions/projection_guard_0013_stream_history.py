@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0013"
 down_revision = "projection_guard_0012"
 branch_labels = None
@@ -30,9 +32,10 @@ INDEXES = (
 
 def upgrade() -> None:
     """Bring the tables forward."""
+    here = on_this_database(op)
     for name, table, columns, where in INDEXES:
         predicate = sa.text(where)
-        op.create_index(
+        here.create_index(
             name,
             table,
             columns,
@@ -45,5 +48,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take that back."""
+    here = on_this_database(op)
     for name, table, _, _ in INDEXES:
-        op.drop_index(name, table_name=table)
+        here.drop_index(name, table_name=table)

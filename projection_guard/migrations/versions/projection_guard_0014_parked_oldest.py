@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0014"
 down_revision = "projection_guard_0013"
 branch_labels = None
@@ -12,7 +14,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.create_index(
+    here = on_this_database(op)
+    here.create_index(
         "ix_projection_parked_events_oldest",
         "projection_parked_events",
         ["projection_name", "parked_at"],
@@ -23,4 +26,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_index("ix_projection_parked_events_oldest", table_name="projection_parked_events")
+    here = on_this_database(op)
+    here.drop_index("ix_projection_parked_events_oldest", table_name="projection_parked_events")
