@@ -285,7 +285,8 @@ class AsyncIO:
 
     def listening(self, heard: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
         """Listen in a task. Only PostgreSQL notifies anybody."""
-        return listening_async(self._engine, heard) if self._is_pipelined else nullcontext()
+        notifies = is_postgresql(self._engine.dialect)
+        return listening_async(self._engine, heard) if notifies else nullcontext()
 
     def interrupts(self, call: Call) -> bool:
         """Return whether the handler is awaited."""

@@ -1,5 +1,7 @@
 """The revisions' operations in the words of MariaDB and MySQL; elsewhere they are Alembic's own.
 
+It is part of the revisions: like them it does not change what it has made in a release.
+
 There each statement commits by itself, so that an upgrade may break off in the middle of a revision. Everything is
 therefore made only where it is not there yet: run again, the upgrade goes on where it stopped.
 

@@ -93,7 +93,10 @@ def test_the_gates_have_room_for_updates_in_place(empty_postgres_url: str) -> No
 
 
 def test_every_revision_is_readable_and_frozen() -> None:
-    """Ids are prefixed and numbered, the first carries the label, and none imports code that may change."""
+    """Ids are prefixed and numbered, the first carries the label, and none imports code that may change.
+
+    `_mysql` is part of them, and is held to the same.
+    """
     files = sorted(VERSIONS.glob("*.py"))
     ids = []
     for file in files:
@@ -104,7 +107,8 @@ def test_every_revision_is_readable_and_frozen() -> None:
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."])
         }
-        assert {name.split(".")[0] for name in imported} <= {"__future__", "alembic", "sqlalchemy", "uuid", "datetime"}
+        others = imported - {"projection_guard.migrations._mysql"}
+        assert {name.split(".")[0] for name in others} <= {"__future__", "alembic", "sqlalchemy", "uuid", "datetime"}
         (stated,) = re.findall(r'^revision = "(.*)"$', file.read_text(encoding="utf-8"), flags=re.MULTILINE)
         assert file.name.startswith(f"{stated}_")
         ids.append(stated)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from projection_guard.migrations._mysql import on_this_database
+
 revision = "projection_guard_0015"
 down_revision = "projection_guard_0014"
 branch_labels = None
@@ -13,9 +15,11 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables forward."""
-    op.add_column("projection_replays", sa.Column("slices", sa.Integer(), nullable=True))
+    here = on_this_database(op)
+    here.add_column("projection_replays", sa.Column("slices", sa.Integer(), nullable=True))
 
 
 def downgrade() -> None:
     """Take that back."""
-    op.drop_column("projection_replays", "slices")
+    here = on_this_database(op)
+    here.drop_column("projection_replays", "slices")
