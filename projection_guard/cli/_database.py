@@ -50,7 +50,10 @@ def _sql(asked: Asked) -> int:
 
 def _sql_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--dialect", choices=("postgresql", "sqlite"), default="postgresql", help="whose SQL (postgresql)"
+        "--dialect",
+        choices=("postgresql", "sqlite", "mariadb", "mysql"),
+        default="postgresql",
+        help="whose SQL (postgresql)",
     )
     parser.add_argument("--schema", dest="sql_schema", metavar="NAME", help="the schema to make the tables in")
 

@@ -181,7 +181,7 @@ def compare_with_migrate(engine: Engine, schema: str | None) -> None:
 
 def test_sql_for_another_database_is_refused() -> None:
     """One sentence for what there is no SQL for."""
-    with pytest.raises(ConfigurationError, match="not for 'mysql'"):
-        upgrade_sql("mysql")
+    with pytest.raises(ConfigurationError, match="not for 'oracle'"):
+        upgrade_sql("oracle")
     with pytest.raises(ConfigurationError, match="a SQLite database has none"):
         upgrade_sql("sqlite", "guard")
