@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
+from zlib import crc32
 
 import pytest
 from sqlalchemy import (
@@ -351,11 +352,43 @@ _URLS = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "maria
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Say on which databases a test runs that asks for any."""
     more = ["mariadb"] if metafunc.function.__name__ in SLICE and "mariadb" not in BEDS else []
-    if "database_url" in metafunc.fixturenames:
+    says_itself = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "database_url" in metafunc.fixturenames and not says_itself:
         metafunc.parametrize("database_url", [*BEDS, *more], indirect=True, scope="function")
     if "server_url" in metafunc.fixturenames:
         servers = [each for each in BEDS if each != "sqlite"] or ["postgresql"]
         metafunc.parametrize("server_url", [*servers, *more], indirect=True, scope="function")
+
+
+IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
+ALL_WAYS = frozenset({"test_story", "test_ordering", "test_duplicates", "test_retries", "test_races", "test_following"})
+"""Modules that run in all four ways each time: they are the promises themselves."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave each test two of the four ways, in turn: in them each guard and each database is there once.
+
+    All four are for `ALL_WAYS`, and for whoever has the time: PROJECTION_GUARD_FAULTS=every.
+    """
+    if IS_EVERY or "PROJECTION_GUARD_BEDS" in os.environ:
+        return
+    left_out = [item for item in items if not _has_its_turn(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _has_its_turn(item)]
+
+
+def _has_its_turn(item: pytest.Item) -> bool:
+    """The turn goes by the test and its other parameters, not by what else was chosen."""
+    spec = getattr(item, "callspec", None)
+    if spec is None or item.path.stem in ALL_WAYS:
+        return True
+    kind, database = spec.params.get("bed"), spec.params.get("database_url")
+    if kind is None or database not in ("sqlite", "postgresql"):
+        return True
+    others = sorted(f"{name}={index}" for name, index in spec.indices.items() if name not in ("bed", "database_url"))
+    turn = crc32(f"{item.path.stem}:{item.name.partition('[')[0]}:{others}".encode()) % 2
+    return bool(((kind == "async") == (database == "postgresql")) == (turn == 0))
 
 
 @pytest.fixture
@@ -426,7 +459,7 @@ def async_bed(database_url: str) -> Iterator[Bed]:
 WAYS = [("blocking", "sqlite"), ("async", "postgresql"), ("blocking", "postgresql"), ("async", "sqlite")]
 if "PROJECTION_GUARD_BEDS" in os.environ:
     WAYS = [(kind, database) for database in BEDS for kind in ("blocking", "async")]
-TWO_WAYS = WAYS if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else WAYS[:2]
+TWO_WAYS = WAYS if IS_EVERY else WAYS[:2]
 """In two of them each guard and each database is there once; all four are for whoever has the time."""
 
 
