@@ -361,7 +361,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
-ALL_WAYS = frozenset({"test_story", "test_ordering", "test_duplicates", "test_retries", "test_races", "test_following"})
+ALL_WAYS = frozenset({"test_story", "test_ordering", "test_duplicates", "test_races"})
 """Modules that run in all four ways each time: they are the promises themselves."""
 
 
