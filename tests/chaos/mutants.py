@@ -111,11 +111,11 @@ MUTANTS: Final = (
         ),
         Edit(
             "_store/counters.py",
-            "    row = connection.execute(_count, ",
+            "    (row,) = _count.run(connection, ",
             "    old = select(M.active_failures).where(M.projection_name == projection)\n"
             "    change += connection.execute(old).scalar_one()\n"
             f"    {_SLEEP}(0.02)\n"
-            "    row = connection.execute(_count, ",
+            "    (row,) = _count.run(connection, ",
         ),
         kinds="count",
         faults="none",
