@@ -187,7 +187,7 @@ def _next(
     seconds = min(_TURN_SECONDS, context.lease_seconds) if projection.joins else context.lease_seconds
     gates.lease(connection, projection.name, gate, token=token, lease_seconds=seconds)
     if projection.joins and line[0].is_fresh and limit > 1:
-        most = min(limit, LONGEST_STRETCH)
+        most = min(limit, LONGEST_STRETCH, projection.batch or LONGEST_STRETCH)
         more = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed, limit=most)
         fresh = tuple(takewhile(lambda head: head.is_fresh, more))
         if len(fresh) > 1:
