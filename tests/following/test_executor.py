@@ -179,7 +179,7 @@ class Twice(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run it twice."""
-        self.both += [super().submit(fn, *args, **kwargs) for _ in range(2)]
+        self.both.extend([super().submit(fn, *args, **kwargs), super().submit(fn, *args, **kwargs)])
         return self.both[-1]
 
 
