@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from .._io.listening import CHANNEL
 from .._model import EventRecord, Json, Outcome, OutcomeStatus
-from .._store import audits, counters, gates, partitions, states
+from .._store import audits, counters, gates, partitions, slices, states
 from .._store.states import StateRow
 from ..errors import ConfigurationError, InvalidArgument, StoreUnavailable, WaitTimeout
 from .admin import pass_barrier
@@ -97,6 +97,13 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
         if state.mode == "followed" and state.state != "paused" and partitions.rows(connection, name):
             raise InvalidArgument(
                 f"Projection {name!r} is being followed; pause it first, then say where it is to go on from"
+            )
+        furthest = max(slices.ahead(connection, name).cursors, default=0)
+        followed = min((row.cursor for row in partitions.rows(connection, name)), default=0)
+        if sequence > 0 and furthest > max(sequence, followed):
+            raise InvalidArgument(
+                f"Projection {name!r} has parts that a cancelled rebuild has brought to sequence {furthest}, which "
+                "would be applied again: wait until its checkpoint has come as far; or clear its read model, and say 0"
             )
         states.set_mode(connection, name, "followed", rescan_until=None)
 

@@ -90,7 +90,8 @@ class _Stretch:
         name, heads = self.projection.name, self.line.heads
         state = states.read(connection, name)
         flows = state is not None and state.state == "active" and state.held_since is None
-        if not flows or gates.has_failure(connection, name, self.line.gate, self.projection.order):
+        failure = gates.first_failure(connection, name, self.line.gate, self.projection.order)
+        if not flows or not heads[-1].precedes(failure, by_sequence=self.projection.is_followed):
             self.give_back(connection)
             return False
         done = gates.done_among(connection, name, [head.event.event_id for head in heads])

@@ -175,11 +175,13 @@ def _next(
     state = states.read(connection, projection.name)
     if state is None or state.state != "active" or state.held_since is not None:
         return ()
-    if gates.has_failure(connection, projection.name, gate, projection.order):
-        return ()
-    line = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed)
+    by_sequence = projection.is_followed
+    line = parked.first(connection, projection.name, gate, by_sequence=by_sequence)
     if not line:
         gates.settle(connection, projection.name, gate, projection.order)
+        return ()
+    failure = gates.first_failure(connection, projection.name, gate, projection.order)
+    if not line[0].precedes(failure, by_sequence=by_sequence):
         return ()
     is_again = held.lease_owner == token  # the reply to this very claim was lost
     if is_again and line[0].attempts:
@@ -187,9 +189,9 @@ def _next(
     seconds = min(_TURN_SECONDS, context.lease_seconds) if projection.joins else context.lease_seconds
     gates.lease(connection, projection.name, gate, token=token, lease_seconds=seconds)
     if projection.joins and line[0].is_fresh and limit > 1:
-        most = min(limit, LONGEST_STRETCH)
-        more = parked.first(connection, projection.name, gate, by_sequence=projection.is_followed, limit=most)
-        fresh = tuple(takewhile(lambda head: head.is_fresh, more))
+        most = min(limit, LONGEST_STRETCH, projection.batch or LONGEST_STRETCH)
+        more = parked.first(connection, projection.name, gate, by_sequence=by_sequence, limit=most)
+        fresh = tuple(takewhile(lambda each: each.is_fresh and each.precedes(failure, by_sequence=by_sequence), more))
         if len(fresh) > 1:
             parked.mark(connection, [head.id for head in fresh])
             return fresh

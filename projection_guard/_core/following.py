@@ -18,7 +18,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .._model import OutcomeStatus
-from .._store import amendments, partitions, slices, states
+from .._store import amendments, partitions, replays, slices, states
 from .._store.partitions import PartitionRow
 from .._store.steps import Held
 from ..errors import HandlerDied, StoreUnavailable
@@ -183,6 +183,8 @@ class Follower:
 
     def _rows(self, connection: Connection) -> list[PartitionRow]:
         course = self._stand.course
+        if course.job is not None and not replays.is_unfinished(connection, course.job):
+            return []  # this one has stood still since: the rows are another job's
         if course.slices is not None:
             found = slices.rows(connection, self._projection.name)
             return [row for row in found if course.only is None or row.partition in course.only]

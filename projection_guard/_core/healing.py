@@ -15,7 +15,7 @@ from .._instruments import Delivery
 from .._io.protocol import IO
 from .._model import EventRecord, Failure, Json, Origin, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import amendments, attempts, counters, failures, gates, states
+from .._store import amendments, attempts, counters, failures, gates, parked, states
 from .._store.claims import Ticket
 from .._wording import words_of
 from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
@@ -29,6 +29,7 @@ __all__ = ["Claimed", "Finished", "claim", "claimed", "heal", "record_of", "reso
 
 T = TypeVar("T")
 _KEYS_PAUSE_SECONDS: Final = 5.0
+_DRAIN_SECONDS: Final = 1.0
 _OVERRAN: Final = "a retry ran past its lease, and somebody else took the event over: it may be out of order"
 
 
@@ -160,12 +161,26 @@ class _Retry:
         return self._resolve(connection) if is_done else None
 
     def _put_off(self, connection: Connection) -> Done | None:
-        """Let an unresolved failure of an earlier event of the stream come first, who ever has asked for this one."""
+        """Let what is open of earlier events of the stream come first, whoever has asked for this one."""
         seconds = gates.wait_for_earlier(connection, self.ticket, self.projection.order)
+        drains = seconds is None and self._is_behind_parked(connection)
+        if drains:
+            gates.drain_now(connection, self.projection.name, self.ticket.gate)
+            seconds = _DRAIN_SECONDS
         if seconds is None:
             return None
         failures.give_back(connection, self.projection.name, token=self.token, put_off_seconds=seconds)
-        return Finished(outcome=self._answer(OutcomeStatus.PARKED), wake_seconds=seconds, is_news=False)
+        wake_seconds = 0.0 if drains else seconds
+        return Finished(outcome=self._answer(OutcomeStatus.PARKED), wake_seconds=wake_seconds, is_news=False)
+
+    def _is_behind_parked(self, connection: Connection) -> bool:
+        """Return whether a replay of a range has parked an event before this one, of the log's order."""
+        projection, ticket = self.projection, self.ticket
+        if not projection.is_followed or self.is_probe or ticket.event.sequence is None:
+            return False  # what is held is not drained: a probe would wait for ever
+        line = parked.first(connection, projection.name, ticket.gate, by_sequence=True)
+        first = gates.first_failure(connection, projection.name, ticket.gate, projection.order)
+        return bool(line) and line[0].precedes(first, by_sequence=True)
 
     def still_mine(self, connection: Connection, *, was_mine: bool) -> Done | None:
         ended = self._ended(connection)

@@ -18,6 +18,7 @@ from .._store.slices import row_of
 from ..errors import (
     ConfigurationError,
     ExecutorLost,
+    KeysUnavailable,
     ProjectionGuardError,
     RebuildRefused,
     SchemaError,
@@ -41,7 +42,15 @@ ONLY_LOOKS: Final = -1
 _LOOK_UP_SECONDS: Final = 0.25
 _RAISED: Final = {
     kind.__name__: kind
-    for kind in (ConfigurationError, RebuildRefused, SchemaError, SourceError, StoreUnavailable, UnknownProjection)
+    for kind in (
+        ConfigurationError,
+        KeysUnavailable,
+        RebuildRefused,
+        SchemaError,
+        SourceError,
+        StoreUnavailable,
+        UnknownProjection,
+    )
 }
 
 

@@ -40,8 +40,9 @@ __all__ = [
     "Look",
     "blocked_among",
     "done_among",
+    "drain_now",
     "drainable",
-    "has_failure",
+    "first_failure",
     "lease",
     "lock",
     "lock_free",
@@ -227,13 +228,23 @@ def _settle(order: Order, *, free: bool) -> Changing:
 _settle_statements = {(order, free): _settle(order, free=free) for order in Order for free in (True, False)}
 
 
-_has_failure = {order: select(literal(1)).select_from(F).where(_failures_of(order)).limit(1) for order in Order}
+_first_failure = {
+    order: select(func.min(func.coalesce(F.event_sequence, 0))).where(_failures_of(order)) for order in Order
+}
 
 
-def has_failure(connection: Connection, projection: str, gate: str, order: Order) -> bool:
-    """Return whether an unresolved failure stands before a stream's parked events."""
+def first_failure(connection: Connection, projection: str, gate: str, order: Order) -> int | None:
+    """Return the lowest sequence of a stream's unresolved failures, 0 where one tells none; None without failures."""
     parameters = {"projection": projection, "gate": gate}
-    return connection.execute(_has_failure[order], parameters).first() is not None
+    return connection.execute(_first_failure[order], parameters).scalar_one()
+
+
+_drain_now = update(S).where(_KEY).values(drain_after=utc_now())
+
+
+def drain_now(connection: Connection, projection: str, gate: str) -> None:
+    """Let a locked stream be drained, up to its first failure."""
+    connection.execute(_drain_now, {"projection": projection, "gate": gate})
 
 
 _SOONEST_SECONDS: Final = 1.0

@@ -52,6 +52,12 @@ class InLine:
     attempts: int
     is_fresh: bool
 
+    def precedes(self, failure: int | None, *, by_sequence: bool) -> bool:
+        """Return whether it comes before the first failure of its stream, by the log's order; or there is none."""
+        if failure is None:
+            return True
+        return by_sequence and self.event.sequence is not None and self.event.sequence < failure
+
 
 _park = insert(P).values(parked_at=utc_now())
 _amended = (

@@ -28,6 +28,7 @@ __all__ = [
     "first_open",
     "go_on",
     "is_run_by",
+    "is_unfinished",
     "let_go",
     "next_phase",
     "one",
@@ -140,6 +141,7 @@ def _replay(row: Any) -> Replay:
 
 
 _FREE = or_(R.lease_owner.is_(None), R.lease_expires_at <= statement_start())
+_unfinished = select(R.id).where(R.id == _JOB, R.finished_at.is_(None))
 _WORKED_ON = or_(R.wanted != "pause", R.status != "paused")
 _due = select(R.projection_name, R.id).where(R.finished_at.is_(None), _FREE, _WORKED_ON)
 _claim = Changing(
@@ -189,6 +191,11 @@ def is_run_by(connection: Connection, job: UUID, *, token: str, phase: str) -> b
     is_mine = (R.lease_owner == bindparam("token"), R.lease_expires_at > statement_start())
     wanted = select(R.id).where(R.id == _JOB, R.finished_at.is_(None), R.wanted == "run", R.phase == phase, *is_mine)
     return connection.execute(wanted, {"job": job, "token": token}).first() is not None
+
+
+def is_unfinished(connection: Connection, job: UUID) -> bool:
+    """Return whether a job has not come to its end."""
+    return connection.execute(_unfinished, {"job": job}).first() is not None
 
 
 def let_go(connection: Connection, job: UUID, *, token: str) -> None:

@@ -139,3 +139,20 @@ def test_apart_handlers_are_called_one_by_one(bed: Bed) -> None:
     guard, planned = with_a_line(bed, "A#3", kind="apart", number=5, error=lambda: PermanentFailure("planned"))
     drain(guard)
     assert planned.calls == ["A#1", "A#2", "A#3"]
+
+
+def test_a_handler_that_takes_lists_gets_none_longer_than_it_said(bed: Bed) -> None:
+    """Also from a line that is longer."""
+    lists: list[list[int]] = []
+
+    def body(events: list[Happened], connection: Connection) -> None:
+        lists.append([given.n for given in events])
+
+    guard = bed.guard()
+    bed.joined(guard, "P", body, batch=2)
+    guard.pause("P", actor="the test")
+    for n in range(1, 6):
+        guard.publish(happened("A", n))
+    guard.resume("P", actor="the test")
+    assert drain(guard) == 5
+    assert lists == [[1, 2], [3, 4], [5]]

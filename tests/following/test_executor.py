@@ -20,6 +20,7 @@ from projection_guard import (
     Replay,
     UnknownProjection,
 )
+from projection_guard._core import slicing
 from projection_guard._core.slicing import SliceDone, SliceOrder
 from tests.bed import Bed
 from tests.flow.acting import active_equals_open_rows, going, states_of, work_until_done
@@ -129,6 +130,10 @@ def test_cancelled_its_slices_stand_where_they_are_and_nothing_is_applied_twice(
     assert 5 < low < 60
     with pytest.raises(FailureBusy, match="has brought to sequence 60"):
         chains.guard.replay("P", stream_id="S1", actor="alice")
+    chains.guard.pause("P", actor="alice")
+    with pytest.raises(InvalidArgument, match="sequence 60, which would be applied again"):
+        chains.guard.follow_from("P", low, actor="alice")
+    chains.guard.resume("P", actor="alice")
     caught_up = chains.guard.catch_up("P")
     assert caught_up.position == 60
     assert chains.model() == chains.expected("S1#9")
@@ -170,23 +175,24 @@ def test_a_worker_without_an_executor_takes_it_up(diagonal_bed: Bed) -> None:
 class Twice(ThreadPoolExecutor):
     """An executor that runs each task twice at once, as one may that takes the first for lost."""
 
-    others: ClassVar[list[Future[Any]]] = []
+    both: ClassVar[list[Future[Any]]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run it twice."""
-        self.others.append(super().submit(fn, *args, **kwargs))
-        return super().submit(fn, *args, **kwargs)
+        self.both.extend([super().submit(fn, *args, **kwargs), super().submit(fn, *args, **kwargs)])
+        return self.both[-1]
 
 
 def test_a_task_that_runs_twice_applies_nothing_twice(diagonal_bed: Bed) -> None:
     """A slice has one lease: the second task finds it taken, and gives up."""
     chains = Chains(diagonal_bed)
     chains.log.append_many(200, 8)
+    Twice.both.clear()
     with Twice(4) as twice:
         job = chains.guard.rebuild("P", executor=twice, slices=2, actor="alice")
-        diagonal_bed.wait_until(lambda: all(each.done() for each in twice.others))
+        diagonal_bed.wait_until(lambda: all(each.done() for each in twice.both))
     assert (job.status, job.events_replayed) == ("completed", 200)
-    assert "another task has it" in {each.result().waits for each in twice.others}
+    assert "another task has it" in {each.result().waits for each in twice.both}
     assert chains.model() == chains.expected()
 
 
@@ -221,6 +227,48 @@ def test_a_task_that_stood_still_cannot_write_any_more(bed: Bed, threads: Thread
     job = chains.guard.rebuild("P", executor=threads, slices=1, actor="alice")
     assert others[-1].applied == 40
     assert (job.status, job.events_replayed) == ("completed", 40)
+    assert chains.model() == chains.expected()
+
+
+class Late(ThreadPoolExecutor):
+    """One that mislays the first task for a slice; the next one of its kind runs it before any other."""
+
+    mislaid: ClassVar[list[tuple[Callable[..., Any], SliceOrder]]] = []
+    done: ClassVar[list[SliceDone]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it, or mislay it."""
+        (order,) = args
+        if order.number == 0 and not self.mislaid:
+            self.mislaid.append((fn, order))
+            lost = Future[Any]()
+            lost.cancel()
+            return lost
+        if order.number >= 0 and self.mislaid and not self.done and order.job != self.mislaid[0][1].job:
+            run, late = self.mislaid[0]
+            self.done.append(run(late))
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_task_that_stood_still_leaves_the_slices_of_a_later_rebuild_alone(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had asked whether it is wanted, and then stood still until its rebuild was over: those are other slices."""
+    chains = Chains(bed)
+    chains.log.append_many(60, 9)
+    Late.mislaid.clear()
+    Late.done.clear()
+    with Late(2) as late:
+        chains.guard.rebuild("P", executor=late, slices=2, actor="alice")
+        is_wanted = slicing._is_wanted
+
+        async def has_asked(context: Any, order: SliceOrder) -> bool:
+            return order is Late.mislaid[0][1] or await is_wanted(context, order)
+
+        monkeypatch.setattr(slicing, "_is_wanted", has_asked)
+        job = chains.guard.rebuild("P", executor=late, slices=3, actor="alice")
+    assert [each.applied for each in Late.done] == [0]
+    assert (job.status, job.events_replayed) == ("completed", 60)
     assert chains.model() == chains.expected()
 
 

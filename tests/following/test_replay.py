@@ -158,6 +158,31 @@ def test_of_two_failures_of_a_stream_the_earlier_event_is_applied_first(bed: Bed
     assert active_equals_open_rows(bed)
 
 
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_what_a_replay_parks_between_two_failures_is_applied_between_them(
+    bed: Bed, log: FollowedLog, kind: str
+) -> None:
+    """The later one stood already: it waits until the line before it is drained, and what is behind it waits on."""
+    log.append("A")
+    guard, planned = caught_up(bed, log, "A#4", kind=kind)
+    later = one_failure(guard)
+    log.append("A")
+    guard.catch_up("P")
+    planned.failing = {"A#1"}
+    assert sums(guard.replay("P", from_sequence=1, to_sequence=4, actor="alice")) == ("completed", 1, 2, 1)
+    assert states_of(bed, "P") | {"A#1": "failed", "A#4": "failed", "A#5": "parked"} == states_of(bed, "P")
+    assert (states_of(bed, "P")["A#2"], states_of(bed, "P")["A#3"]) == ("parked", "parked")
+    planned.heal()
+    planned.calls.clear()
+    for _ in range(4):
+        make_due(bed)
+        guard.work()
+    assert planned.calls == ["A#1", "A#2", "A#3", "A#4", "A#5"]
+    assert guard.failure(later.id).resolved_at is not None
+    assert guard.health("P").parked_events == guard.health("P").active_failures == 0
+    assert active_equals_open_rows(bed)
+
+
 def test_failures_may_be_left_as_they_are(bed: Bed, log: FollowedLog) -> None:
     """`skip_failed`: they, and what is behind them, are passed over."""
     guard, planned = caught_up(bed, log, "A#1")
