@@ -40,7 +40,7 @@ log = logging.getLogger("projection_guard")
 _ALWAYS: dict[str, Any] = {
     "acks_late": True,  # the message is the broker's until the guard has the event
     "acks_on_failure_or_timeout": False,  # what cannot be read goes to the queue's dead letters, where it has some
-    "acks_on_failure": False,  # the same by the names of Celery 5.7, which an application's settings would say otherwise
+    "acks_on_failure": False,  # the same by Celery 5.7's names: else the application's settings would have the say
     "acks_on_timeout": False,
     "autoretry_for": (),  # an application's base class of tasks would acknowledge what is given back
     "reject_on_worker_lost": True,

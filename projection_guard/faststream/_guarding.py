@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeVar, get_type_hints
 
+from fast_depends.exceptions import ValidationError
 from faststream import BaseMiddleware
 from faststream.message import StreamMessage
 
@@ -19,8 +20,9 @@ from .._model import Order
 from .._notices import Notice, NoticeKind
 from .._service import Service
 from ..errors import ConfigurationError, EventError, ProjectionGuardError, RegistrationError
+from ._answering import acknowledge, give_back, reject
 from ._fields import in_hand, is_in_hand
-from ._settings import check, verify
+from ._settings import check, check_together, verify
 
 __all__ = ["Guarding", "Unreadable"]
 
@@ -158,6 +160,7 @@ class Guarding:
                     "own, or let all projections share one with guarding.all_on(...)"
                 )
             check(subscriber, what, is_ordered=is_ordered, unreadable=self.unreadable)
+        check_together(subscribers, what)
         self._learn(what, kind)
         for subscriber in subscribers:
             self._attached[id(subscriber)] = _Attached(subscriber=subscriber, what=what, is_ordered=is_ordered)
@@ -233,14 +236,14 @@ class Guarding:
         except asyncio.CancelledError:
             with suppress(Exception):
                 async with asyncio.timeout(_LONGEST_GOODBYE_SECONDS):
-                    await _give_back(message, None)
+                    await give_back(message, None)
             raise
         except _NotAnEvent as error:
             await self._settle_unreadable(what, message, error)
         except Exception as error:
             await self._hold(what, message, str(error) if isinstance(error, _NotTaken) else _said(error))
         else:
-            await self._told(what, message.ack)
+            await self._told(what, lambda: acknowledge(message))
 
     async def _bring(
         self, attached: _Attached, message: StreamMessage[Any], call_next: Callable[[Any], Awaitable[object]]
@@ -250,10 +253,15 @@ class Guarding:
             self._verified.add(id(attached.subscriber))
         try:
             await message.decode()
-            await call_next(message)
         except ProjectionGuardError:
             raise
-        except _NOT_AN_EVENT as error:  # what a decoder or a validator raises: no handler has been called
+        except _NOT_AN_EVENT as error:  # what a decoder raises
+            raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
+        try:
+            await call_next(message)
+        except (
+            ValidationError
+        ) as error:  # the body is not of its class; an error of a dependency's is not the message's
             raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
 
     async def _settle_unreadable(self, what: str, message: StreamMessage[Any], error: _NotAnEvent) -> None:
@@ -274,9 +282,9 @@ class Guarding:
             except Exception as refused:
                 await self._hold(what, message, f"what is to keep it raised {type(refused).__name__}")
             else:
-                await self._told(what, message.ack)
+                await self._told(what, lambda: acknowledge(message))
         else:
-            await self._told(what, message.reject)
+            await self._told(what, lambda: reject(message))
 
     async def _hold(self, what: str, message: StreamMessage[Any], why: str) -> None:
         log.warning(
@@ -286,7 +294,7 @@ class Guarding:
             self.retry_seconds,
             why,
         )
-        await self._told(what, lambda: _give_back(message, self.retry_seconds))
+        await self._told(what, lambda: give_back(message, self.retry_seconds))
 
     async def _told(self, what: str, tell: Callable[[], Awaitable[object]]) -> None:
         """Tell the broker; where it is away it brings the message again by itself."""
@@ -311,17 +319,6 @@ class _Settling(BaseMiddleware[Any, Any]):
         if not self._guarding.guards(subscriber):
             return await call_next(msg)
         return await self._guarding.receive(subscriber, msg, call_next)
-
-
-async def _give_back(message: StreamMessage[Any], seconds: float | None) -> None:
-    """Let a message come again, after so many seconds: the broker waits where it can, else it is kept in hand."""
-    nack: Callable[..., Awaitable[object]] = getattr(message, "nack")  # noqa: B009  # each broker's takes other options
-    if seconds is not None and "delay" in inspect.signature(nack).parameters:
-        await nack(delay=seconds)
-        return
-    if seconds is not None:
-        await asyncio.sleep(seconds)
-    await nack()
 
 
 def _said(error: Exception) -> str:
