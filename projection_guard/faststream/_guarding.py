@@ -249,7 +249,7 @@ class Guarding:
         self, attached: _Attached, message: StreamMessage[Any], call_next: Callable[[Any], Awaitable[object]]
     ) -> None:
         if id(attached.subscriber) not in self._verified:
-            await verify(attached.subscriber, attached.what, is_ordered=attached.is_ordered)
+            await verify(attached.subscriber, attached.what, is_ordered=attached.is_ordered, unreadable=self.unreadable)
             self._verified.add(id(attached.subscriber))
         try:
             await message.decode()
@@ -259,9 +259,7 @@ class Guarding:
             raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
         try:
             await call_next(message)
-        except (
-            ValidationError
-        ) as error:  # the body is not of its class; an error of a dependency's is not the message's
+        except ValidationError as error:  # the body is not of its class; what a dependency raises is not its fault
             raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
 
     async def _settle_unreadable(self, what: str, message: StreamMessage[Any], error: _NotAnEvent) -> None:

@@ -67,18 +67,31 @@ def check_together(subscribers: Sequence[object], what: str) -> None:
             )
 
 
-async def verify(subscriber: object, what: str, *, is_ordered: bool) -> None:
-    """Look at the consumer as the NATS server has it: one that was there before keeps its settings, unasked.
+async def verify(subscriber: object, what: str, *, is_ordered: bool, unreadable: object) -> None:
+    """Look at consumer and stream as the NATS server has them: what was there before keeps its settings, unasked.
 
     Raises `RegistrationError` where those break a promise.
     """
     ask = getattr(_get(subscriber, "subscription"), "consumer_info", None)
     if broker_of(subscriber) != "nats" or ask is None:
         return
-    kept: Any = (await ask()).config
-    found = _consumer(kept, is_ordered=is_ordered)
+    kept: Any = await ask()
+    found = _consumer(kept.config, is_ordered=is_ordered)
     if found is not None:
-        raise RegistrationError(f"{what}: consumer {kept.durable_name!r}, as the server has it: {found}")
+        raise RegistrationError(f"{what}: consumer {kept.name!r}, as the server has it: {found}")
+    look = getattr(_get(subscriber, "jetstream"), "stream_info", None)
+    if unreadable is None and look is not None:
+        found = _stream((await look(kept.stream_name)).config)
+        if found is not None:
+            raise RegistrationError(f"{what}: stream {kept.stream_name!r}, as the server has it: {found}")
+
+
+def _stream(config: object) -> str | None:
+    retention = _get(config, "retention")
+    name = str(getattr(retention, "value", retention))
+    if name in _DROPS_ON_REJECT:
+        return f"a stream with retention={name} forgets a message that is rejected; say Guarding(unreadable=...)"
+    return None
 
 
 def _consumer(config: object, *, is_ordered: bool) -> str | None:
@@ -105,10 +118,7 @@ def _nats(subscriber: object, *, is_ordered: bool, unreadable: object) -> str | 
     found = _consumer(config, is_ordered=is_ordered)
     if found is not None:
         return found
-    retention = str(getattr(_get(stream, "config", "retention"), "value", ""))
-    if unreadable is None and retention in _DROPS_ON_REJECT:
-        return f"a stream with retention={retention} forgets a message that is rejected; say Guarding(unreadable=...)"
-    return None
+    return _stream(_get(stream, "config")) if unreadable is None else None
 
 
 def _rabbit(subscriber: object, *, is_ordered: bool, unreadable: object) -> str | None:
