@@ -81,7 +81,14 @@ async def verify(subscriber: object, what: str, *, is_ordered: bool, unreadable:
         raise RegistrationError(f"{what}: consumer {kept.name!r}, as the server has it: {found}")
     look = getattr(_get(subscriber, "jetstream"), "stream_info", None)
     if unreadable is None and look is not None:
-        found = _stream((await look(kept.stream_name)).config)
+        try:
+            stream = await look(kept.stream_name)
+        except Exception as error:
+            raise RegistrationError(
+                f"{what}: stream {kept.stream_name!r} cannot be looked at ({type(error).__name__}), so it is not known "
+                "whether it forgets what is rejected; say Guarding(unreadable=...)"
+            ) from error
+        found = _stream(stream.config)
         if found is not None:
             raise RegistrationError(f"{what}: stream {kept.stream_name!r}, as the server has it: {found}")
 
