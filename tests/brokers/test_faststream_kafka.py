@@ -12,7 +12,7 @@ pytest.importorskip("faststream.confluent", reason="faststream[confluent] is not
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from faststream import AckPolicy
-from faststream.confluent import KafkaBroker, Topic
+from faststream.confluent import KafkaBroker
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from projection_guard import AsyncProjectionGuard
@@ -42,13 +42,9 @@ def test_what_is_held_in_one_partition_is_not_committed_by_another(tmp_path: Pat
             held.set()
 
         guarding._hold = noted  # type: ignore[method-assign]
-        broker = KafkaBroker(address, middlewares=[guarding], logger=None)
+        broker = KafkaBroker(address, middlewares=[guarding], logger=None, allow_auto_create_topics=False)
 
-        @guarding.on(
-            broker.subscriber(
-                Topic("facts", declare=False), group_id="stock", ack_policy=MANUAL, auto_offset_reset="earliest"
-            )
-        )
+        @guarding.on(broker.subscriber("facts", group_id="stock", ack_policy=MANUAL, auto_offset_reset="earliest"))
         @guard.projection("Stock")
         async def stock(event: Fact, connection: AsyncConnection) -> None:
             done.set()
@@ -59,7 +55,7 @@ def test_what_is_held_in_one_partition_is_not_committed_by_another(tmp_path: Pat
             there.produce("facts", b'{"event_id": "A#1", "stream_id": "A", "n": 1}', partition=1)
             await asyncio.to_thread(there.flush, 30)
             await done.wait()
-            while committed(address)[1] < 1:  # noqa: ASYNC110  # it is the broker's
+            while (await asyncio.to_thread(committed, address))[1] < 1:  # noqa: ASYNC110  # it is the broker's
                 await asyncio.sleep(0.05)
         await guard.close()
 
