@@ -8,9 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, Final, Literal, Protocol, TypeVar, get_type_hints
 
-from fast_depends.exceptions import ValidationError
 from faststream import BaseMiddleware
 from faststream.message import StreamMessage
 
@@ -31,6 +31,7 @@ G = TypeVar("G", bound=AsyncGuarded[Any])
 Unreadable = Literal["reject", "hold"] | Callable[[StreamMessage[Any], Exception], Awaitable[object]]
 """What is done with a message that is no event: see `Guarding`."""
 _NOT_AN_EVENT: Final = (ValueError, TypeError, LookupError)
+_READERS: Final = ("contextlib", "msgspec", "pydantic")
 _LONGEST_GOODBYE_SECONDS: Final = 1.0
 _PLAIN: Final = (object, dict, list, str, int, float, bool, bytes)
 
@@ -259,7 +260,11 @@ class Guarding:
             raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
         try:
             await call_next(message)
-        except ValidationError as error:  # the body is not of its class; what a dependency raises is not its fault
+        except ProjectionGuardError:
+            raise
+        except _NOT_AN_EVENT as error:
+            if not _is_of_the_body(error):
+                raise
             raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
 
     async def _settle_unreadable(self, what: str, message: StreamMessage[Any], error: _NotAnEvent) -> None:
@@ -317,6 +322,12 @@ class _Settling(BaseMiddleware[Any, Any]):
         if not self._guarding.guards(subscriber):
             return await call_next(msg)
         return await self._guarding.receive(subscriber, msg, call_next)
+
+
+def _is_of_the_body(error: Exception) -> bool:
+    """Return whether it was raised in reading the body as its class, and not by a dependency or another middleware."""
+    frames = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__))
+    return [name for name in frames if name not in _READERS][-1:] == ["fast_depends"]
 
 
 def _said(error: Exception) -> str:

@@ -23,6 +23,7 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.redis import RedisBroker, StreamSub
 from nats.js.api import AckPolicy as NatsAcks
 from nats.js.api import ConsumerConfig, RetentionPolicy
+from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -284,13 +285,20 @@ def test_an_error_that_is_not_the_messages_rejects_nothing(tmp_path: Path) -> No
     assert shop.ended == [AckStatus.NACKED]
 
 
-def test_an_error_of_a_dependency_rejects_nothing(tmp_path: Path) -> None:
+def missing() -> None:
+    """Look for what is not there."""
+    raise KeyError("a setting")
+
+
+def unfit() -> None:
+    """Validate what is no part of the message, with the same library that reads the message."""
+    TypeAdapter(int).validate_python("no number")
+
+
+@pytest.mark.parametrize("depends", [missing, unfit])
+def test_an_error_of_a_dependency_rejects_nothing(tmp_path: Path, depends: Callable[[], None]) -> None:
     """Whatever it raises: it is not the message's fault."""
     shop = Shop(tmp_path)
-
-    def depends() -> None:
-        raise KeyError("a setting")
-
     shop.on(
         shop.broker.subscriber(
             "moves",
