@@ -162,7 +162,9 @@ def _kafka(subscriber: object, *, is_ordered: bool, unreadable: object) -> str |
     del is_ordered, unreadable  # FastStream takes a partition's messages one by one, and the log keeps what is rejected
     if not _get(subscriber, "group_id"):
         return "without group_id= Kafka keeps no place of it, and begins anew where it likes"
-    options = _get(subscriber, "_connection_args") or _get(subscriber, "_LogicSubscriber__connection_data") or {}
+    options: dict[str, Any] = (
+        _get(subscriber, "_connection_args") or _get(subscriber, "_LogicSubscriber__connection_data") or {}
+    )
     if options.get("auto_offset_reset") == "latest":
         return (
             "where its group has committed nothing yet it would begin at the end of the log, and pass over what a "

@@ -22,7 +22,9 @@ from tests.brokers.world import Fact
 MANUAL: Any = AckPolicy.MANUAL
 
 
-def test_what_is_held_in_one_partition_is_not_committed_by_another(tmp_path: Path) -> None:
+def test_what_is_held_in_one_partition_is_not_committed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A message that was given back is the first that the next consumer gets, though others were acknowledged since."""
     there = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1})
     (node,) = there.list_topics(timeout=30).brokers.values()
@@ -41,7 +43,7 @@ def test_what_is_held_in_one_partition_is_not_committed_by_another(tmp_path: Pat
             await hold(*arguments)
             held.set()
 
-        guarding._hold = noted  # type: ignore[method-assign]
+        monkeypatch.setattr(guarding, "_hold", noted)
         broker = KafkaBroker(address, middlewares=[guarding], logger=None, allow_auto_create_topics=False)
 
         @guarding.on(broker.subscriber("facts", group_id="stock", ack_policy=MANUAL, auto_offset_reset="earliest"))

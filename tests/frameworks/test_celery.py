@@ -21,7 +21,7 @@ pytest.importorskip("celery", reason="Celery is not installed: pip install 'proj
 from celery import Celery
 from celery.exceptions import Reject
 
-from projection_guard import AsyncProjectionGuard, CodecError, ConfigurationError, ProjectionGuard, SqlEventSource
+from projection_guard import AsyncProjectionGuard, ConfigurationError, EventError, ProjectionGuard, SqlEventSource
 from projection_guard.celery import guarded_task, wake_task
 from tests.bed import Bed, Happened, happened, noted
 from tests.following.logs import FollowedLog, rebuilt
@@ -169,7 +169,7 @@ def test_what_is_not_the_events_fault_does_not_cost_it(tmp_path: Path) -> None:
                 task.run(event=payload)
             assert refused.value.requeue is True
             assert "secret" not in str(refused.value.reason)
-        with pytest.raises(CodecError):
+        with pytest.raises(EventError):
             tasks[0].run(event={"type": "nobody knows it"})
         app.finalize()
         assert [(each.acks_on_failure, each.acks_on_timeout) for each in tasks] == [(False, False)] * 3
