@@ -47,6 +47,11 @@ class AsyncPublisher:
         self._on_unavailable = on_unavailable
         self._wait_seconds = wait_seconds
 
+    @property
+    def has_source(self) -> bool:
+        """Whether its guard has a source: what was not delivered is found there."""
+        return self._service.on_log.is_there
+
     async def publish(self, event: object) -> tuple[Outcome, ...]:
         """Publish one event. An error of `inner` is raised and no projection gets the event."""
         if self._inner is not None:
@@ -93,6 +98,11 @@ class Publisher:
         self._publisher = AsyncPublisher(service, inner, on_unavailable, wait_seconds)
         if inner is not None and inspect.iscoroutinefunction(inner.publish):
             raise ConfigurationError("publisher(inner=...) has an async publish; a blocking guard cannot await it")
+
+    @property
+    def has_source(self) -> bool:
+        """Whether its guard has a source: what was not delivered is found there."""
+        return self._publisher.has_source
 
     def publish(self, event: object) -> tuple[Outcome, ...]:
         """Publish one event. An error of `inner` is raised and no projection gets the event."""

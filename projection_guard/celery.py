@@ -6,7 +6,8 @@
     follow = wake_task(app, guard, "DocumentProjection")       # of a followed projection: `follow.delay()`
 
 A task ends when its event is applied, recorded as failed (the guard's workers retry it), parked, or was applied before.
-Where the guard's database is away, the message goes back to the broker. docs/celery.md says what that means for order.
+Where the guard's database is away, or anything else is in the way that is not the event's fault, the message goes back
+to the broker. docs/celery.md says what that means for order.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -29,7 +31,7 @@ from ._encryption import Place, decode_at, encode_at
 from ._guard import ProjectionGuard
 from ._model import Json
 from ._source import partition_of
-from .errors import ConfigurationError, SourceError, StoreUnavailable
+from .errors import CodecError, ConfigurationError, EventError, ProjectionGuardError, SourceError, StoreUnavailable
 
 __all__ = ["GuardedTask", "guarded_task", "wake_task"]
 
@@ -38,6 +40,9 @@ log = logging.getLogger("projection_guard")
 _ALWAYS: dict[str, Any] = {
     "acks_late": True,  # the message is the broker's until the guard has the event
     "acks_on_failure_or_timeout": False,  # what cannot be read goes to the queue's dead letters, where it has some
+    "acks_on_failure": False,  # the same by Celery 5.7's names: else the application's settings would have the say
+    "acks_on_timeout": False,
+    "autoretry_for": (),  # an application's base class of tasks would acknowledge what is given back
     "reject_on_worker_lost": True,
     "serializer": "json",
     "max_retries": None,
@@ -96,7 +101,8 @@ def guarded_task(
 
     `queues`: one stream's events all go to the same one of them; with one worker process for each, its order is that
     in which they were sent. `again_after`: seconds that a worker waits before it gives a message back because the
-    guard's database is away. Other options are Celery's, such as `name`. Raises `ConfigurationError`.
+    guard's database is away, or for whatever else is not the event's fault. Other options are Celery's, such as
+    `name`. Raises `ConfigurationError`.
     """
     _check(guard, again_after)
 
@@ -104,7 +110,8 @@ def guarded_task(
         event: Json, event_id: str = "", event_type: str = "", stream_id: str | None = None
     ) -> dict[str, str | None]:
         place = Place(projection=projection, event_id=event_id, event_type=event_type, stream_id=stream_id)
-        outcome = _or_back(lambda: guard.apply(projection, decode_at(guard.codec, event, place)), again_after)
+        read = _or_back(lambda: decode_at(guard.codec, event, place), again_after, StoreUnavailable)
+        outcome = _or_back(lambda: guard.apply(projection, read), again_after, Exception)
         return {"status": outcome.status.value, "projection": outcome.projection, "event_id": outcome.event_id}
 
     task = _task(app, apply, f"projection_guard.apply.{projection}", options)
@@ -122,7 +129,7 @@ def wake_task(
     _check(guard, again_after)
 
     def wake() -> int:
-        return _or_back(lambda: guard.catch_up(projection), again_after).applied
+        return _or_back(lambda: guard.catch_up(projection), again_after, StoreUnavailable, SourceError).applied
 
     return _task(app, wake, f"projection_guard.wake.{projection}", options)
 
@@ -139,17 +146,22 @@ def _task(app: CeleryApp, function: Callable[..., object], name: str, options: d
     return app.task(**{**_ALWAYS, "name": name, **options})(function)
 
 
-def _or_back(work: Callable[[], T], again_after: float) -> T:
-    """Do it, or give the message back after a while, where the database or the log is away. Celery then keeps nothing.
+def _or_back(work: Callable[[], T], again_after: float, *passing: type[Exception]) -> T:
+    """Do it, or give the message back after a while, where what is in the way will pass. Celery then keeps nothing.
 
-    Retrying by Celery would send a new message and acknowledge this one: where the broker is away too, it is lost.
+    A task that fails is not delivered again: only an event that cannot be read or kept may end so. Retrying by Celery
+    would send a new message and acknowledge this one: where the broker is away too, it is lost.
     """
     try:
         return work()
-    except (StoreUnavailable, SourceError) as error:
-        log.warning("a message goes back to its queue in %.0f s: %s", again_after, error)
-        time.sleep(random.uniform(again_after / 2, again_after))
-        raise Reject(error, requeue=True) from error
+    except (EventError, CodecError):
+        raise
+    except passing as error:
+        said = str(error) if isinstance(error, ProjectionGuardError) else type(error).__name__
+        log.warning("a message goes back to its queue in %.0f s: %s", again_after, said)
+        with suppress(Exception):  # a soft time limit of Celery's ends the wait, and no more
+            time.sleep(random.uniform(again_after / 2, again_after))
+        raise Reject(said, requeue=True) from error
 
 
 def _close_with_its_process(guard: ProjectionGuard) -> None:

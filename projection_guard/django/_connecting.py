@@ -28,13 +28,17 @@ _PATIENT: Final[dict[str, Any]] = {
 _ALIAS: Final = "projection_guard_django_alias"
 
 
-@cache
 def engine(alias: str = "default") -> Engine:
     """Return the engine on a database of Django's settings, always the same one: PostgreSQL by psycopg 3, or SQLite.
 
     It has a pool of its own. The settings are read when it connects, so that under Django's test runner it is the test
     database that is connected to. Raises `ConfigurationError`.
     """
+    return _engine(alias)
+
+
+@cache
+def _engine(alias: str) -> Engine:
     wrapper = connections[alias]
     drivername = _DRIVERS.get(wrapper.vendor)
     if drivername is None:

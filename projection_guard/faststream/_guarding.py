@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, Final, Literal, Protocol, TypeVar, get_type_hints
 
 from faststream import BaseMiddleware
@@ -19,8 +20,9 @@ from .._model import Order
 from .._notices import Notice, NoticeKind
 from .._service import Service
 from ..errors import ConfigurationError, EventError, ProjectionGuardError, RegistrationError
+from ._answering import acknowledge, give_back, reject
 from ._fields import in_hand, is_in_hand
-from ._settings import check, verify
+from ._settings import check, check_together, verify
 
 __all__ = ["Guarding", "Unreadable"]
 
@@ -29,6 +31,7 @@ G = TypeVar("G", bound=AsyncGuarded[Any])
 Unreadable = Literal["reject", "hold"] | Callable[[StreamMessage[Any], Exception], Awaitable[object]]
 """What is done with a message that is no event: see `Guarding`."""
 _NOT_AN_EVENT: Final = (ValueError, TypeError, LookupError)
+_READERS: Final = ("contextlib", "msgspec", "pydantic")
 _LONGEST_GOODBYE_SECONDS: Final = 1.0
 _PLAIN: Final = (object, dict, list, str, int, float, bool, bytes)
 
@@ -158,6 +161,7 @@ class Guarding:
                     "own, or let all projections share one with guarding.all_on(...)"
                 )
             check(subscriber, what, is_ordered=is_ordered, unreadable=self.unreadable)
+        check_together(subscribers, what)
         self._learn(what, kind)
         for subscriber in subscribers:
             self._attached[id(subscriber)] = _Attached(subscriber=subscriber, what=what, is_ordered=is_ordered)
@@ -233,27 +237,34 @@ class Guarding:
         except asyncio.CancelledError:
             with suppress(Exception):
                 async with asyncio.timeout(_LONGEST_GOODBYE_SECONDS):
-                    await _give_back(message, None)
+                    await give_back(message, None)
             raise
         except _NotAnEvent as error:
             await self._settle_unreadable(what, message, error)
         except Exception as error:
             await self._hold(what, message, str(error) if isinstance(error, _NotTaken) else _said(error))
         else:
-            await self._told(what, message.ack)
+            await self._told(what, lambda: acknowledge(message))
 
     async def _bring(
         self, attached: _Attached, message: StreamMessage[Any], call_next: Callable[[Any], Awaitable[object]]
     ) -> None:
         if id(attached.subscriber) not in self._verified:
-            await verify(attached.subscriber, attached.what, is_ordered=attached.is_ordered)
+            await verify(attached.subscriber, attached.what, is_ordered=attached.is_ordered, unreadable=self.unreadable)
             self._verified.add(id(attached.subscriber))
         try:
             await message.decode()
+        except ProjectionGuardError:
+            raise
+        except _NOT_AN_EVENT as error:  # what a decoder raises
+            raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
+        try:
             await call_next(message)
         except ProjectionGuardError:
             raise
-        except _NOT_AN_EVENT as error:  # what a decoder or a validator raises: no handler has been called
+        except _NOT_AN_EVENT as error:
+            if not _is_of_the_body(error):
+                raise
             raise _NotAnEvent(f"it cannot be decoded ({type(error).__name__})") from error
 
     async def _settle_unreadable(self, what: str, message: StreamMessage[Any], error: _NotAnEvent) -> None:
@@ -274,9 +285,9 @@ class Guarding:
             except Exception as refused:
                 await self._hold(what, message, f"what is to keep it raised {type(refused).__name__}")
             else:
-                await self._told(what, message.ack)
+                await self._told(what, lambda: acknowledge(message))
         else:
-            await self._told(what, message.reject)
+            await self._told(what, lambda: reject(message))
 
     async def _hold(self, what: str, message: StreamMessage[Any], why: str) -> None:
         log.warning(
@@ -286,7 +297,7 @@ class Guarding:
             self.retry_seconds,
             why,
         )
-        await self._told(what, lambda: _give_back(message, self.retry_seconds))
+        await self._told(what, lambda: give_back(message, self.retry_seconds))
 
     async def _told(self, what: str, tell: Callable[[], Awaitable[object]]) -> None:
         """Tell the broker; where it is away it brings the message again by itself."""
@@ -313,15 +324,10 @@ class _Settling(BaseMiddleware[Any, Any]):
         return await self._guarding.receive(subscriber, msg, call_next)
 
 
-async def _give_back(message: StreamMessage[Any], seconds: float | None) -> None:
-    """Let a message come again, after so many seconds: the broker waits where it can, else it is kept in hand."""
-    nack: Callable[..., Awaitable[object]] = getattr(message, "nack")  # noqa: B009  # each broker's takes other options
-    if seconds is not None and "delay" in inspect.signature(nack).parameters:
-        await nack(delay=seconds)
-        return
-    if seconds is not None:
-        await asyncio.sleep(seconds)
-    await nack()
+def _is_of_the_body(error: Exception) -> bool:
+    """Return whether it was raised in reading the body as its class, and not by a dependency or another middleware."""
+    frames = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__))
+    return [name for name in frames if name not in _READERS][-1:] == ["fast_depends"]
 
 
 def _said(error: Exception) -> str:

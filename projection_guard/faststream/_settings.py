@@ -6,12 +6,12 @@ before the one in front of it is settled, to nobody, also after a consumer has d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..errors import RegistrationError
 
-__all__ = ["broker_of", "check", "verify"]
+__all__ = ["broker_of", "check", "check_together", "verify"]
 
 _BROKERS: Final = ("nats", "rabbit", "kafka", "confluent", "redis", "mqtt")
 _DROPS_ON_REJECT: Final = ("workqueue", "interest")
@@ -47,21 +47,64 @@ def check(subscriber: object, what: str, *, is_ordered: bool, unreadable: object
         raise RegistrationError(f"{what}: {found}")
 
 
-async def verify(subscriber: object, what: str, *, is_ordered: bool) -> None:
-    """Look at the consumer as the NATS server has it: one that was there before keeps its settings, unasked.
+def check_together(subscribers: Sequence[object], what: str) -> None:
+    """Raise `RegistrationError` where nobody takes up what a consumer of a group of Redis was given and has not done.
+
+    Redis hands it out anew to who claims it, and to nobody else: not even to the consumer that has given it back.
+    """
+    streams = [_get(each, "stream_sub") for each in subscribers if broker_of(each) == "redis"]
+    claimed = {
+        (stream.name, stream.group)
+        for stream in streams
+        if _get(stream, "min_idle_time") is not None or _get(stream, "claim_min_idle_time") is not None
+    }
+    for stream in streams:
+        if (stream.name, stream.group) not in claimed:
+            raise RegistrationError(
+                f"{what}: Redis brings a message of {stream.name!r} again, after an error or a crash, only to a "
+                "consumer that claims it; give one more subscriber of this group, with a consumer= of its own and "
+                "min_idle_time=60_000 (or this one claim_min_idle_time=, on Redis 8.4)"
+            )
+
+
+async def verify(subscriber: object, what: str, *, is_ordered: bool, unreadable: object) -> None:
+    """Look at consumer and stream as the NATS server has them: what was there before keeps its settings, unasked.
 
     Raises `RegistrationError` where those break a promise.
     """
     ask = getattr(_get(subscriber, "subscription"), "consumer_info", None)
     if broker_of(subscriber) != "nats" or ask is None:
         return
-    kept: Any = (await ask()).config
-    found = _consumer(kept, is_ordered=is_ordered)
+    kept: Any = await ask()
+    found = _consumer(kept.config, is_ordered=is_ordered)
     if found is not None:
-        raise RegistrationError(f"{what}: consumer {kept.durable_name!r}, as the server has it: {found}")
+        raise RegistrationError(f"{what}: consumer {kept.name!r}, as the server has it: {found}")
+    look = getattr(_get(subscriber, "jetstream"), "stream_info", None)
+    if unreadable is None and look is not None:
+        try:
+            stream = await look(kept.stream_name)
+        except Exception as error:
+            raise RegistrationError(
+                f"{what}: stream {kept.stream_name!r} cannot be looked at ({type(error).__name__}), so it is not known "
+                "whether it forgets what is rejected; say Guarding(unreadable=...)"
+            ) from error
+        found = _stream(stream.config)
+        if found is not None:
+            raise RegistrationError(f"{what}: stream {kept.stream_name!r}, as the server has it: {found}")
+
+
+def _stream(config: object) -> str | None:
+    retention = _get(config, "retention")
+    name = str(getattr(retention, "value", retention))
+    if name in _DROPS_ON_REJECT:
+        return f"a stream with retention={name} forgets a message that is rejected; say Guarding(unreadable=...)"
+    return None
 
 
 def _consumer(config: object, *, is_ordered: bool) -> str | None:
+    policy = _get(config, "ack_policy")
+    if policy is not None and getattr(policy, "value", policy) != "explicit":
+        return "NATS takes messages for settled that nobody has acknowledged; leave ack_policy= out of ConsumerConfig"
     if _get(config, "max_deliver") not in (None, -1):
         return "max_deliver= makes NATS give up a message that was not settled, and so lose it; leave it out"
     if is_ordered and _get(config, "max_ack_pending") != 1:
@@ -82,15 +125,14 @@ def _nats(subscriber: object, *, is_ordered: bool, unreadable: object) -> str | 
     found = _consumer(config, is_ordered=is_ordered)
     if found is not None:
         return found
-    retention = str(getattr(_get(stream, "config", "retention"), "value", ""))
-    if unreadable is None and retention in _DROPS_ON_REJECT:
-        return f"a stream with retention={retention} forgets a message that is rejected; say Guarding(unreadable=...)"
-    return None
+    return _stream(_get(stream, "config")) if unreadable is None else None
 
 
 def _rabbit(subscriber: object, *, is_ordered: bool, unreadable: object) -> str | None:
     queue, channel = _get(subscriber, "queue"), _get(subscriber, "channel")
     arguments: dict[str, Any] = _get(queue, "arguments") or {}
+    if _get(queue, "exclusive") or _get(queue, "auto_delete") or _get(queue, "durable") is False:
+        return "its queue and all that waits there go away; give it durable=True, and no exclusive= or auto_delete="
     if arguments.get("x-queue-type") == "stream":
         return "a stream of RabbitMQ is acknowledged by position, not by message; use a classic or quorum queue"
     if arguments.get("x-queue-type") == "quorum" and arguments.get("x-delivery-limit", 0) != -1:
@@ -120,6 +162,14 @@ def _kafka(subscriber: object, *, is_ordered: bool, unreadable: object) -> str |
     del is_ordered, unreadable  # FastStream takes a partition's messages one by one, and the log keeps what is rejected
     if not _get(subscriber, "group_id"):
         return "without group_id= Kafka keeps no place of it, and begins anew where it likes"
+    options: dict[str, Any] = (
+        _get(subscriber, "_connection_args") or _get(subscriber, "_LogicSubscriber__connection_data") or {}
+    )
+    if options.get("auto_offset_reset") == "latest":
+        return (
+            "where its group has committed nothing yet it would begin at the end of the log, and pass over what a "
+            "consumer that died had in hand; give the subscriber auto_offset_reset='earliest'"
+        )
     return None
 
 

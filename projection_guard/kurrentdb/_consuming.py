@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -39,12 +39,13 @@ def consume(
     An event is acknowledged once it is applied, on record as failed, parked by the guard, or a duplicate. While the
     guard's database is away it is tried again for `patience_seconds` (choose less than the group's message timeout),
     and then sent back ("retry"). One that cannot be read or kept at all is parked in KurrentDB ("park"). Another error
-    is raised, with the event unanswered: KurrentDB gives it to the next consumer. So it does with the one in hand when
+    is raised, with the event unanswered, also that its class was not registered with the guard's codec: KurrentDB gives
+    it to the next consumer. So it does with the one in hand when
     `subscription.stop()` is called.
     """
     publish = guard.publisher().publish
     for recorded in subscription:
-        course = _course(recorded, decode, patience_seconds)
+        course = _course(recorded, decode, patience_seconds, guard.codec)
         step = next(course)
         while not isinstance(step, str):
             try:
@@ -71,7 +72,7 @@ async def consume_async(
     """The same, awaited."""
     publish = guard.publisher().publish
     async for recorded in subscription:
-        course = _course(recorded, decode, patience_seconds)
+        course = _course(recorded, decode, patience_seconds, guard.codec)
         step = next(course)
         while not isinstance(step, str):
             try:
@@ -97,7 +98,7 @@ class _Try:
 
 
 def _course(
-    recorded: RecordedEvent, decode: Decode | None, patience_seconds: float
+    recorded: RecordedEvent, decode: Decode | None, patience_seconds: float, codec: object
 ) -> Generator[_Try | Verdict, Exception | None, None]:
     """Decide what becomes of one event: told how publishing went, it says to try again, or what to answer."""
     end = monotonic() + patience_seconds
@@ -107,7 +108,7 @@ def _course(
         yield _told("park", recorded, error)
         return
     while (failed := (yield step)) is not None:
-        if isinstance(failed, EventError | CodecError):
+        if isinstance(failed, EventError | CodecError) and _has_way_back(codec, step.event):
             yield _told("park", recorded, failed)
             return
         if not isinstance(failed, StoreUnavailable):
@@ -117,6 +118,12 @@ def _course(
             return
         step.pause_seconds = min(step.pause_seconds * 2, 2.0)
     yield "ack"
+
+
+def _has_way_back(codec: object, event: object) -> bool:
+    """Return whether its class is known. Where it is not, a line is missing here, and all events would be parked."""
+    knows: Callable[[type], bool] | None = getattr(codec, "knows", None)
+    return knows is None or knows(type(event))
 
 
 def _told(verdict: Verdict, recorded: RecordedEvent, error: Exception) -> Verdict:

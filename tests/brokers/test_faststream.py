@@ -15,13 +15,15 @@ pytest.importorskip("faststream.nats", reason="faststream[nats] is not installed
 pytest.importorskip("faststream.rabbit", reason="faststream[rabbit] is not installed", exc_type=ImportError)
 pytest.importorskip("faststream.redis", reason="faststream[redis] is not installed", exc_type=ImportError)
 
-from faststream import AckPolicy, BaseMiddleware
+from faststream import AckPolicy, BaseMiddleware, Depends
 from faststream.confluent import KafkaBroker, TestKafkaBroker
 from faststream.message import AckStatus, StreamMessage
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.redis import RedisBroker, StreamSub
+from nats.js.api import AckPolicy as NatsAcks
 from nats.js.api import ConsumerConfig, RetentionPolicy
+from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -80,7 +82,7 @@ class Shop:
 
     def subscriber(self, topic: str = "moves") -> Any:
         """Return a subscriber of Kafka with what it needs."""
-        return self.broker.subscriber(topic, group_id="shop", ack_policy=MANUAL)
+        return self.broker.subscriber(topic, group_id="shop", ack_policy=MANUAL, auto_offset_reset="earliest")
 
     def on(self, *subscribers: Any, **options: Any) -> None:
         """Register the projection."""
@@ -283,6 +285,38 @@ def test_an_error_that_is_not_the_messages_rejects_nothing(tmp_path: Path) -> No
     assert shop.ended == [AckStatus.NACKED]
 
 
+def missing() -> None:
+    """Look for what is not there."""
+    raise KeyError("a setting")
+
+
+def unfit() -> None:
+    """Validate what is no part of the message, with the same library that reads the message."""
+    TypeAdapter(int).validate_python("no number")
+
+
+@pytest.mark.parametrize("depends", [missing, unfit])
+def test_an_error_of_a_dependency_rejects_nothing(tmp_path: Path, depends: Callable[[], None]) -> None:
+    """Whatever it raises: it is not the message's fault."""
+    shop = Shop(tmp_path)
+    shop.on(
+        shop.broker.subscriber(
+            "moves",
+            group_id="shop",
+            ack_policy=MANUAL,
+            auto_offset_reset="earliest",
+            dependencies=[Depends(depends)],
+        )
+    )
+
+    async def scene(broker: Any) -> None:
+        await broker.publish(moved("A", 1), "moves")
+
+    shop.play(scene)
+    assert shop.ended == [AckStatus.NACKED]
+    assert shop.notices == []
+
+
 def test_a_broker_without_the_middleware_acknowledges_nothing(tmp_path: Path) -> None:
     """A line that was forgotten is an error at the first message, which is not lost by it."""
     shop = Shop(tmp_path)
@@ -382,12 +416,13 @@ def rabbit(queue: dict[str, Any] | None = None, **options: Any) -> Any:
 
 def kafka(**options: Any) -> Any:
     """Return the same of Kafka."""
-    return KafkaBroker().subscriber("shop", **{"group_id": "stock", "ack_policy": MANUAL, **options})
+    right: dict[str, Any] = {"group_id": "stock", "ack_policy": MANUAL, "auto_offset_reset": "earliest"}
+    return KafkaBroker().subscriber("shop", **{**right, **options})
 
 
 def redis(sub: Any = None, **options: Any) -> Any:
-    """Return the same of Redis."""
-    stream = sub or StreamSub("shop", group="stock", consumer="c0")
+    """Return the same of Redis: it takes up what others of its group have left."""
+    stream = sub or StreamSub("shop", group="stock", consumer="c1", min_idle_time=60_000)
     return RedisBroker().subscriber(**{"stream": stream, "ack_policy": MANUAL, **options})
 
 
@@ -422,6 +457,14 @@ QUORUM = {"queue_type": QueueType.QUORUM, "arguments": SERIAL}
             lambda: rabbit({"arguments": {"x-single-active-consumer": True}}), "dead-letter", id="rabbit drops"
         ),
         pytest.param(lambda: rabbit(QUORUM), "x-delivery-limit", id="rabbit gives up"),
+        pytest.param(
+            lambda: nats(config=ConsumerConfig(max_ack_pending=1, ack_policy=NatsAcks.ALL)),
+            "ack_policy=",
+            id="nats acks others",
+        ),
+        pytest.param(lambda: rabbit({"arguments": SERIAL, "auto_delete": True}), "go away", id="rabbit deletes"),
+        pytest.param(lambda: rabbit({"arguments": SERIAL, "durable": False}), "go away", id="rabbit forgets"),
+        pytest.param(lambda: kafka(auto_offset_reset="latest"), "earliest", id="kafka begins at the end"),
         pytest.param(lambda: kafka(ack_policy=AckPolicy.ACK_FIRST), "AckPolicy.MANUAL", id="kafka acks first"),
         pytest.param(lambda: kafka(batch=True), "batches", id="kafka in batches"),
         pytest.param(redis, "order='none'", id="redis has no order"),
@@ -445,6 +488,19 @@ def test_a_projection_without_an_order_may_be_sent_ahead(tmp_path: Path) -> None
     """Then Redis will do as well, if it is said what becomes of what is no event."""
     shop = Shop(tmp_path, unreadable="hold")
     shop.on(nats(config=None), rabbit({"arguments": {}}, channel=None), redis(), order="none")
+
+
+def test_a_group_of_redis_needs_somebody_who_takes_up_what_was_left(tmp_path: Path) -> None:
+    """Redis brings a message again to who claims it: without such a one what was given back would wait for ever."""
+    shop = Shop(tmp_path, unreadable="hold")
+    new = StreamSub("shop", group="stock", consumer="c0")
+    with pytest.raises(RegistrationError, match="min_idle_time"):
+        shop.on(redis(new), order="none")
+    with pytest.raises(RegistrationError, match="min_idle_time"):
+        Shop(tmp_path, unreadable="hold").on(
+            redis(new), redis(StreamSub("shop", group="other", consumer="c1", min_idle_time=9)), order="none"
+        )
+    Shop(tmp_path, unreadable="hold").on(redis(new), redis(), order="none")
 
 
 def test_one_line_of_events_has_one_subscriber(tmp_path: Path) -> None:

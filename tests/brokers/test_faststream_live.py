@@ -20,7 +20,7 @@ pytest.importorskip("faststream.redis", reason="faststream[redis] is not install
 import aio_pika
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
-from nats.js.api import ConsumerConfig
+from nats.js.api import ConsumerConfig, RetentionPolicy
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -255,6 +255,29 @@ def test_a_consumer_that_was_there_before_is_looked_at(
         asyncio.run(scene())
     assert consumer.done == []
     assert "max_ack_pending=1" in caplog.text
+
+
+def test_a_stream_that_forgets_what_is_rejected_is_looked_at(
+    postgres_url: str, nats_there: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no event would be gone from a work queue: nothing is taken from one until it is said what is wanted."""
+    consumer = Consumer(postgres_url, nats_there)
+
+    async def scene() -> None:
+        async with nats_there.made():
+            jetstream = nats_there._connection.jetstream()
+            config = (await jetstream.stream_info(nats_there._name)).config
+            await jetstream.delete_stream(nats_there._name)
+            config.retention = RetentionPolicy.WORK_QUEUE
+            await jetstream.add_stream(config)
+            async with consumer.running():
+                await nats_there.publish([fact("A", 1)])
+                await comes(lambda: "as the server has it" in caplog.text)
+
+    with caplog.at_level(logging.WARNING, logger="projection_guard"):
+        asyncio.run(scene())
+    assert consumer.done == []
+    assert "unreadable=" in caplog.text
 
 
 def test_redis_serves_where_no_order_is_asked_for(postgres_url: str) -> None:

@@ -77,12 +77,12 @@ def use(settings: dict[str, Any]) -> None:
     """Let Django's default database be this one."""
     from django.db import connections
 
-    from projection_guard.django import engine
+    from projection_guard.django._connecting import _engine
 
     connections.close_all()
     connections.settings["default"] = connections.configure_settings({"default": settings})["default"]
     del connections["default"]
-    engine.cache_clear()
+    _engine.cache_clear()
 
 
 def make_tables() -> None:

@@ -21,7 +21,7 @@ pytest.importorskip("celery", reason="Celery is not installed: pip install 'proj
 from celery import Celery
 from celery.exceptions import Reject
 
-from projection_guard import AsyncProjectionGuard, ConfigurationError, ProjectionGuard, SqlEventSource
+from projection_guard import AsyncProjectionGuard, ConfigurationError, EventError, ProjectionGuard, SqlEventSource
 from projection_guard.celery import guarded_task, wake_task
 from tests.bed import Bed, Happened, happened, noted
 from tests.following.logs import FollowedLog, rebuilt
@@ -142,6 +142,37 @@ def test_a_message_goes_back_to_its_queue_where_the_database_is_away() -> None:
         True,
         False,
     )
+
+
+def test_what_is_not_the_events_fault_does_not_cost_it(tmp_path: Path) -> None:
+    """A task that fails is not delivered again: neither missing tables nor a bug in `can_handle` may end in that."""
+    app = Celery("tests", broker="memory://")
+    app.conf.update(task_acks_on_failure=True, task_acks_on_timeout=True)
+
+    class Fragile:
+        def can_handle(self, event: object) -> bool:
+            raise ValueError("a secret of the event's")
+
+        def handle(self, event: object) -> None:
+            raise AssertionError
+
+    with ProjectionGuard(f"sqlite:///{tmp_path}/new.db", worker="external") as guard:
+        guard.projection("P", handles=[Happened])(lambda event, connection: None)
+        guard.register(Fragile(), "Fragile")
+        codec: Any = guard.codec
+        payload = codec.encode(happened("A", 1))
+        tasks = [guarded_task(app, guard, name, again_after=0).task for name in ("P", "Fragile", "NotHere")]
+        for migrate, task in zip((False, True, True), tasks, strict=True):
+            if migrate:
+                guard.migrate()
+            with pytest.raises(Reject) as refused:
+                task.run(event=payload)
+            assert refused.value.requeue is True
+            assert "secret" not in str(refused.value.reason)
+        with pytest.raises(EventError):
+            tasks[0].run(event={"type": "nobody knows it"})
+        app.finalize()
+        assert [(each.acks_on_failure, each.acks_on_timeout) for each in tasks] == [(False, False)] * 3
 
 
 def test_a_streams_events_go_to_one_queue_and_monitors_see_none_of_their_contents(sqlite_url: str) -> None:

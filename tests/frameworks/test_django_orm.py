@@ -353,6 +353,7 @@ def test_the_database_is_the_one_that_the_settings_name_when_it_connects(project
     from projection_guard.django import engine
 
     settings = connections["default"].settings_dict
+    assert engine() is engine("default") is engine(alias="default") is project.engine, "each has a pool"
     if project.vendor == "sqlite":
         settings["NAME"] = str(tmp_path / "another.db")
         with engine().connect() as connection:

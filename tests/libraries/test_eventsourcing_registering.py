@@ -20,9 +20,9 @@ from eventsourcing.postgres import PostgresDatastore
 from eventsourcing.projection import EventSourcedProjection, Projection, ProjectionRunner
 from eventsourcing.utils import get_topic
 
-from projection_guard import ProjectionGuard
+from projection_guard import AsyncProjectionGuard, ProjectionGuard
 from projection_guard._desk import engine_of
-from projection_guard.errors import RegistrationError
+from projection_guard.errors import ConfigurationError, RegistrationError
 from projection_guard.eventsourcing import ApplicationSource, guard_projection, publish_saves
 from projection_guard.eventsourcing._tracking import Tracked
 from tests.bed import AT_ONCE
@@ -255,3 +255,13 @@ def test_saving_does_not_fail_where_waking_does(caplog: pytest.LogCaptureFixture
         shop.open_cart("someone")
         assert shop.recorder.max_notification_id() == 1
         assert "followers were not told of 1 saved events: SchemaError" in caplog.text
+
+
+def test_saves_are_published_where_a_failed_delivery_is_found_again() -> None:
+    """Saving tells nobody of an error: without a source, or where nobody awaits it, the event would be lost."""
+    with Shop() as shop, ProjectionGuard("sqlite://", worker="external") as pushed:
+        with pytest.raises(ConfigurationError, match="ApplicationSource"):
+            publish_saves(shop, pushed.publisher())
+        awaited: Any = AsyncProjectionGuard("sqlite+aiosqlite://", worker="external").publisher()
+        with pytest.raises(ConfigurationError, match="blocking"):
+            publish_saves(shop, awaited)

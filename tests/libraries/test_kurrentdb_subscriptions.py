@@ -19,7 +19,7 @@ from kurrentdbclient import AsyncKurrentDBClient, KurrentDBClient, RecordedEvent
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from projection_guard import SchemaError
+from projection_guard import EventError, SchemaError
 from projection_guard.kurrentdb import consume, consume_async
 from tests.bed import Bed, GuardOnBed
 from tests.libraries.hundred import SCRIPT, heals_in_order
@@ -254,6 +254,21 @@ def test_another_error_ends_the_consumer(
     assert group.answers == []
     sqlite_bed.url = url
     consumer.until(1, guarded(sqlite_bed, lambda event, connection: None))
+    assert group.answers == [("ack", event.id)]
+
+
+def test_a_class_that_was_not_registered_ends_the_consumer(
+    sqlite_bed: Bed, kurrent: Kurrent, group: Group, consumer: Consumer
+) -> None:
+    """A line is missing in the application: it is said, and no event is parked for it."""
+    guard = sqlite_bed.guard()
+    sqlite_bed.joined(guard, "P", lambda event, connection: None, handles=["Happened"])
+    (event,) = kurrent.append("A")
+    with pytest.raises(EventError, match="register"):
+        consumer.until(1, guard)
+    assert group.answers == []
+    guard.real.codec.register(RecordedEvent)
+    consumer.until(1, guard)
     assert group.answers == [("ack", event.id)]
 
 
