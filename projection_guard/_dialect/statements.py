@@ -36,7 +36,7 @@ class MysqlInsert(mysql.Insert):
     Never INSERT IGNORE: that would also cut off what is too long, and take it for another row's key.
     """
 
-    inherit_cache = True
+    inherit_cache = mysql.Insert.inherit_cache  # SQLAlchemy 2.0 cannot keep compiled what it does on a conflict
 
     def on_conflict_do_nothing(self, index_elements: object = None) -> MysqlInsert:
         """Leave a row with the same key as it is."""

@@ -71,6 +71,7 @@ def _fitting(connection: Connection, statement: Bound) -> tuple[object, ...]:
         return ()
     fits = _fits.get(statement.sql)
     if fits is None:
+        connection.exec_driver_sql("SELECT 1")  # where the connection is dead, SQLAlchemy says so, and throws it away
         driver: Any = connection.connection.driver_connection
         prepared = await_only(driver.prepare(statement.sql, name=""))
         fits = _fits[statement.sql] = tuple(_fit_of(each.name) for each in prepared.get_parameters())

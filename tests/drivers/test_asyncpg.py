@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from projection_guard import AsyncProjectionGuard, AsyncSqlEventSource, ConfigurationError, ProjectionGuard
+from projection_guard._io import asyncpg_driver
 from tests.bed import AT_ONCE, Bed, Happened, happened, noted
 from tests.faults.pooler import pooled
 from tests.faults.proxy import COMMIT, Proxy
@@ -67,6 +68,20 @@ def test_a_commit_whose_reply_is_lost_is_looked_for_and_found(bed: Bed) -> None:
         assert statuses(guard.publish(happened("A", 2))) == ["failed"]
         assert proxy.disarm()
         work_until_done(bed, guard)
+    assert bed.effects("P") == [("A", 1), ("A", 2)]
+
+
+def test_a_connection_that_has_died_in_the_pool_is_nobodys_failure(bed: Bed) -> None:
+    """Also where the next thing to be said on it is the question what a statement's parameters are."""
+    guard = bed.guard()
+    bed.joined(guard, "P", noted("P"))
+    assert statuses(guard.publish(happened("A", 1))) == ["applied"]
+    asyncpg_driver._fits.clear()  # as in a process that has published nothing yet
+    bed.value(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert statuses(guard.publish(happened("A", 2))) == ["applied"]
     assert bed.effects("P") == [("A", 1), ("A", 2)]
 
 

@@ -93,7 +93,7 @@ def test_where_nobody_can_tell_which_one_it_was_each_is_taken_by_itself(bed: Bed
             try:
                 connection.execute(text("SELECT * FROM there_is_no_such_table"))
             except Exception:
-                if bed.database == "sqlite":  # which goes on as if nothing had been
+                if bed.database != "postgresql":  # the others go on as if nothing had been
                     raise
 
     is_broken, planned = True, Planned("P")

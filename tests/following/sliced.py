@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 from tenacity import wait_fixed
 
 from projection_guard import AsyncProjectionGuard, AsyncSqlEventSource, ProjectionGuard, RetryPolicy, SqlEventSource
@@ -145,12 +145,13 @@ def __getattr__(name: str) -> Callable[[], object]:
 
     def make() -> object:
         lease, url = timedelta(seconds=order.get("lease", 1.0)), order["url"]
+        in_order = make_url(url).get_backend_name() == "mysql"
         guard: Any
         if order["is_async"]:
-            source: Any = AsyncSqlEventSource(url, "log", decode=rebuilt)
+            source: Any = AsyncSqlEventSource(url, "log", decode=rebuilt, in_order=in_order)
             guard = AsyncProjectionGuard(url, source=source, retry=LATER, lease=lease, worker="external")
         else:
-            source = SqlEventSource(url, "log", decode=rebuilt)
+            source = SqlEventSource(url, "log", decode=rebuilt, in_order=in_order)
             guard = ProjectionGuard(url, source=source, retry=LATER, lease=lease, worker="external")
         register(guard, body(order), order, is_async=order["is_async"])
         return guard

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from projection_guard import (
     ConfigurationError,
@@ -99,9 +100,9 @@ def wanted_meanwhile(chains: Chains, wanted: str, when: str) -> Generator[None]:
         with chains.bed.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             while not stop.wait(0.005):
-                holds = f"(SELECT {when} FROM projection_partitions WHERE projection_name = 'P' AND partition < -1)"
-                change = f"UPDATE projection_replays SET wanted = '{wanted}' WHERE finished_at IS NULL AND {holds}"
-                if connection.exec_driver_sql(change).rowcount:
+                holds = f"SELECT {when} FROM projection_partitions WHERE projection_name = 'P' AND partition < -1"
+                change = f"UPDATE projection_replays SET wanted = '{wanted}' WHERE finished_at IS NULL"
+                if connection.execute(chains.bed._text(holds)).scalar() and connection.execute(text(change)).rowcount:
                     return
 
     thread = threading.Thread(target=watch)
@@ -274,6 +275,8 @@ def test_a_task_that_stood_still_leaves_the_slices_of_a_later_rebuild_alone(
 
 def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
     """Slices build the tables beside; the end, with what came meanwhile, is as that of one in one piece."""
+    if diagonal_bed.database == "mariadb":
+        pytest.skip("nothing is built beside on MariaDB")
     chains = Chains(diagonal_bed, tables=["chains"], failing=["S1#4"])
     chains.log.append_many(60, 5)
     chains.guard.catch_up("P")

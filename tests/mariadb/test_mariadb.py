@@ -8,14 +8,17 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from projection_guard import ConfigurationError, ProjectionGuard, SqlEventSource
+from projection_guard.cli._exits import Exit
+from projection_guard.cli._main import main
 from projection_guard.errors import DeliveryInterrupted, SchemaError, StoreUnavailable
 from projection_guard.migrations import adopt, include_name, upgrade_sql
 from tests.bed import Bed, Happened, happened, noted
+from tests.following.logs import FollowedLog
 
 
 @pytest.fixture(params=["blocking", "async"])
@@ -235,6 +238,29 @@ def test_what_cannot_be_done_there_is_refused_with_a_sentence(mariadb_url: str) 
     engine = create_engine(mariadb_url, poolclass=NullPool)
     with engine.begin() as connection, pytest.raises(SchemaError, match="cannot be adopted"):
         adopt(connection)
+
+
+def test_a_read_model_is_not_built_beside_the_live_one(mariadb_bed: Bed) -> None:
+    """The job ends with a sentence, and nothing has happened to the live one."""
+    log = FollowedLog(mariadb_bed)
+    guard = log.guard()
+    mariadb_bed.joined(guard, "P", noted("P"), tables=["effects"])
+    log.append("A", "B")
+    guard.catch_up("P")
+    job = guard.rebuild("P", into="next", actor="alice")
+    assert (job.status, mariadb_bed.effects("P")) == ("failed", [("A", 1), ("B", 1)])
+    assert "on MariaDB and MySQL no read model is built beside the live one" in job.error
+
+
+def test_a_tracker_stays_as_it_is(empty_mariadb_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says why it does not adopt it, whether it is to look or to do it."""
+    engine = create_engine(empty_mariadb_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE projection_failures (id int, event_id int, projection_name text)"))
+    for yes in ([], ["--yes"]):
+        assert main(["db", "adopt", "--database", empty_mariadb_url, "--actor", "alice", *yes]) == Exit.SCHEMA
+        assert "on MariaDB or MySQL cannot be adopted" in capsys.readouterr().err
+    assert set(inspect(engine).get_table_names()) == {"projection_failures"}
 
 
 def test_the_sql_for_an_empty_database_makes_the_same_tables(empty_mariadb_url: str) -> None:

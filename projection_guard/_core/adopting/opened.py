@@ -14,11 +14,15 @@ from ..._store.claims import Ticket
 from ..projection import Projection
 from .rows import Reader, failure_id_of, payload_of
 
-__all__ = ["Known", "Opened", "decide", "place"]
+__all__ = ["Known", "MoreToLookUp", "Opened", "decide", "place"]
 
 _NOT_IN_LOG: Final = "the event log has no event of this id"
 _NOT_KEPT: Final = "the tracker kept nothing of the event, and the guard has no source to read it from"
 _NOT_OURS: Final = "what the tracker kept of the event does not become one that this projection takes"
+
+
+class MoreToLookUp(Exception):
+    """Their tables name failures or events of which nothing was known yet: somebody writes them meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..._model import EventRecord, ResolutionMethod
 from ..describing import storable
-from .opened import Opened
+from .opened import MoreToLookUp, Opened
 from .rows import Reader, error_of, failure_id_of, payload_of, resolution_of
 
 __all__ = ["Tally", "checkpoints_of", "failures_of", "metrics_of"]
@@ -41,8 +41,11 @@ class Tally:
 def failures_of(
     rows: Iterable[Mapping[str, object]], opened: Mapping[UUID, Opened], reader: Reader, tally: Tally, now: datetime
 ) -> Iterator[dict[str, Any]]:
-    """Return the failures that the guard gets; those that stand behind another are left out, and parked instead."""
-    table = "projection_failures"
+    """Return the failures that the guard gets; those that stand behind another are left out, and parked instead.
+
+    Raises `MoreToLookUp` in the end where one has failed since the unresolved ones were read.
+    """
+    table, has_more = "projection_failures", False
     for row in rows:
         tally.rows[table] += 1
         name, record = reader.identity(row.get("projection_name")), reader.record(row)
@@ -56,13 +59,18 @@ def failures_of(
             tally.fates[name, "resolved"] += 1
             values |= _resolved(row, resolved_at or values["updated_at"], reader, tally)
         else:
-            fate = opened[values["id"]]
+            fate = opened.get(values["id"])
+            if fate is None:
+                has_more = True
+                continue
             if fate.fate == "parked":
                 tally.fates[name, "parked"] += 1
                 continue
             values |= _unresolved(values, fate, row, reader, tally, now)
         tally.moved[table] += 1
         yield values
+    if has_more:
+        raise MoreToLookUp
 
 
 def _failure(

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from ..._dialect import is_mysql
 from ..._mapping import EventMapping
 from ..._model import EventRecord, Json
 from ..._store import tracker, tracker_views
@@ -26,7 +27,7 @@ from ...migrations._revisions import revisions, upgrade
 from ..context import Context, decoded
 from ..projection import Projection
 from .moving import Gathered, gather, move
-from .opened import Known
+from .opened import Known, MoreToLookUp
 from .rows import NAMES, NEEDED, Reader, columns_of
 from .told import Adoption, told
 
@@ -47,10 +48,6 @@ class Desk(Protocol):
     async def on_schema(self, work: Callable[[Connection], T]) -> T:
         """Run work on the schema itself."""
         ...
-
-
-class _MoreToLookUp(Exception):
-    """Their tables name events that were not looked up yet."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +84,7 @@ class Adopting:
         for _ in range(_MOST_LOOKS):
             for event_id in await self.desk.on_schema(self._unknown_events):
                 self._events[event_id] = await self._look_up(event_id)
-            with suppress(_MoreToLookUp):
+            with suppress(MoreToLookUp):
                 return await self.desk.on_schema(work)
         raise SchemaError("The tracker goes on failing while it is adopted; stop the application that writes it first")
 
@@ -131,7 +128,15 @@ class Adopting:
         return self.from_schema or tracker.place_of(connection, self.desk.context.schema)
 
     def _theirs(self, connection: Connection) -> dict[str, Theirs]:
-        """Return the tracker's tables; none where what is there is the guard's, or a part of it."""
+        """Return the tracker's tables; none where what is there is the guard's, or a part of it.
+
+        Raises `SchemaError` on MariaDB and MySQL.
+        """
+        if is_mysql(connection.dialect):
+            raise SchemaError(
+                "Tables on MariaDB or MySQL cannot be adopted: they cannot be renamed, made and filled in one "
+                "transaction. Rename a tracker's, let guard.migrate() make the guard's, and copy the rows"
+            )
         at = self._at(connection)
         if at == tracker.place_of(connection, self.desk.context.schema):
             seen = look_at_schema(connection, self.desk.context.schema)
@@ -147,6 +152,8 @@ class Adopting:
     def _look(self, connection: Connection) -> Adoption:
         with refusals_explained("The tracker could not be looked at"):
             theirs = self._theirs(connection)
+            if self._unknown_events(connection):
+                raise MoreToLookUp
             gathered = self._gathered(connection, theirs, is_aside=False)
             for _ in gathered.failures:
                 pass
@@ -162,7 +169,7 @@ class Adopting:
                 raise SchemaError("There is no tracker to adopt any more: somebody has just done it")
             tracker.lock(connection, tables, seconds=_LONGEST_LOCK_SECONDS)
             if self._unknown_events(connection):
-                raise _MoreToLookUp
+                raise MoreToLookUp
             in_the_way = tracker.in_the_way(connection, tables)
             if in_the_way:
                 raise SchemaError(f"In the way of adopting the tracker: {'; '.join(in_the_way)}. Nothing was changed")
