@@ -24,6 +24,9 @@ from .slicing import ONLY_LOOKS, SliceDone, SliceOrder, raised_by
 
 __all__ = ["Spread", "Workplace", "check"]
 
+_NOBODYS: Final = ""
+"""In place of a token, where nothing is to be taken in hand."""
+
 _TASK_SECONDS: Final = 5.0
 """How long a task goes on: slices that wait for a place get one, and an orphaned task ends."""
 _ROUND_SECONDS: Final = 0.5
@@ -49,7 +52,7 @@ async def check(context: Context, projection: Projection, workplace: Workplace) 
     order = SliceOrder(
         projection=projection.name,
         job=UUID(int=0),
-        token="",
+        token=_NOBODYS,
         number=ONLY_LOOKS,
         of=1,
         until=0,
