@@ -22,7 +22,7 @@ from .._notices import Notice, NoticeKind
 from .._store import gates, parked, states
 from .._store.claims import Settings, Ticket, read_settings, restore_settings
 from .._store.parked import InLine
-from ..errors import HandlerLeftTransactionAborted, SourceError, StoreUnavailable
+from ..errors import SourceError, StoreUnavailable
 from .context import Context, Tries, is_store_error, or_give_back, recall, transact, unavailable
 from .projection import Projection
 
@@ -167,7 +167,10 @@ async def _apply(stretch: _Stretch) -> int | None:
 
 
 async def _once(stretch: _Stretch, tries: Tries) -> tuple[bool, int | None]:
-    """Apply it in one transaction; False asks for all of it again."""
+    """Apply it in one transaction; False asks for all of it again.
+
+    Where a handler's call meets a deadlock or a lost connection, its event is taken by itself: that is done again.
+    """
     ran, watch = Ran(), stretch.watch()
     transaction = await stretch.context.io.begin()
     try:
@@ -187,12 +190,11 @@ async def _once(stretch: _Stretch, tries: Tries) -> tuple[bool, int | None]:
             if error is None:
                 _tell(stretch, ran.done, watch)
                 return True, ran.done
+            if tries.may_redo(error):
+                return False, None
             ran.done = len(stretch.events)  # nobody can tell which one it was
-        if error is None:
-            error = HandlerLeftTransactionAborted.after(is_lost=transaction.state is TransactionState.LOST)
+        elif error is None:  # a handler has swallowed an error of the database, or ended the transaction
             ran.done = len(stretch.events)
-        if transaction.state is not TransactionState.OPEN and tries.may_redo(error):
-            return False, None
     finally:
         await transaction.close()
     return True, await transact(stretch.context, partial(_look_again, stretch=stretch, ran=ran), what=stretch.what)
