@@ -49,6 +49,7 @@ from projection_guard import AsyncProjectionGuard, Outcome, ProjectionGuard, Ret
 
 __all__ = [
     "AT_ONCE",
+    "IS_EVERY",
     "TWO_WAYS",
     "Bed",
     "GuardOnBed",

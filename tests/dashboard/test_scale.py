@@ -16,6 +16,7 @@ from projection_guard._dashboard.place import Place
 from projection_guard._dashboard.places import PLACES
 from projection_guard._tables import ProjectionFailure, ProjectionStream
 from projection_guard.testing import PostgresServer
+from tests.bed import IS_EVERY
 from tests.dashboard.crowd import crowded, opened
 from tests.dashboard.rows import BULK_ID, FAILURE_ID, JOB_ID, Size
 
@@ -75,7 +76,7 @@ def pages(stands_for: Mapping[str, str] = STANDS_FOR) -> Iterator[tuple[Place, s
                 yield place, path, query
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"] if IS_EVERY else ["postgresql"])
 def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Two databases with our tables."""
     if request.param == "sqlite":

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
+from zlib import crc32
 
 from projection_guard import Outcome, StoreUnavailable
 from tests.bed import Bed, GuardOnBed, happened, noted
@@ -41,15 +42,13 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
 def places(bed: Bed, kind: str, deed: str, *, step: int = 6, turn: int = 0) -> Iterable[int]:
     """Return where to break a scene, one place after the other; to save CI's time, not all of them on each bed.
 
-    What callers do is broken at every `step`-th place, beginning elsewhere on each of the two guards and with each
-    `turn`: with 4 all of them are taken in two turns. Of a worker's rounds it is every ninth, beginning elsewhere for
-    each kind of handler and guard. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
+    It is broken at every `step`-th place, of a worker's rounds at every ninth at the most, beginning elsewhere for each
+    deed, kind of handler, guard and `turn`. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
     """
     if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
         return range(1, 400)
-    if deed in CALLERS_OWN:
-        return range(1 + (bed.is_async + 2 * turn) % step, 400, step)
-    return range(1 + (kind == "apart") + bed.is_async, 400, 9)
+    step = step if deed in CALLERS_OWN else max(step, 9)
+    return range(1 + crc32(f"{deed}:{kind}:{bed.kind}:{turn}".encode()) % step, 400, step)
 
 
 def quiet(bed: Bed, guard: GuardOnBed) -> None:

@@ -34,7 +34,7 @@ def sweep(
     *,
     at_least: int,
     turn: int = 0,
-    step: int = 6,
+    step: int = 13,
 ) -> None:
     """Act one scene after the other, each broken one place further on, until one is not reached by the break."""
     guard, planned = guard_with(bed, kind)

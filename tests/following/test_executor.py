@@ -185,7 +185,7 @@ class Twice(ThreadPoolExecutor):
 
 
 def test_a_task_that_runs_twice_applies_nothing_twice(diagonal_bed: Bed) -> None:
-    """A slice has one lease: the second task finds it taken, and gives up."""
+    """A slice has one lease: the second task finds it taken, and gives up, or nothing left to do."""
     chains = Chains(diagonal_bed)
     chains.log.append_many(200, 8)
     Twice.both.clear()
@@ -193,7 +193,7 @@ def test_a_task_that_runs_twice_applies_nothing_twice(diagonal_bed: Bed) -> None
         job = chains.guard.rebuild("P", executor=twice, slices=2, actor="alice")
         diagonal_bed.wait_until(lambda: all(each.done() for each in twice.both))
     assert (job.status, job.events_replayed) == ("completed", 200)
-    assert "another task has it" in {each.result().waits for each in twice.both}
+    assert {each.result().waits for each in twice.both} <= {"another task has it", None}
     assert chains.model() == chains.expected()
 
 
