@@ -46,6 +46,7 @@ _ALWAYS: dict[str, Any] = {
     "reject_on_worker_lost": True,
     "serializer": "json",
     "max_retries": None,
+    "shared": False,  # it is of this guard and this application: another one in the process has its own under that name
 }
 
 

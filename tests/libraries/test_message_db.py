@@ -252,7 +252,7 @@ def test_what_an_event_is(message_store: Engine, reading: Engine) -> None:
     read = EventMapping().read(message)
     assert (read.event_id, read.event_type, read.stream_id) == (ids[2], "Happened", "account-1")
     assert (read.sequence, read.stream_version, read.occurred_at) == (3, 1, message.time)
-    assert "7" not in repr(message).replace(str(message.id), "").replace(str(message.time), "")
+    assert "amount" not in repr(message)
     codec = JsonCodec()
     codec.register(Message)
     assert codec.decode(codec.encode(message)) == message
