@@ -364,8 +364,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 ALL_WAYS = frozenset({"test_story", "test_ordering", "test_duplicates", "test_races"})
 """Modules that run in all four ways each time: they are the promises themselves."""
-ONE_GUARD = frozenset({"test_cuts"})
-"""Modules whose tests have so many parameters that each set of them takes one of the guards, in turn."""
+ONE_GUARD = frozenset({"test_cuts", "test_kills", "test_sqlite_load"})
+"""Modules that take so long that each test, with each set of its parameters, takes one of the guards, in turn."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -388,11 +388,11 @@ def _has_its_turn(item: pytest.Item) -> bool:
         return True
     kind, database = spec.params.get("bed"), spec.params.get("database_url")
     if kind is None and item.path.stem in ONE_GUARD:
-        kind, database = spec.params.get("postgres_bed"), "postgresql"
+        kind, database = spec.params.get("postgres_bed", spec.params.get("sqlite_bed")), "postgresql"
     if kind is None or database not in ("sqlite", "postgresql"):
         return True
-    beds = ("bed", "postgres_bed", "database_url")
-    others = sorted(f"{name}={index}" for name, index in spec.indices.items() if name not in beds)
+    words = item.name.partition("[")[2].removesuffix("]").split("-")
+    others = [word for word in words if word not in (kind, database)]
     turn = crc32(f"{item.path.stem}:{item.name.partition('[')[0]}:{others}".encode()) % 2
     return bool(((kind == "async") == (database == "postgresql")) == (turn == 0))
 
