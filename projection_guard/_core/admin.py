@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from .._model import Failure, FailureState, Json, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import audits, failures, gates, replays, states
+from .._store import audits, failures, gates, replays, settled, states
 from ..errors import (
     ConfigurationError,
     FailureBusy,
@@ -188,7 +188,7 @@ async def _end(context: Context, projection: Projection, failure: Failure, strat
             raise UnknownFailure(f"There is no failure {failure.id}")
         refuse_resolved(row)
         refuse_leased(connection, failure)
-        gates.record_done(connection, ticket, "skipped" if is_skip else "fixed")
+        settled.record(connection, ticket, "skipped" if is_skip else "fixed")
         if is_skip:
             gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {deed.actor}")
         method = ResolutionMethod.MANUAL_SKIP if is_skip else ResolutionMethod.MANUAL_FIX

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from .._instruments import Watching
 from .._io.protocol import Call
 from .._model import Outcome, OutcomeStatus
-from .._store import gates, parked
+from .._store import gates, parked, settled
 from .._store.claims import Ticket
 from ..errors import StoreUnavailable
 from .answering import Refusal, answer, known_answer, parked_or_known, refused, report
@@ -152,7 +152,7 @@ async def _settle(context: Context, projection: Projection, ticket: Ticket, toke
             return known, False
         if seen.parked_id is not None:
             parked.unpark(connection, seen.parked_id)
-        gates.record_done(connection, ticket)
+        settled.record(connection, ticket)
         if not is_ours:
             gates.taint(connection, ticket.projection, ticket.gate, _OVERRAN)
         can_drain = gates.settle(connection, ticket.projection, ticket.gate, projection.order, free=is_ours)

@@ -19,7 +19,7 @@ from .._instruments import Delivery, Watching, watching
 from .._io.protocol import Ran, Transaction
 from .._model import Origin, OutcomeStatus
 from .._notices import Notice, NoticeKind
-from .._store import gates, parked, states
+from .._store import gates, parked, settled, states
 from .._store.claims import Settings, Ticket, read_settings, restore_settings
 from .._store.parked import InLine
 from ..errors import SourceError, StoreUnavailable
@@ -94,7 +94,7 @@ class _Stretch:
         if not flows or not heads[-1].precedes(failure, by_sequence=self.projection.is_followed):
             self.give_back(connection)
             return False
-        done = gates.done_among(connection, name, [head.event.event_id for head in heads])
+        done = settled.among(connection, name, [head.event.event_id for head in heads])
         if not done and self._in_line(connection, len(heads)) == self.line.ids():
             return True
         first = next((at for at, head in enumerate(heads) if head.event.event_id in done), 0)
@@ -108,7 +108,7 @@ class _Stretch:
 
     def applied(self, connection: Connection, number: int) -> None:
         """Record the first so many as applied, and let the stream go on. The rest is as it was."""
-        gates.record_all_done(connection, [self.ticket(head) for head in self.line.heads[:number]])
+        settled.record_all(connection, [self.ticket(head) for head in self.line.heads[:number]])
         parked.unpark_all(connection, self.line.ids(0, number))
         parked.mark(connection, self.line.ids(number), is_fresh=True)
         gates.settle(connection, self.projection.name, self.line.gate, self.projection.order, free=True)
@@ -246,7 +246,7 @@ def _look_again(connection: Connection, *, stretch: _Stretch, ran: Ran) -> int |
     """In a fresh transaction, after a stretch that came to nothing, or whose COMMIT has had no answer."""
     gates.lock(connection, stretch.ticket(stretch.line.heads[0]))
     names = [head.event.event_id for head in stretch.line.heads]
-    done = gates.done_among(connection, stretch.projection.name, names)
+    done = settled.among(connection, stretch.projection.name, names)
     if done:  # it came through
         return len(done)
     if ran.done < len(stretch.events) and stretch.projection.batch is None:

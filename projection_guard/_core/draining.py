@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from .._instruments import Delivery
 from .._model import Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
-from .._store import gates, parked, states
+from .._store import gates, parked, settled, states
 from .._store.claims import Ticket
 from .._store.parked import InLine
 from ..errors import HandlerDied, SourceError, StoreUnavailable
@@ -86,7 +86,7 @@ class _Turn:
         return Finished(outcome=self._answer(OutcomeStatus.DUPLICATE), is_news=False)
 
     def succeeded(self, connection: Connection) -> Done:
-        gates.record_done(connection, self.ticket)
+        settled.record(connection, self.ticket)
         return self._leave(connection, OutcomeStatus.APPLIED)
 
     def _leave(self, connection: Connection, status: OutcomeStatus) -> Done:

@@ -15,7 +15,7 @@ from .._instruments import Delivery
 from .._io.protocol import IO
 from .._model import EventRecord, Failure, Json, Origin, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import amendments, attempts, counters, failures, gates, parked, states
+from .._store import amendments, attempts, counters, failures, gates, parked, settled, states
 from .._store.claims import Ticket
 from .._wording import words_of
 from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
@@ -196,7 +196,7 @@ class _Retry:
             failures.give_back(connection, self.projection.name, token=self.token)
 
     def succeeded(self, connection: Connection) -> Done:
-        gates.record_done(connection, self.ticket)
+        settled.record(connection, self.ticket)
         return self._resolve(connection)
 
     def _resolve(self, connection: Connection) -> Done:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from .._instruments import Delivery
 from .._model import OutcomeStatus, ResolutionMethod
 from .._notices import Notice
-from .._store import failures, gates, parked, replays
+from .._store import failures, gates, parked, replays, settled
 from .attempting import Done
 from .healing import Finished, resolved
 from .keeping import FailedCall, write_attempt, write_failure
@@ -76,7 +76,7 @@ class ReplayedEvent:
             notices, _ = resolved(connection, base.context, base.projection, ticket, seen.failure_id, method, "replay")
         else:
             gates.settle(connection, ticket.projection, ticket.gate, base.projection.order)
-        gates.redone(connection, ticket.projection, [ticket.event.event_id])
+        settled.redone(connection, ticket.projection, [ticket.event.event_id])
         base.advance(connection, OutcomeStatus.APPLIED, is_again=True)
         return Finished(outcome=base.answer(OutcomeStatus.APPLIED, attempts=1), notices=notices)
 

@@ -20,7 +20,7 @@ from .._io.protocol import Ran
 from .._model import EventRecord, Order, Origin, Outcome, OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._source import key_of
-from .._store import gates, partitions, shadows, slices
+from .._store import gates, partitions, settled, shadows, slices
 from .._store.claims import Ticket
 from .._store.steps import Held, Step
 from .attempting import Job
@@ -267,7 +267,7 @@ class Stand:
         name = self.projection.name
         if self.course.again is not None:  # it parks by itself, and does not judge holes again
             done = [event.record.event_id for event in todo.calls if event.sequence <= position]
-            gates.redone(connection, name, done)
+            settled.redone(connection, name, done)
             return []
         if self.course.beside is not None:
             set_aside_more(connection, self.projection, self.course.beside, todo, position)

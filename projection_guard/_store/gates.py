@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from .._dialect import Changing, Insert, PerDialect, is_mysql, later, seconds_between, statement_start, utc_now
-from .._model import EventRecord, Order
+from .._model import Order
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionState, ProjectionStream
 from .claims import Ticket
 
@@ -39,7 +39,6 @@ __all__ = [
     "Gate",
     "Look",
     "blocked_among",
-    "done_among",
     "drain_now",
     "drainable",
     "first_failure",
@@ -48,9 +47,6 @@ __all__ = [
     "lock_free",
     "lock_if_there",
     "look",
-    "record_all_done",
-    "record_done",
-    "redone",
     "release",
     "renew",
     "settle",
@@ -339,73 +335,6 @@ def release(connection: Connection, projection: str, gate: str, *, token: str) -
     """Give a lease back without having applied anything, and hold the stream; False where it is no longer ours."""
     parameters = {"projection": projection, "gate": gate, "token": token}
     return connection.execute(_release, parameters).rowcount == 1
-
-
-_record_done = PerDialect(
-    lambda insert: (
-        insert(A)
-        .values(
-            projection_name=bindparam("projection"),
-            event_id=bindparam("event"),
-            stream_id=bindparam("gate"),
-            event_type=bindparam("type"),
-            event_sequence=bindparam("sequence"),
-            how=bindparam("done"),
-            applied_at=utc_now(),
-        )
-        .on_conflict_do_nothing(index_elements=["projection_name", "event_id"])
-    )
-)
-
-
-def record_done(connection: Connection, ticket: Ticket, how: str = "applied") -> None:
-    """Record that a projection is done with an event: `applied`, `skipped` or `fixed`."""
-    connection.execute(_record_done.of(connection), _done(ticket, how))
-
-
-def record_all_done(connection: Connection, tickets: Sequence[Ticket]) -> None:
-    """Record that events were applied."""
-    connection.execute(_record_done.of(connection), [_done(ticket, "applied") for ticket in tickets])
-
-
-def _done(ticket: Ticket, how: str) -> dict[str, object]:
-    event: EventRecord = ticket.event
-    return {
-        "projection": ticket.projection,
-        "event": event.event_id,
-        "gate": ticket.gate,
-        "type": event.event_type,
-        "sequence": event.sequence,
-        "done": how,
-    }
-
-
-_done_among = select(A.event_id).where(
-    A.projection_name == bindparam("projection"), A.event_id.in_(bindparam("events", expanding=True))
-)
-
-
-def done_among(connection: Connection, projection: str, events: Sequence[str]) -> frozenset[str]:
-    """Return which of these events a projection is done with. Only after `lock`, in a later statement."""
-    parameters = {"projection": projection, "events": list(events)}
-    return frozenset(connection.execute(_done_among, parameters).scalars())
-
-
-_redone = (
-    update(A)
-    .where(
-        A.projection_name == bindparam("projection"),
-        A.event_id.in_(bindparam("events", expanding=True)),
-        A.how != "applied",
-    )
-    .values(how="applied", rolled_up=true())
-)
-
-
-def redone(connection: Connection, projection: str, events: Sequence[str]) -> None:
-    """Record that events which were skipped or mended by hand, if they were, are applied now."""
-    if events:
-        connection.execute(_redone, {"projection": projection, "events": list(events)})
 
 
 _drainable = (
