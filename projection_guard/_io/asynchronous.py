@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Final, TypeVar
@@ -16,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql, is_sqlite, transaction_state, trouble
-from ..errors import HandlerTimeout, StoreUnavailable
+from ..errors import StoreUnavailable
 from . import asyncpg_driver, mysql, sqlite
+from .async_calling import call_async, call_each_async, call_in_thread, in_thread
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
-from .calling import INTERRUPTIONS, EachInTurn, OwnThread, its_own, overran, refuse_undone
+from .calling import EachInTurn, OwnThread
 from .engines import LentConnection, lent_on
 from .listening import listening_async
 from .protocol import Call, Ran, Rows, Transaction
@@ -79,11 +79,11 @@ class AsyncTransaction:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call a joined handler; it is cancelled when its time is up."""
-        await self._lend(_call(call, *event, self.connection))
+        await self._lend(call_async(call, *event, self.connection))
 
     async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
         """Call a joined handler with each event."""
-        await self._lend(_call_each(call, events, (self.connection,), ran, seconds))
+        await self._lend(call_each_async(call, events, (self.connection,), ran, seconds))
 
     async def _lend(self, work: Coroutine[Any, Any, None]) -> None:
         self._lent.is_lent = True
@@ -266,15 +266,15 @@ class AsyncIO:
 
     async def call(self, call: Call, *event: object) -> None:
         """Call an apart handler: awaited, or in a thread, which is left behind when its time is up."""
-        await (_call(call, *event) if call.is_async else _call_in_thread(call, *event))
+        await (call_async(call, *event) if call.is_async else call_in_thread(call, *event))
 
     async def call_each(self, call: Call, events: Sequence[object], ran: Ran, *, seconds: float) -> None:
         """Call an apart handler with each event: awaited, or all in one thread."""
         if call.is_async:
-            await _call_each(call, events, (), ran, seconds)
+            await call_each_async(call, events, (), ran, seconds)
         else:
             each = EachInTurn(call, events, (), ran, seconds=seconds)
-            await _in_thread(call, OwnThread(call, (), run=each.run), each.left_seconds)
+            await in_thread(call, OwnThread(call, (), run=each.run), each.left_seconds)
 
     async def ask(self, question: Callable[[], object], *, is_async: bool) -> object:
         """Ask and await, or ask in a thread."""
@@ -355,92 +355,6 @@ async def _renew_for_ever(renew: Callable[[], Awaitable[object]], every_seconds:
         except Exception as error:
             log.warning("a lease could not be renewed: %s", type(error).__name__)
         await asyncio.sleep(every_seconds)
-
-
-async def _call(call: Call, *arguments: object) -> None:
-    """Await a handler. A `CancelledError` that comes out of it and not from outside is its failure.
-
-    One that swallows the cancellation at its timeout, and returns, has overrun all the same: its work may be half done.
-    """
-    timer, task = asyncio.timeout(call.timeout_seconds), asyncio.current_task()
-    try:
-        async with timer:
-            result = call.handler(*arguments)
-            refuse_undone(await result if inspect.isawaitable(result) else result)
-    except TimeoutError as error:
-        if timer.expired():
-            raise HandlerTimeout(overran(call)) from error
-        raise
-    except INTERRUPTIONS as error:
-        if _is_from_outside(error, task):
-            raise
-        raise its_own(error)  # noqa: B904  # it is its cause already, where it is another one
-    if timer.expired():
-        raise HandlerTimeout(overran(call))
-
-
-def _is_from_outside(error: BaseException, task: asyncio.Task[object] | None) -> bool:
-    """Return whether somebody cancels the task that calls a handler, or has closed its coroutine."""
-    if isinstance(error, GeneratorExit):
-        try:
-            return asyncio.current_task() is not task
-        except RuntimeError:  # there is no loop any more
-            return True
-    return task is None or bool(task.cancelling())
-
-
-async def _call_each(call: Call, events: Sequence[object], more: tuple[object, ...], ran: Ran, seconds: float) -> None:
-    """Await a handler for one event after the other; each has its own timeout, and all share one timer."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    end, handler, timer = loop.time() + seconds, call.handler, asyncio.timeout(None)
-    try:
-        async with timer:
-            for event in events:
-                now = loop.time()
-                if now > end and ran.done:
-                    break
-                timer.reschedule(now + call.timeout_seconds)
-                result = handler(event, *more)
-                refuse_undone(await result if inspect.isawaitable(result) else result)
-                if timer.expired():  # it swallowed the cancellation, and returned
-                    raise HandlerTimeout(overran(call))
-                ran.done += 1
-    except TimeoutError as error:
-        if timer.expired():
-            raise HandlerTimeout(overran(call)) from error
-        raise
-    except INTERRUPTIONS as error:
-        if _is_from_outside(error, task):
-            raise
-        raise its_own(error)  # noqa: B904  # it is its cause already, where it is another one
-
-
-async def _call_in_thread(call: Call, *arguments: object) -> None:
-    """Call a handler on a thread of its own, its time counted from its beginning. Cancelled, it goes on alone."""
-    began = time.monotonic()
-    await _in_thread(call, OwnThread(call, arguments), lambda: began + call.timeout_seconds - time.monotonic())
-
-
-async def _in_thread(call: Call, calling: OwnThread, left_seconds: Callable[[], float]) -> None:
-    """Wait for a thread's end, as long as the call under way there has time left. Cancelled, it goes on alone."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def note_end() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def tell_end() -> None:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(note_end)
-
-    calling.start(tell_end)
-    while not ended.done():
-        left = left_seconds()
-        if left <= 0:
-            raise HandlerTimeout(overran(call), is_left_running=True)
-        await asyncio.wait([ended], timeout=left)
-    calling.answer()
 
 
 async def _close(connection: AsyncConnection) -> None:
