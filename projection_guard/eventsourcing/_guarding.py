@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 from eventsourcing.persistence import IntegrityError, TrackingRecorder
 from eventsourcing.projection import EventSourcedProjection, Projection
@@ -25,43 +25,36 @@ __all__ = ["guard_projection"]
 Anything = Callable[..., object]
 
 
+class ProjectionOptions(TypedDict, total=False):
+    """What can be said of a projection, as `ProjectionGuard.register` takes it; the order is "stream" if not given."""
+
+    retry: RetryPolicy | None
+    order: str
+    timeout: float
+    on_reset: Anything | None
+    on_reset_stream: Anything | None
+    partitions: int
+
+
 @overload
 def guard_projection(
     guard: ProjectionGuard,
     projection: Projection[Any] | EventSourcedProjection[Any],
     name: str | None = None,
-    *,
-    retry: RetryPolicy | None = None,
-    order: str = "stream",
-    timeout: float = 60.0,
-    on_reset: Anything | None = None,
-    on_reset_stream: Anything | None = None,
-    partitions: int = 1,
+    **options: Unpack[ProjectionOptions],
 ) -> Guarded[Anything]: ...
 @overload
 def guard_projection(
     guard: AsyncProjectionGuard,
     projection: Projection[Any] | EventSourcedProjection[Any],
     name: str | None = None,
-    *,
-    retry: RetryPolicy | None = None,
-    order: str = "stream",
-    timeout: float = 60.0,
-    on_reset: Anything | None = None,
-    on_reset_stream: Anything | None = None,
-    partitions: int = 1,
+    **options: Unpack[ProjectionOptions],
 ) -> AsyncGuarded[Anything]: ...
 def guard_projection(
     guard: ProjectionGuard | AsyncProjectionGuard,
     projection: Projection[Any] | EventSourcedProjection[Any],
     name: str | None = None,
-    *,
-    retry: RetryPolicy | None = None,
-    order: str = "stream",
-    timeout: float = 60.0,
-    on_reset: Anything | None = None,
-    on_reset_stream: Anything | None = None,
-    partitions: int = 1,
+    **options: Unpack[ProjectionOptions],
 ) -> Guarded[Anything] | AsyncGuarded[Anything]:
     """Register a projection of the library, made with its view, under its own name if none is given.
 
@@ -73,7 +66,7 @@ def guard_projection(
     """
     chosen = name or projection.name or type(projection).__name__
     source = _source_of(guard, chosen)
-    if order == "none":
+    if options.setdefault("order", "stream") == "none":
         raise RegistrationError(
             f"Projection {chosen!r} tracks its events by stream: with order='none' one that heals late would be taken "
             "for done; use order='stream' or 'global'"
@@ -81,16 +74,9 @@ def guard_projection(
     view: TrackingRecorder = projection.recorder if isinstance(projection, EventSourcedProjection) else projection.view
     tracked = Tracked(view, source.application_name, chosen, engine_of(guard))
     is_async = isinstance(guard, AsyncProjectionGuard)
-    return guard.register(
-        _Handling(projection, _classes_of(projection, chosen), source, tracked),
-        chosen,
-        retry=retry,
-        order=order,
-        timeout=timeout,
-        on_reset=_reset(tracked, on_reset, chosen, is_async=is_async),
-        on_reset_stream=_reset_stream(tracked, on_reset_stream, chosen, is_async=is_async),
-        partitions=partitions,
-    )
+    options["on_reset"] = _reset(tracked, options.get("on_reset"), chosen, is_async=is_async)
+    options["on_reset_stream"] = _reset_stream(tracked, options.get("on_reset_stream"), chosen, is_async=is_async)
+    return guard.register(_Handling(projection, _classes_of(projection, chosen), source, tracked), chosen, **options)
 
 
 def _source_of(guard: ProjectionGuard | AsyncProjectionGuard, name: str) -> ApplicationSource:

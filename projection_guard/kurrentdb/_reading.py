@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 from kurrentdbclient import RecordedEvent
 from kurrentdbclient import exceptions as client_errors
@@ -22,7 +22,7 @@ from ..errors import SourceError
 if TYPE_CHECKING:
     from kurrentdbclient import AsyncKurrentDBClient, KurrentDBClient
 
-__all__ = ["AsyncKurrentDBSource", "Decode", "KurrentDBSource"]
+__all__ = ["AsyncKurrentDBSource", "Decode", "KurrentDBOptions", "KurrentDBSource"]
 
 Decode = Callable[[RecordedEvent], object]
 
@@ -45,17 +45,31 @@ class _Filter(TypedDict):
     filter_by_stream_name: bool
 
 
+class KurrentDBOptions(TypedDict, total=False):
+    """What can be said of a source: how an event is made, what is read, and how long a call of the server may take.
+
+    `filter_exclude`, `filter_include` and `filter_by_stream_name` are the client's own; without them system events are
+    left out, as the client does. `timeout_seconds` is 30 without more.
+    """
+
+    decode: Decode | None
+    filter_exclude: Sequence[str]
+    filter_include: Sequence[str]
+    filter_by_stream_name: bool
+    timeout_seconds: float
+
+
 class _Source:
     """What both sources know without asking anybody."""
 
     def __init__(
         self,
-        decode: Decode | None,
-        filter_exclude: Sequence[str],
-        filter_include: Sequence[str],
         *,
-        filter_by_stream_name: bool,
-        timeout_seconds: float,
+        decode: Decode | None = None,
+        filter_exclude: Sequence[str] = DEFAULT_EXCLUDE_FILTER,
+        filter_include: Sequence[str] = (),
+        filter_by_stream_name: bool = False,
+        timeout_seconds: float = 30.0,
     ) -> None:
         self._decode = decode
         self._timeout_seconds = timeout_seconds
@@ -82,23 +96,8 @@ class KurrentDBSource(_Source):
     The client stays yours to close.
     """
 
-    def __init__(
-        self,
-        client: KurrentDBClient,
-        *,
-        decode: Decode | None = None,
-        filter_exclude: Sequence[str] = DEFAULT_EXCLUDE_FILTER,
-        filter_include: Sequence[str] = (),
-        filter_by_stream_name: bool = False,
-        timeout_seconds: float = 30.0,
-    ) -> None:
-        super().__init__(
-            decode,
-            filter_exclude,
-            filter_include,
-            filter_by_stream_name=filter_by_stream_name,
-            timeout_seconds=timeout_seconds,
-        )
+    def __init__(self, client: KurrentDBClient, **options: Unpack[KurrentDBOptions]) -> None:
+        super().__init__(**options)
         self._client = client
 
     def read(self, after: int, limit: int, until: int | None = None) -> Batch:
@@ -134,23 +133,8 @@ class KurrentDBSource(_Source):
 class AsyncKurrentDBSource(_Source):
     """The same, awaited, with an `AsyncKurrentDBClient`."""
 
-    def __init__(
-        self,
-        client: AsyncKurrentDBClient,
-        *,
-        decode: Decode | None = None,
-        filter_exclude: Sequence[str] = DEFAULT_EXCLUDE_FILTER,
-        filter_include: Sequence[str] = (),
-        filter_by_stream_name: bool = False,
-        timeout_seconds: float = 30.0,
-    ) -> None:
-        super().__init__(
-            decode,
-            filter_exclude,
-            filter_include,
-            filter_by_stream_name=filter_by_stream_name,
-            timeout_seconds=timeout_seconds,
-        )
+    def __init__(self, client: AsyncKurrentDBClient, **options: Unpack[KurrentDBOptions]) -> None:
+        super().__init__(**options)
         self._client = client
 
     async def read(self, after: int, limit: int, until: int | None = None) -> Batch:
