@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
-from zlib import crc32
 
 import pytest
 from sqlalchemy import (
@@ -46,10 +45,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import AsyncProjectionGuard, Outcome, ProjectionGuard, RetryPolicy
+from tests.turns import IS_EVERY
 
 __all__ = [
     "AT_ONCE",
-    "IS_EVERY",
     "TWO_WAYS",
     "Bed",
     "GuardOnBed",
@@ -359,42 +358,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_url" in metafunc.fixturenames:
         servers = [each for each in BEDS if each != "sqlite"] or ["postgresql"]
         metafunc.parametrize("server_url", [*servers, *more], indirect=True, scope="function")
-
-
-IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
-ALL_WAYS = frozenset({"test_story", "test_ordering", "test_duplicates", "test_races"})
-"""Modules that run in all four ways each time: they are the promises themselves."""
-ONE_GUARD = frozenset({"test_cuts", "test_kills", "test_sqlite_load"})
-"""Modules that take so long that each test, with each set of its parameters, takes one of the guards, in turn."""
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave each test two of the four ways, in turn: in them each guard and each database is there once.
-
-    All four are for `ALL_WAYS`, and for whoever has the time: PROJECTION_GUARD_FAULTS=every.
-    """
-    if IS_EVERY or "PROJECTION_GUARD_BEDS" in os.environ:
-        return
-    left_out = [item for item in items if not _has_its_turn(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if _has_its_turn(item)]
-
-
-def _has_its_turn(item: pytest.Item) -> bool:
-    """The turn goes by the test and its other parameters, not by what else was chosen."""
-    spec = getattr(item, "callspec", None)
-    if spec is None or item.path.stem in ALL_WAYS:
-        return True
-    kind, database = spec.params.get("bed"), spec.params.get("database_url")
-    if kind is None and item.path.stem in ONE_GUARD:
-        kind, database = spec.params.get("postgres_bed", spec.params.get("sqlite_bed")), "postgresql"
-    if kind is None or database not in ("sqlite", "postgresql"):
-        return True
-    words = item.name.partition("[")[2].removesuffix("]").split("-")
-    others = [word for word in words if word not in (kind, database)]
-    turn = crc32(f"{item.path.stem}:{item.name.partition('[')[0]}:{others}".encode()) % 2
-    return bool(((kind == "async") == (database == "postgresql")) == (turn == 0))
 
 
 @pytest.fixture

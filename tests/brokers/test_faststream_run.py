@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,11 @@ pytest.importorskip("faststream.rabbit", reason="faststream[rabbit] is not insta
 from tests.brokers.brokers import why_no_broker
 from tests.brokers.oracle import _judged
 from tests.brokers.run import Settings, prepare, run
+from tests.turns import IS_EVERY
 
 
 @pytest.mark.skipif(
-    os.environ.get("PROJECTION_GUARD_FAULTS") != "every",
+    not IS_EVERY,
     reason="runs with PROJECTION_GUARD_FAULTS=every, or by command",
 )
 @pytest.mark.postgres

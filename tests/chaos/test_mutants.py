@@ -5,7 +5,6 @@ CI plants three of them, `PROJECTION_GUARD_FAULTS=every` all; that each can stil
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests.chaos.mutants import MUTANTS, Mutant, build
 from tests.chaos.processes import ROOT
 from tests.chaos.run import Settings, run
+from tests.turns import IS_EVERY
 
 MOST_SECONDS = 90.0
 IN_CI = {
@@ -20,7 +20,7 @@ IN_CI = {
     "nothing is parked",
     "one position for all partitions",
 }
-PLANTED = [mutant for mutant in MUTANTS if mutant.name in IN_CI or os.environ.get("PROJECTION_GUARD_FAULTS") == "every"]
+PLANTED = [mutant for mutant in MUTANTS if mutant.name in IN_CI or IS_EVERY]
 
 
 def settings(package: Path, faults: tuple[str, ...], seconds: float) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +11,10 @@ from tests.bed import Bed
 from tests.dashboard.browser import Browser
 from tests.http.serving import Way
 from tests.http.stage import Stage
+from tests.turns import IS_EVERY
 
 IN_TURN = [("fastapi", "async", "postgresql"), ("flask", "blocking", "sqlite")]
-if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
+if IS_EVERY:
     IN_TURN.append(("fastapi", "blocking", "sqlite"))
 """Each framework, guard and database is there once: for what an operator does all day."""
 

@@ -14,12 +14,12 @@ from playwright.sync_api import Page, expect
 
 from projection_guard import FailureFilter
 from projection_guard._dashboard.places import PLACES
-from tests.bed import IS_EVERY
 from tests.dashboard.browser import PHONE, Browser
 from tests.dashboard.crawling import Found, crawl, one_of_each
 from tests.dashboard.scene import Scene
 from tests.http.serving import Served
 from tests.http.stage import Stage
+from tests.turns import IS_EVERY
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 HARM = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}</textarea><a href=javascript:alert(3)>&amp;"

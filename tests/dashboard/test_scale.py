@@ -16,9 +16,9 @@ from projection_guard._dashboard.place import Place
 from projection_guard._dashboard.places import PLACES
 from projection_guard._tables import ProjectionFailure, ProjectionStream
 from projection_guard.testing import PostgresServer
-from tests.bed import IS_EVERY
 from tests.dashboard.crowd import crowded, opened
 from tests.dashboard.rows import BULK_ID, FAILURE_ID, JOB_ID, Size
+from tests.turns import IS_EVERY
 
 FEW = Size(projections=20, failures=1_000, parked=500, jobs=60, audited=500, attempts=60, workers=3, samples=100)
 MANY = Size(

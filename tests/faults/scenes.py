@@ -10,7 +10,6 @@ scene.finish()             # everything is delivered again, workers work until i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -19,6 +18,7 @@ from zlib import crc32
 from projection_guard import Outcome, StoreUnavailable
 from tests.bed import Bed, GuardOnBed, happened, noted
 from tests.flow.acting import Planned, active_equals_open_rows, make_due, states_of
+from tests.turns import IS_EVERY
 
 __all__ = ["CALLERS_OWN", "DEEDS", "LEASE", "Scene", "guard_with", "places", "quiet"]
 
@@ -45,7 +45,7 @@ def places(bed: Bed, kind: str, deed: str, *, step: int = 6, turn: int = 0) -> I
     It is broken at every `step`-th place, of a worker's rounds at every ninth at the most, beginning elsewhere for each
     deed, kind of handler, guard and `turn`. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
     """
-    if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
+    if IS_EVERY:
         return range(1, 400)
     step = step if deed in CALLERS_OWN else max(step, 9)
     return range(1 + crc32(f"{deed}:{kind}:{bed.kind}:{turn}".encode()) % step, 400, step)

@@ -10,7 +10,6 @@ blocking or async. `PROJECTION_GUARD_FAULTS=every` takes them all.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +21,10 @@ from tests.bed import Bed
 from tests.faults.crashes import KINDS, Play, company, one_engine
 from tests.faults.zygote import End, Zygote
 from tests.following.logs import FollowedLog
+from tests.turns import IS_EVERY
 
-__all__ = ["IS_EVERY", "Sweep", "bed_of", "places", "ways"]
+__all__ = ["Sweep", "bed_of", "places", "ways"]
 
-IS_EVERY = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 GUARDS: Final[tuple[Literal["blocking", "async"], ...]] = ("blocking", "async")
 _STRIDE = 19
 _FEW, _STRIDE_OF_FEW = {"first"}, 4

@@ -13,8 +13,9 @@ from sqlalchemy.engine import make_url
 from tests.bed import Bed
 from tests.faults.crashes import KINDS
 from tests.faults.proxy import Proxy
-from tests.faults.sweeps import IS_EVERY, Sweep, bed_of, places, ways
+from tests.faults.sweeps import Sweep, bed_of, places, ways
 from tests.faults.zygote import End, Zygote
+from tests.turns import IS_EVERY
 
 VICTIM = "the one who dies"
 SESSIONS = "SELECT 1 FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()"

@@ -8,8 +8,9 @@ from typing import Final, Literal
 import pytest
 
 from tests.faults.disk import Disk
-from tests.faults.sweeps import IS_EVERY, Sweep, bed_of, places, ways
+from tests.faults.sweeps import Sweep, bed_of, places, ways
 from tests.faults.zygote import End, Zygote
+from tests.turns import IS_EVERY
 
 pytestmark = pytest.mark.skipif(
     not Disk.found(), reason="this Python's SQLite shows no functions to replace its writes"

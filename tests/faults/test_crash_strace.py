@@ -16,9 +16,10 @@ import pytest
 from tests.bed import Bed
 from tests.faults.disk import Disk
 from tests.faults.proxy import Proxy
-from tests.faults.sweeps import IS_EVERY, Sweep, bed_of
+from tests.faults.sweeps import Sweep, bed_of
 from tests.faults.test_crash_points import no_session_is_left, victims
 from tests.faults.zygote import End, Zygote
+from tests.turns import IS_EVERY
 
 MOST = range(1, 100)
 NEVER = 60_000

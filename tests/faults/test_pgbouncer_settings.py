@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,11 +10,12 @@ from projection_guard import StoreUnavailable
 from tests.bed import Bed, happened, noted
 from tests.faults.pooler import pooled
 from tests.flow.acting import Planned, statuses, work_until_done
+from tests.turns import IS_EVERY
 
 ALWAYS = {"server_reset_query": "DISCARD ALL", "server_reset_query_always": "1"}
 
 
-DRIVERS = ["asyncpg", "psycopg"] if os.environ.get("PROJECTION_GUARD_FAULTS") == "every" else ["asyncpg"]
+DRIVERS = ["asyncpg", "psycopg"] if IS_EVERY else ["asyncpg"]
 """psycopg has the tests in `test_pgbouncer.py` besides; here it runs for whoever has the time."""
 
 

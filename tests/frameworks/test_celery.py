@@ -23,8 +23,9 @@ from celery.exceptions import Reject
 
 from projection_guard import AsyncProjectionGuard, ConfigurationError, EventError, ProjectionGuard, SqlEventSource
 from projection_guard.celery import guarded_task, wake_task
-from tests.bed import IS_EVERY, Bed, Happened, happened, noted
+from tests.bed import Bed, Happened, happened, noted
 from tests.following.logs import FollowedLog, rebuilt
+from tests.turns import IS_EVERY
 
 ROOT = Path(__file__).parents[2]
 BROKERS = {"redis": (6379, "redis://127.0.0.1:6379/0"), "rabbitmq": (5672, "amqp://guest:guest@127.0.0.1:5672//")}

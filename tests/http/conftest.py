@@ -6,7 +6,6 @@ fourteen as well. All sixteen with `PROJECTION_GUARD_FAULTS=every` in the enviro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
@@ -16,6 +15,7 @@ import pytest
 from tests.bed import Bed
 from tests.http.serving import WAYS, Way
 from tests.http.stage import Stage
+from tests.turns import IS_EVERY
 
 FULLY = {("fastapi", "async", "postgresql"), ("flask", "blocking", "sqlite")}
 BY_TURNS = sorted(
@@ -25,7 +25,7 @@ BY_TURNS = sorted(
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the ways in which a test is not tried today: the hook sees the whole run's tests."""
-    if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
+    if IS_EVERY:
         return
     left_out = [item for item in items if not _is_wanted(item)]
     if left_out:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final, TypeVar
 
 from projection_guard.testing.source_conformance import SourceConformance
+from tests.turns import IS_EVERY
 
 __all__ = ["few"]
 
 T = TypeVar("T", bound=SourceConformance)
-EVERY: Final = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 RULES: Final = {
     "test_it_is_a_source_by_its_methods",
     "test_an_empty_log_is_no_error",
@@ -29,6 +28,6 @@ RULES: Final = {
 def few(kind: type[T]) -> type[T]:
     """Leave out most of the rules; with PROJECTION_GUARD_FAULTS=every none."""
     for name in dir(kind):
-        if name.startswith("test_") and name not in RULES and not EVERY:
+        if name.startswith("test_") and name not in RULES and not IS_EVERY:
             setattr(kind, name, None)
     return kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from projection_guard._source import EventSource
 from projection_guard.eventsourcing import ApplicationSource
 from projection_guard.testing import PostgresServer
 from projection_guard.testing.source_conformance import SourceConformance
+from tests.turns import IS_EVERY
 
 
 class ApplicationConformance(SourceConformance):
@@ -127,4 +127,4 @@ class TestOnPostgresqlLocked(OnPostgresql):
     The same reading as above: it is here for whoever has the time.
     """
 
-    __test__ = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
+    __test__ = IS_EVERY

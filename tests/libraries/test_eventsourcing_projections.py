@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from projection_guard.errors import ConfigurationError, InvalidArgument
 from tests.libraries import eventsourcing_place
 from tests.libraries.eventsourcing_place import NAME, Place, by_cart, fill
 from tests.libraries.eventsourcing_shop import Shop, environment, view_for
+from tests.turns import IS_EVERY
 
 place = eventsourcing_place.place
 
@@ -166,7 +166,7 @@ with view_for("sqlite", f"{folder}/view.db") as view:
 
 
 @pytest.mark.skipif(
-    os.environ.get("PROJECTION_GUARD_FAULTS") != "every",
+    not IS_EVERY,
     reason="two processes, and the rule is tested above within one: PROJECTION_GUARD_FAULTS=every kills one",
 )
 def test_a_process_that_dies_after_the_views_commit(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from projection_guard import InvalidArgument, StoreUnavailable
 from projection_guard.testing import CRASH_POINTS, Crash, CrashOfSweep, advance, crash_at, crash_sweep, failing
 from tests.bed import Bed, GuardOnBed, Happened, effects, happened, noted
 from tests.flow.acting import statuses, work_until_done
+from tests.turns import IS_EVERY
 
 MINUTE = timedelta(minutes=1)
 
@@ -58,9 +58,8 @@ def test_a_sweep_comes_by_each_kind_of_point_and_joined_effects_happen_once(bed:
 
 def points_of(bed: Bed) -> tuple[str, ...]:
     """Return the points of a sweep: all of them once, or on each bed with `PROJECTION_GUARD_FAULTS=every`."""
-    is_every = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
     is_first = not bed.is_async and bed.database == "sqlite"
-    return CRASH_POINTS if is_every or is_first else ("after handler", "after commit")
+    return CRASH_POINTS if IS_EVERY or is_first else ("after handler", "after commit")
 
 
 def test_apart_effects_happen_at_least_once(sqlite_bed: Bed) -> None:

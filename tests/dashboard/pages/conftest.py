@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +10,10 @@ from tests.bed import Bed
 from tests.dashboard.pages.visiting import Visitor
 from tests.http.serving import Way
 from tests.http.stage import Stage
+from tests.turns import IS_EVERY
 
 WAYS = [("fastapi", "async", "postgresql"), ("flask", "blocking", "sqlite")]
-if os.environ.get("PROJECTION_GUARD_FAULTS") == "every":
+if IS_EVERY:
     WAYS.append(("fastapi", "blocking", "postgresql"))
 
 
