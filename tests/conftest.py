@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-pytest_plugins = ["tests.postgres_server", "tests.mariadb_server", "tests.bed", "tests.turns", "tests.compiled"]
+pytest_plugins = ["tests.postgres_server", "tests.mariadb_server", "tests.turns", "tests.bed", "tests.compiled"]
 
 # Files of SQLite, too: what is synced there waits for no disk. Machines whose memory is small keep them where they are.
 _MEMORY = Path("/dev/shm")
