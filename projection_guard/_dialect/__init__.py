@@ -8,7 +8,18 @@ from __future__ import annotations
 from .clock import later, moved, seconds_between, statement_start, this_minute, utc_now
 from .columns import BigIdentity, LongText, UtcDateTime, UuidKey
 from .families import MYSQL, is_mysql, is_postgresql, is_sqlite
-from .statements import LIMITS, Bound, Changing, Condition, Insert, PerDialect, absent_last, deleted_among, total
+from .statements import (
+    LIMITS,
+    Bound,
+    Changing,
+    Condition,
+    Insert,
+    PerDialect,
+    absent_last,
+    deleted_among,
+    is_among,
+    total,
+)
 from .troubles import (
     TransactionState,
     Trouble,
@@ -35,6 +46,7 @@ __all__ = [
     "UuidKey",
     "absent_last",
     "deleted_among",
+    "is_among",
     "is_duplicate_key",
     "is_mysql",
     "is_no_savepoint",

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Connection,
     Delete,
@@ -25,7 +26,18 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from .families import MYSQL, is_mysql, is_sqlite
 
-__all__ = ["LIMITS", "Bound", "Changing", "Condition", "Insert", "PerDialect", "absent_last", "deleted_among", "total"]
+__all__ = [
+    "LIMITS",
+    "Bound",
+    "Changing",
+    "Condition",
+    "Insert",
+    "PerDialect",
+    "absent_last",
+    "deleted_among",
+    "is_among",
+    "total",
+]
 
 S = TypeVar("S")
 
@@ -146,6 +158,30 @@ def _absent_last(element: absent_last, compiler: SQLCompiler, **options: Any) ->
 def _absent_last_mysql(element: absent_last, compiler: SQLCompiler, **options: Any) -> str:
     column = compiler.process(element.clauses, **options)
     return f"{column} IS NULL, {column}"
+
+
+class is_among(FunctionElement[bool]):
+    """True where a column's value is one that a subquery finds, each found by the column's index.
+
+    PostgreSQL takes `IN (SELECT ...)` for a join, and as long as it knows too little of the table reads it whole.
+    Not for MariaDB and MySQL, which know no LIMIT there.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+    name = "is_among"
+
+
+@compiles(is_among)
+def _is_among(element: is_among, compiler: SQLCompiler, **options: Any) -> str:
+    column, found = element.clauses
+    return f"{compiler.process(column, **options)} IN {compiler.process(found, **options)}"
+
+
+@compiles(is_among, "postgresql")
+def _is_among_postgresql(element: is_among, compiler: SQLCompiler, **options: Any) -> str:
+    column, found = element.clauses
+    return f"{compiler.process(column, **options)} = ANY (ARRAY{compiler.process(found, **options)})"
 
 
 class total(FunctionElement[int]):

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import Changing, PerDialect, is_mysql, later, utc_now
+from .._dialect import Changing, PerDialect, is_among, is_mysql, later, utc_now
 from .._health import HealthPolicy, Signs, judge
 from .._model import Checkpoint, EventRecord
 from .._tables import (
@@ -228,7 +228,7 @@ _new = (
 )
 _roll_up = (
     update(A)
-    .where(A.projection_name == _NAME, A.event_id.in_(_new.scalar_subquery()))
+    .where(A.projection_name == _NAME, is_among(A.event_id, _new.scalar_subquery()))
     .values(rolled_up=true())
     .returning(A.event_id, A.event_type, A.event_sequence, A.applied_at, A.how)
 )

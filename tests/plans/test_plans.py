@@ -161,3 +161,22 @@ def test_first_pages_are_found_by_indexes(crowded: Engine) -> None:
                     found = objections_postgresql(connection, statement, parameters, is_page=look.is_page)
                 wrong += [f"{look.name}: {each}" for each in found]
     assert wrong == []
+
+
+def test_successes_to_be_counted_are_found_by_their_index_in_a_table_nobody_has_analysed_yet(postgres_url: str) -> None:
+    """A new database has no statistics: what is counted once a second must not be paid for by all that was applied."""
+    engine = create_engine(postgres_url)
+    with guarding(engine) as guard, engine.connect() as connection:
+        guard.health()
+        connection.exec_driver_sql(
+            "INSERT INTO projection_applied_events (projection_name, event_id, stream_id, event_type, applied_at, rolled_up)"
+            " SELECT 'Big', 'e-' || n, 's', 'T', now(), n > 100 FROM generate_series(1, 5000) n"
+        )
+        connection.commit()
+        with noting(engine) as seen:
+            assert guard.worker().run_once().rolled_up == 100
+        counting = [each for each in seen if each[0].startswith("UPDATE projection_applied_events")]
+        connection.exec_driver_sql("UPDATE projection_applied_events SET rolled_up = false WHERE event_id < 'e-2'")
+        (found,) = {tuple(objections_postgresql(connection, *each, is_page=True)) for each in counting}
+    engine.dispose()
+    assert found == ()
