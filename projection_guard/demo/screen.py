@@ -46,7 +46,8 @@ class Screen:
     def tell(self, notice: Notice) -> None:
         """Add a notice of the guard's; it comes from any thread."""
         if notice.kind not in QUIET:
-            about = notice.stream_id or f"{notice.before or ''} > {notice.after or ''}"
+            change = "" if notice.after is None else f"{notice.before or ''} > {notice.after}"
+            about = notice.stream_id or change
             self._notices.append(f"{notice.projection:<10} {notice.kind.value:<14} {about}")
 
     def show(self, healths: Iterable[Health], events: int) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ from projection_guard.demo.faults import Faults
 from projection_guard.demo.history import changes, of_repository, recorded
 from projection_guard.demo.service import register
 from projection_guard.demo.store import EventStore
+from tests.examples.recording import IMAGE, drawn, record
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +43,17 @@ def test_the_demo_heals_everything_and_reaches_all_four_states() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every read model equals the one computed straight from the log" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_in_a_terminal_it_is_a_picture_that_moves() -> None:
+    """From the first read model that is away to the last words; what the README shows is made of it."""
+    frames = record("--fast")
+    assert any("the read model of Folders is away" in frame.text for frame in frames)
+    assert "All four health states were seen" in frames[-1].text
+    shown = ET.fromstring(drawn(frames))
+    assert len([each for each in shown if each.tag.endswith("}g")]) == len(frames)
+    assert len(drawn(frames)) < 150_000
+    assert IMAGE.stat().st_size < 150_000
 
 
 def test_without_git_the_recorded_history_is_used(tmp_path: Path) -> None:

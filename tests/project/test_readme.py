@@ -9,13 +9,13 @@ Sections are those of `##` headings. A comment on the line before a block says o
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.project.programs import run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -106,17 +106,8 @@ def test_the_code_on_a_page_runs(program: Program, tmp_path: Path) -> None:
     """Each section runs as it stands, in an empty folder, with warnings as errors."""
     script = tmp_path / "section.py"
     script.write_text(program.source(), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, (
-        f"{program.page}, {program.heading} (lines as on the page):\n{done.stdout}{done.stderr}"
-    )
+    ended = run(script)
+    assert ended.code == 0, f"{program.page}, {program.heading} (lines as on the page):\n{ended.said}"
 
 
 def test_the_readme_shows_code() -> None:
