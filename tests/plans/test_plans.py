@@ -169,7 +169,8 @@ def test_successes_to_be_counted_are_found_by_their_index_in_a_table_nobody_has_
     with guarding(engine) as guard, engine.connect() as connection:
         guard.health()
         connection.exec_driver_sql(
-            "INSERT INTO projection_applied_events (projection_name, event_id, stream_id, event_type, applied_at, rolled_up)"
+            "INSERT INTO projection_applied_events"
+            " (projection_name, event_id, stream_id, event_type, applied_at, rolled_up)"
             " SELECT 'Big', 'e-' || n, 's', 'T', now(), n > 100 FROM generate_series(1, 5000) n"
         )
         connection.commit()
