@@ -52,7 +52,9 @@ class AlertKind(StrEnum):
     STATUS = "status"
     """A projection's health has become worse (or better: told too, once that has lasted)."""
     ACTIVE_FAILURES = "active_failures"
+    """More failures are unresolved than the policy allows."""
     LAG = "lag"
+    """The oldest event that waits is older than the policy allows."""
     EXHAUSTED = "exhausted"
     """Failures wait for a person: no retry is planned."""
     SKIPPED = "skipped"
@@ -60,6 +62,7 @@ class AlertKind(StrEnum):
     STUCK = "stuck"
     """Something waits and nothing moves."""
     WORKER_GONE = "worker_gone"
+    """A service worker was not heard of for a minute."""
     TEST = "test"
     """Sent by `test_alert()`: nothing is wrong."""
 

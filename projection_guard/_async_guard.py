@@ -67,6 +67,10 @@ class AsyncProjectionGuard(
     `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
     event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
     its stream or partition (it is renewed while the call runs). `alerts`: whom workers tell what is wrong.
+
+    Raises `ConfigurationError`. All methods: `UnknownProjection` for a name that is not registered, `StoreUnavailable`
+    where the database does not answer, `SchemaError` where its tables are not those of this version, and
+    `InvalidArgument`: `limit` is 1 to 1000, `actor` (who acts) has 1 to 255 characters.
     """
 
     _is_async = True
@@ -210,7 +214,9 @@ class AsyncProjectionGuard(
         """Return a publisher that brings each event to `inner`, if there is one, and then to every projection.
 
         Followed projections read it in the log, where `inner` or the application has appended it; with `wait=` each
-        `publish` waits up to so many seconds until they have.
+        `publish` waits up to so many seconds (0 to a day) until they have. Where the guard's database does not take
+        an event, `publish` raises `StoreUnavailable`; with `on_unavailable="log"` it logs that, and it is on you to
+        deliver the event again. Raises `ConfigurationError`.
         """
         return AsyncPublisher(self._service, inner, on_unavailable, wait)
 
@@ -256,7 +262,7 @@ class AsyncProjectionGuard(
     @overload
     async def health(self, name: None = None) -> tuple[Health, ...]: ...
     async def health(self, name: str | None = None) -> Health | tuple[Health, ...]:
-        """Judge one projection, or all of them, by the facts as they are now."""
+        """Judge one projection, or all of them in the order of their registration, by the facts as they are now."""
         if name is None:
             return await self._service.health()
         return (await self._service.health([name]))[0]
@@ -266,7 +272,7 @@ class AsyncProjectionGuard(
         return await self._service.status()
 
     async def checkpoint(self, name: str) -> Checkpoint:
-        """Return how far a projection has come."""
+        """Return how far a projection has come; the counters are rolled up before, so that they are exact."""
         return await self._service.checkpoint(name)
 
     async def failure(self, failure_id: UUID | str) -> Failure:
@@ -274,7 +280,7 @@ class AsyncProjectionGuard(
         return await self._service.failure(failure_id)
 
     async def attempts(self, failure_id: UUID | str) -> tuple[Attempt, ...]:
-        """Return the failed attempts of a failure, oldest first."""
+        """Return the failed attempts of a failure, oldest first. Raises `UnknownFailure`."""
         return await self._service.attempts(failure_id)
 
     async def streams(
@@ -306,22 +312,28 @@ class AsyncProjectionGuard(
 
         "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is
         tainted and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`,
-        `FailureBusy` where it is being worked on, `InvalidArgument`.
+        `FailureResolved`, `FailureBusy` where it is being worked on, `InvalidArgument`.
         """
         return await self._service.resolve(failure_id, strategy, actor=actor, note=note)
 
     async def pause(self, name: str, *, actor: str, reason: str | None = None) -> None:
-        """Stop a projection; events are parked. When this returns, nothing of it is in flight any more."""
+        """Stop a projection; events are parked. When this returns, nothing of it is in flight any more.
+
+        Raises `FailureBusy` during a reset or a replay; `StoreUnavailable` also where it is paused, and something is
+        still in flight half a minute after the handler's timeout.
+        """
         await self._service.pause(name, actor=actor, reason=reason)
 
     async def resume(self, name: str, *, actor: str) -> None:
-        """Let a paused projection go on; what was parked is applied in order by the worker."""
+        """Let a paused projection go on; workers apply what was parked, in order. Raises `FailureBusy`, as `pause`."""
         await self._service.resume(name, actor=actor)
 
     async def reset(self, name: str, *, actor: str) -> None:
         """Set a projection back to the beginning; `on_reset` clears the read model in the same transaction.
 
         Failures and parked events from before are resolved, what was applied is forgotten; publish the events again.
+        What `on_reset` raises is raised, and everything is as it was, also when it is cancelled. Raises `FailureBusy`
+        during a replay or another reset.
         """
         await self._service.reset(name, actor=actor)
 

@@ -66,6 +66,10 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
     `worker="external"` starts no worker in this process: run one elsewhere. `dedupe_window` is how long a redelivered
     event is recognised; `lease` how long an apart call or a follower may go without a sign of life before others take
     its stream or partition (it is renewed while the call runs). `alerts`: whom workers tell what is wrong.
+
+    Raises `ConfigurationError`. All methods: `UnknownProjection` for a name that is not registered, `StoreUnavailable`
+    where the database does not answer, `SchemaError` where its tables are not those of this version, and
+    `InvalidArgument`: `limit` is 1 to 1000, `actor` (who acts) has 1 to 255 characters.
     """
 
     _is_async = False
@@ -209,7 +213,9 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         """Return a publisher that brings each event to `inner`, if there is one, and then to every projection.
 
         Followed projections read it in the log, where `inner` or the application has appended it; with `wait=` each
-        `publish` waits up to so many seconds until they have.
+        `publish` waits up to so many seconds (0 to a day) until they have. Where the guard's database does not take
+        an event, `publish` raises `StoreUnavailable`; with `on_unavailable="log"` it logs that, and it is on you to
+        deliver the event again. Raises `ConfigurationError`.
         """
         return Publisher(self._service, inner, on_unavailable, wait)
 
@@ -255,7 +261,7 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
     @overload
     def health(self, name: None = None) -> tuple[Health, ...]: ...
     def health(self, name: str | None = None) -> Health | tuple[Health, ...]:
-        """Judge one projection, or all of them, by the facts as they are now."""
+        """Judge one projection, or all of them in the order of their registration, by the facts as they are now."""
         if name is None:
             return drive(self._service.health())
         return (drive(self._service.health([name])))[0]
@@ -265,7 +271,7 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         return drive(self._service.status())
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """Return how far a projection has come."""
+        """Return how far a projection has come; the counters are rolled up before, so that they are exact."""
         return drive(self._service.checkpoint(name))
 
     def failure(self, failure_id: UUID | str) -> Failure:
@@ -273,7 +279,7 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         return drive(self._service.failure(failure_id))
 
     def attempts(self, failure_id: UUID | str) -> tuple[Attempt, ...]:
-        """Return the failed attempts of a failure, oldest first."""
+        """Return the failed attempts of a failure, oldest first. Raises `UnknownFailure`."""
         return drive(self._service.attempts(failure_id))
 
     def streams(
@@ -305,22 +311,28 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
 
         "retry" tries the event once, now, and returns how that went. "skip" leaves its effect out: the stream is
         tainted and flows on. "manual_fix" says that its effect was made by hand. Raises `UnknownFailure`,
-        `FailureBusy` where it is being worked on, `InvalidArgument`.
+        `FailureResolved`, `FailureBusy` where it is being worked on, `InvalidArgument`.
         """
         return drive(self._service.resolve(failure_id, strategy, actor=actor, note=note))
 
     def pause(self, name: str, *, actor: str, reason: str | None = None) -> None:
-        """Stop a projection; events are parked. When this returns, nothing of it is in flight any more."""
+        """Stop a projection; events are parked. When this returns, nothing of it is in flight any more.
+
+        Raises `FailureBusy` during a reset or a replay; `StoreUnavailable` also where it is paused, and something is
+        still in flight half a minute after the handler's timeout.
+        """
         drive(self._service.pause(name, actor=actor, reason=reason))
 
     def resume(self, name: str, *, actor: str) -> None:
-        """Let a paused projection go on; what was parked is applied in order by the worker."""
+        """Let a paused projection go on; workers apply what was parked, in order. Raises `FailureBusy`, as `pause`."""
         drive(self._service.resume(name, actor=actor))
 
     def reset(self, name: str, *, actor: str) -> None:
         """Set a projection back to the beginning; `on_reset` clears the read model in the same transaction.
 
         Failures and parked events from before are resolved, what was applied is forgotten; publish the events again.
+        What `on_reset` raises is raised, and everything is as it was, also when it is cancelled. Raises `FailureBusy`
+        during a replay or another reset.
         """
         drive(self._service.reset(name, actor=actor))
 

@@ -54,42 +54,64 @@ class Origin(StrEnum):
     """Who brought an event to a projection."""
 
     PUBLISH = "publish"
+    """A publisher."""
     APPLY = "apply"
+    """`apply`, or a call of the guarded handler."""
     RETRY = "retry"
+    """A retry of its failure."""
     DRAIN = "drain"
+    """A worker that drains what is parked."""
     FOLLOW = "follow"
+    """A follower, out of the log."""
     REPLAY = "replay"
+    """A replay or rebuild."""
 
 
 class OutcomeStatus(StrEnum):
     """What became of one event in one projection."""
 
     APPLIED = "applied"
+    """The handler has done its work, and that is on record."""
     DUPLICATE = "duplicate"
+    """It was brought before, and was applied, skipped or mended by hand then."""
     PARKED = "parked"
+    """It is kept, and waits its turn: behind a failure of its stream, or for the end of a pause or an outage."""
     FAILED = "failed"
+    """The handler failed; the failure is kept, and tried again by the policy."""
     IGNORED = "ignored"
+    """The projection takes no such events; the handler was not called."""
     DEFERRED = "deferred"
+    """It stands in the log, and a follower applies it."""
 
 
 class HealthStatus(StrEnum):
     """The four states of a projection, from best to worst."""
 
     HEALTHY = "healthy"
+    """Nothing is wrong."""
     DEGRADED = "degraded"
+    """Some failures are unresolved, by the numbers of `HealthPolicy`."""
     CRITICAL = "critical"
+    """Many are."""
     OFFLINE = "offline"
+    """Very many are, or events wait and none is processed."""
 
 
 class ResolutionMethod(StrEnum):
     """How a failure came to its end."""
 
     AUTO_RETRY = "auto_retry"
+    """A retry by the policy."""
     MANUAL_RETRY = "manual_retry"
+    """A retry that a person asked for."""
     MANUAL_REPLAY = "manual_replay"
+    """A replay that passed over it."""
     MANUAL_SKIP = "manual_skip"
+    """A person left its effect out."""
     MANUAL_FIX = "manual_fix"
+    """A person made its effect by hand."""
     MANUAL_RESET = "manual_reset"
+    """The projection was reset or rebuilt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,7 @@ class EventSource(Protocol):
 
 @runtime_checkable
 class AsyncEventSource(Protocol):
-    """The same, awaited."""
+    """What `EventSource` is, awaited."""
 
     async def read(self, after: int, limit: int, until: int | None = None) -> Batch:
         """Return up to `limit` events with `after` < sequence (<= `until`), without waiting for any."""

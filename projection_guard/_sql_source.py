@@ -296,7 +296,7 @@ class SqlEventSource:
 
 
 class AsyncSqlEventSource:
-    """The same, awaited, on an `AsyncEngine` or a URL."""
+    """What `SqlEventSource` is, awaited; on an `AsyncEngine` or a URL."""
 
     def __init__(
         self,

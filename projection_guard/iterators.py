@@ -73,7 +73,7 @@ class IterableSource:
 
 
 class AsyncIterableSource:
-    """The same, awaited. `events(after)` gives an async iterator (or a plain one), `head=` is awaited."""
+    """What `IterableSource` is, awaited: `events(after)` gives an async iterator or a plain one, `head=` is awaited."""
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ class MessageDbSource(SqlEventSource):
 
 
 class AsyncMessageDbSource(AsyncSqlEventSource):
-    """The same, awaited, on an `AsyncEngine` or a URL."""
+    """What `MessageDbSource` is, awaited; on an `AsyncEngine` or a URL."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from .problems import Problem
 __all__ = ["Actor", "Need", "Role", "actor_of", "admitted", "check_origin", "refuse"]
 
 Role = Literal["viewer", "operator"]
+"""What an `Actor` may do: a viewer looks, an operator acts, too."""
 
 
 class Need(IntEnum):

@@ -111,6 +111,8 @@ def _responses(endpoint: Endpoint) -> Document:
 
 def _example(endpoint: Endpoint) -> object:
     example = EXAMPLES[endpoint.answer]
+    if endpoint.name == "live":
+        example = {**example, "status": "live"}
     return [example] if endpoint.answers_list else example
 
 

@@ -14,6 +14,7 @@ from .access import Actor, Role
 __all__ = ["Redact", "Redacted", "View"]
 
 Redacted = Literal["error_message", "error_traceback", "event_payload"]
+"""What an application may leave out of what is shown, by name."""
 Redact = Callable[[Redacted, Json], Json]
 """Given what a value is and the value, returns what may be shown of it."""
 

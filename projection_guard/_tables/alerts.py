@@ -25,18 +25,24 @@ class ProjectionAlert(Model):
 
     __tablename__ = "projection_alerts"
 
-    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
-    incident: Mapped[UUID]
-    level: Mapped[int] = mapped_column(BigInteger)
-    severity: Mapped[str] = mapped_column(String(16))
-    title: Mapped[str] = mapped_column(LongText)
-    facts: Mapped[Any] = mapped_column(Payload)
-    since: Mapped[datetime]
-    told_at: Mapped[datetime | None]
-    next_reminder_at: Mapped[datetime | None]
-    calm_since: Mapped[datetime | None]
-    calm_level: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True, doc="A projection's name, or a worker's id.")
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True, doc="Which condition it is: one of `AlertKind`.")
+    incident: Mapped[UUID] = mapped_column(doc="The same in every message of this condition, until it has ended.")
+    level: Mapped[int] = mapped_column(BigInteger, doc="How bad it is; what it counts depends on the kind.")
+    severity: Mapped[str] = mapped_column(String(16), doc="`info`, `warning` or `critical`.")
+    title: Mapped[str] = mapped_column(LongText, doc="One line for people.")
+    facts: Mapped[Any] = mapped_column(Payload, doc="What the message says beside the title, as JSON.")
+    since: Mapped[datetime] = mapped_column(doc="Since when the condition holds.")
+    told_at: Mapped[datetime | None] = mapped_column(
+        doc="When it was told; null while it waits whether the condition lasts."
+    )
+    next_reminder_at: Mapped[datetime | None] = mapped_column(doc="When it is told again; null: never.")
+    calm_since: Mapped[datetime | None] = mapped_column(
+        doc="Since when it has been lower than `level`; null: it is not."
+    )
+    calm_level: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), doc="The highest that it has been at since `calm_since`."
+    )
 
 
 class ProjectionAlertDelivery(Model):
@@ -49,13 +55,15 @@ class ProjectionAlertDelivery(Model):
     __tablename__ = "projection_alert_deliveries"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
-    receiver: Mapped[str] = mapped_column(String(255))
-    subject: Mapped[str] = mapped_column(String(255))
-    kind: Mapped[str] = mapped_column(String(32))
-    message: Mapped[Any] = mapped_column(Payload)
-    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    next_attempt_at: Mapped[datetime]
+    id: Mapped[int] = mapped_column(
+        BigIdentity, primary_key=True, autoincrement=True, doc="Counts up: the order of the messages of one line."
+    )
+    receiver: Mapped[str] = mapped_column(String(255), doc="The receiver's name.")
+    subject: Mapped[str] = mapped_column(String(255), doc="As in `projection_alerts`.")
+    kind: Mapped[str] = mapped_column(String(32), doc="As in `projection_alerts`.")
+    message: Mapped[Any] = mapped_column(Payload, doc="The message, as JSON.")
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"), doc="How often it was given in vain.")
+    next_attempt_at: Mapped[datetime] = mapped_column(doc="When it is given next.")
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
@@ -75,5 +83,5 @@ class ProjectionAlertLook(Model):
 
     __tablename__ = "projection_alert_looks"
 
-    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
-    looked_at: Mapped[datetime]
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True, doc="A projection's name; empty: the workers.")
+    looked_at: Mapped[datetime] = mapped_column(doc="When it was looked at last.")

@@ -29,8 +29,10 @@ class ProjectionAmendment(Model):
     event_sequence: Mapped[int | None] = mapped_column(BigInteger)
     stream_id: Mapped[str | None] = mapped_column(String(255))
     event_payload: Mapped[Any] = mapped_column(Payload)
-    original_payload: Mapped[Any | None] = mapped_column(Payload)
-    amended_by: Mapped[str] = mapped_column(String(255))
+    original_payload: Mapped[Any | None] = mapped_column(
+        Payload, doc="What stood in the failure when it was first amended; null where nothing did."
+    )
+    amended_by: Mapped[str] = mapped_column(String(255), doc="Who amended it.")
     note: Mapped[str | None] = mapped_column(LongText)
-    amended_at: Mapped[datetime]
-    failure_id: Mapped[UUID]
+    amended_at: Mapped[datetime] = mapped_column(doc="When it was amended last.")
+    failure_id: Mapped[UUID] = mapped_column(doc="The failure in which it was amended.")

@@ -23,7 +23,7 @@ class ProjectionFailure(Model):
 
     __tablename__ = "projection_failures"
 
-    id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True, doc="The failure's id.")
     event_id: Mapped[str] = mapped_column(String(255))
     event_type: Mapped[str] = mapped_column(String(255))
     event_sequence: Mapped[int | None] = mapped_column(BigInteger)
@@ -34,16 +34,23 @@ class ProjectionFailure(Model):
     error_message: Mapped[str] = mapped_column(LongText)
     error_traceback: Mapped[str | None] = mapped_column(LongText)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    retry_count: Mapped[int] = mapped_column(Integer)
-    max_retries: Mapped[int] = mapped_column(Integer)
-    failed_at: Mapped[datetime]
-    last_retry_at: Mapped[datetime | None]
-    next_retry_at: Mapped[datetime | None]
+    retry_count: Mapped[int] = mapped_column(Integer, doc="Retries made so far; the first delivery is none.")
+    max_retries: Mapped[int] = mapped_column(
+        Integer, doc="Retries that the policy allowed when it failed; 2147483647: no limit."
+    )
+    failed_at: Mapped[datetime] = mapped_column(doc="When it failed first.")
+    last_retry_at: Mapped[datetime | None] = mapped_column(doc="When it was retried last.")
+    next_retry_at: Mapped[datetime | None] = mapped_column(
+        doc="When it is retried next; null while unresolved: exhausted, it waits for a person."
+    )
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
-    resolved_at: Mapped[datetime | None]
-    resolution_method: Mapped[str | None] = mapped_column(String(32))
-    resolved_by: Mapped[str | None] = mapped_column(String(255))
+    resolved_at: Mapped[datetime | None] = mapped_column(doc="When it ended; null: unresolved.")
+    resolution_method: Mapped[str | None] = mapped_column(
+        String(32),
+        doc="How it ended: `auto_retry`; `manual_retry`, `_replay`, `_skip`, `_fix` or `_reset`.",
+    )
+    resolved_by: Mapped[str | None] = mapped_column(String(255), doc="Who ended it; null where a retry did.")
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -131,11 +138,13 @@ class ProjectionCheckpoint(Model):
     __tablename__ = "projection_checkpoints"
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    last_event_id: Mapped[str | None] = mapped_column(String(255))
-    last_event_type: Mapped[str | None] = mapped_column(String(255))
-    last_event_sequence: Mapped[int | None] = mapped_column(BigInteger)
-    checkpoint_at: Mapped[datetime]
-    events_processed: Mapped[int] = mapped_column(BigInteger)
+    last_event_id: Mapped[str | None] = mapped_column(String(255), doc="The event at `last_event_sequence`.")
+    last_event_type: Mapped[str | None] = mapped_column(String(255), doc="Its type.")
+    last_event_sequence: Mapped[int | None] = mapped_column(
+        BigInteger, doc="How far it has come; never falls, except by a reset."
+    )
+    checkpoint_at: Mapped[datetime] = mapped_column(doc="When that was.")
+    events_processed: Mapped[int] = mapped_column(BigInteger, doc="Events applied so far.")
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -146,13 +155,23 @@ class ProjectionHealthMetrics(Model):
     __tablename__ = "projection_health_metrics"
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    total_events_processed: Mapped[int] = mapped_column(BigInteger)
-    total_failures: Mapped[int] = mapped_column(BigInteger)
-    active_failures: Mapped[int] = mapped_column(BigInteger)
-    last_failure_at: Mapped[datetime | None]
-    last_success_at: Mapped[datetime | None]
-    avg_processing_time_ms: Mapped[float | None] = mapped_column(Float)
-    lag_seconds: Mapped[float | None] = mapped_column(Float)
-    health_status: Mapped[str] = mapped_column(String(32))
+    total_events_processed: Mapped[int] = mapped_column(
+        BigInteger, doc="Events applied so far; at most one second late."
+    )
+    total_failures: Mapped[int] = mapped_column(BigInteger, doc="Failures so far, resolved ones too.")
+    active_failures: Mapped[int] = mapped_column(
+        BigInteger, doc="Unresolved rows of `projection_failures`, in the same transaction."
+    )
+    last_failure_at: Mapped[datetime | None] = mapped_column(doc="When an event failed last.")
+    last_success_at: Mapped[datetime | None] = mapped_column(doc="When an event was applied last.")
+    avg_processing_time_ms: Mapped[float | None] = mapped_column(
+        Float, doc="How long a call of the handler takes, in milliseconds, on the average."
+    )
+    lag_seconds: Mapped[float | None] = mapped_column(
+        Float, doc="How old the oldest event is that waits, in seconds; 0: none waits."
+    )
+    health_status: Mapped[str] = mapped_column(
+        String(32), doc="`healthy`, `degraded`, `critical` or `offline`, as judged last."
+    )
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

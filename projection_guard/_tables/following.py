@@ -24,19 +24,29 @@ class ProjectionState(Model):
     __tablename__ = "projection_states"
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    state: Mapped[str] = mapped_column(String(16), server_default=text("'active'"))
-    state_after: Mapped[str | None] = mapped_column(String(16))
-    actor: Mapped[str | None] = mapped_column(String(255))
-    reason: Mapped[str | None] = mapped_column(LongText)
-    changed_at: Mapped[datetime]
-    mode: Mapped[str] = mapped_column(String(16), server_default=text("'pushed'"))
-    ordering: Mapped[str] = mapped_column(String(16))
-    held_since: Mapped[datetime | None]
-    outage_began_at: Mapped[datetime | None]
-    probe_at: Mapped[datetime | None]
-    failed_probes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    rescan_until: Mapped[int | None] = mapped_column(BigInteger)
-    pruned_at: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(
+        String(16), server_default=text("'active'"), doc="`active`, `paused`, `resetting`, `replaying` or `rebuilding`."
+    )
+    state_after: Mapped[str | None] = mapped_column(String(16), doc="What it becomes when a reset or a job has ended.")
+    actor: Mapped[str | None] = mapped_column(String(255), doc="Who wanted that state.")
+    reason: Mapped[str | None] = mapped_column(LongText, doc="Why.")
+    changed_at: Mapped[datetime] = mapped_column(doc="When the state was changed.")
+    mode: Mapped[str] = mapped_column(String(16), server_default=text("'pushed'"), doc="`followed` or `pushed`.")
+    ordering: Mapped[str] = mapped_column(
+        String(16), doc="What waits behind a failed event: `stream`, `none` or `global`."
+    )
+    held_since: Mapped[datetime | None] = mapped_column(doc="Since when the breaker holds it; null: it does not.")
+    outage_began_at: Mapped[datetime | None] = mapped_column(
+        doc="When the failures began that were taken for an outage."
+    )
+    probe_at: Mapped[datetime | None] = mapped_column(
+        doc="When one event is tried next, to see whether the outage is over."
+    )
+    failed_probes: Mapped[int] = mapped_column(Integer, server_default=text("0"), doc="How many were tried in vain.")
+    rescan_until: Mapped[int | None] = mapped_column(
+        BigInteger, doc="Up to this sequence the log is compared with what was recorded while it was pushed."
+    )
+    pruned_at: Mapped[datetime | None] = mapped_column(doc="When applied events of it were last forgotten.")
     created_at: Mapped[datetime]
 
 
@@ -52,19 +62,31 @@ class ProjectionPartition(Model):
     __tablename__ = "projection_partitions"
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    cursor: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    last_event_id: Mapped[str | None] = mapped_column(String(255))
-    last_event_type: Mapped[str | None] = mapped_column(String(255))
-    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    partition: Mapped[int] = mapped_column(
+        Integer, primary_key=True, autoincrement=False, doc="Which part of the streams, from 0."
+    )
+    cursor: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), doc="Everything at or below it is applied, failed, parked or skipped."
+    )
+    last_event_id: Mapped[str | None] = mapped_column(
+        String(255), doc="The event at the cursor, where it is one that the projection takes."
+    )
+    last_event_type: Mapped[str | None] = mapped_column(String(255), doc="Its type.")
+    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), doc="Counts the claims of the lease.")
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
-    wanted_by: Mapped[str | None] = mapped_column(String(255))
-    wanted_until: Mapped[datetime | None]
-    hand_first: Mapped[int | None] = mapped_column(BigInteger)
-    hand_last: Mapped[int | None] = mapped_column(BigInteger)
-    hand_is_lone: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    moved_at: Mapped[datetime]
+    wanted_by: Mapped[str | None] = mapped_column(
+        String(255), doc="A follower that has less than its share, and asks for this partition."
+    )
+    wanted_until: Mapped[datetime | None] = mapped_column(doc="Until when it asks.")
+    hand_first: Mapped[int | None] = mapped_column(
+        BigInteger, doc="The first sequence that the owner has in hand; null: none."
+    )
+    hand_last: Mapped[int | None] = mapped_column(BigInteger, doc="The last one.")
+    hand_is_lone: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), doc="That is one event by itself, after somebody died in its range."
+    )
+    moved_at: Mapped[datetime] = mapped_column(doc="When the cursor was moved last.")
 
 
 class ProjectionSkippedRange(Model):
@@ -76,8 +98,12 @@ class ProjectionSkippedRange(Model):
     __tablename__ = "projection_skipped_ranges"
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    first_sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    last_sequence: Mapped[int] = mapped_column(BigInteger)
-    given_up: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    reason: Mapped[str] = mapped_column(String(255))
-    skipped_at: Mapped[datetime]
+    first_sequence: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, doc="Where the hole begins."
+    )
+    last_sequence: Mapped[int] = mapped_column(BigInteger, doc="Where it ends, included.")
+    given_up: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), doc="Something might have come there: the source was told not to wait."
+    )
+    reason: Mapped[str] = mapped_column(String(255), doc="Why it was passed over.")
+    skipped_at: Mapped[datetime] = mapped_column(doc="When.")

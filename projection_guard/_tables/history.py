@@ -21,18 +21,22 @@ class ProjectionAttempt(Model):
     __tablename__ = "projection_attempts"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
-    failure_id: Mapped[UUID]
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True, doc="Counts up.")
+    failure_id: Mapped[UUID] = mapped_column(doc="The failure that it belongs to.")
     projection_name: Mapped[str] = mapped_column(String(255))
-    gate: Mapped[str] = mapped_column(String(255))
-    number: Mapped[int] = mapped_column(Integer)
-    verdict: Mapped[str] = mapped_column(String(16))
+    gate: Mapped[str] = mapped_column(String(255), doc="The stream's gate row, as in `projection_streams`.")
+    number: Mapped[int] = mapped_column(Integer, doc="Which call of the handler it was; 1: the first delivery.")
+    verdict: Mapped[str] = mapped_column(
+        String(16), doc="What it led to: `retry`, `transient`, `exhausted` or `permanent`."
+    )
     error_type: Mapped[str] = mapped_column(String(255))
     error_message: Mapped[str] = mapped_column(LongText)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    duration_ms: Mapped[float | None] = mapped_column(Float)
-    trace: Mapped[str | None] = mapped_column(String(55))
-    attempted_at: Mapped[datetime]
+    duration_ms: Mapped[float | None] = mapped_column(
+        Float, doc="How long the call took, in milliseconds; null where it came to no end."
+    )
+    trace: Mapped[str | None] = mapped_column(String(55), doc="The W3C `traceparent` of its span.")
+    attempted_at: Mapped[datetime] = mapped_column(doc="When it failed.")
 
 
 Index("ix_projection_attempts_failure", ProjectionAttempt.failure_id, ProjectionAttempt.id)
@@ -48,15 +52,17 @@ class ProjectionAuditEntry(Model):
     __tablename__ = "projection_audit_log"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
-    at: Mapped[datetime]
-    actor: Mapped[str] = mapped_column(String(255))
-    action: Mapped[str] = mapped_column(String(32))
-    projection_name: Mapped[str] = mapped_column(String(255))
-    failure_id: Mapped[UUID | None]
+    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True, doc="Counts up.")
+    at: Mapped[datetime] = mapped_column(doc="When.")
+    actor: Mapped[str] = mapped_column(String(255), doc="Who did it.")
+    action: Mapped[str] = mapped_column(String(32), doc="What was done: `retry`, `pause`, `reset`, `replay` and so on.")
+    projection_name: Mapped[str] = mapped_column(String(255), doc="The projection's name; `*` for several at once.")
+    failure_id: Mapped[UUID | None] = mapped_column(doc="The failure that it was done to, if it was one.")
     note: Mapped[str | None] = mapped_column(LongText)
-    details: Mapped[Any | None] = mapped_column(Payload)
-    action_id: Mapped[str | None] = mapped_column(String(32))
+    details: Mapped[Any | None] = mapped_column(Payload, doc="What was changed: `before` and `after`, as JSON.")
+    action_id: Mapped[str | None] = mapped_column(
+        String(32), doc="Tells whoever lost the reply of a COMMIT that the act is on record."
+    )
     request_id: Mapped[str | None] = mapped_column(String(255))
 
 
@@ -75,13 +81,13 @@ class ProjectionRequest(Model):
 
     __tablename__ = "projection_requests"
 
-    actor: Mapped[str] = mapped_column(String(255), primary_key=True)
-    idempotency_key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    digest: Mapped[str] = mapped_column(String(64))
-    token: Mapped[str] = mapped_column(String(32))
-    runs_until: Mapped[datetime]
-    status: Mapped[int | None] = mapped_column(Integer)
-    content: Mapped[Any | None] = mapped_column(Payload)
+    actor: Mapped[str] = mapped_column(String(255), primary_key=True, doc="Whose request it was.")
+    idempotency_key: Mapped[str] = mapped_column(String(255), primary_key=True, doc="The request's `Idempotency-Key`.")
+    digest: Mapped[str] = mapped_column(String(64), doc="Tells what was asked.")
+    token: Mapped[str] = mapped_column(String(32), doc="Whoever answers it.")
+    runs_until: Mapped[datetime] = mapped_column(doc="Until when nobody else does.")
+    status: Mapped[int | None] = mapped_column(Integer, doc="The answer's status; null while it is being answered.")
+    content: Mapped[Any | None] = mapped_column(Payload, doc="The answer, as JSON.")
     created_at: Mapped[datetime]
 
 

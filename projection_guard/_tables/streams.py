@@ -24,15 +24,25 @@ class ProjectionStream(Model):
 
     __tablename__ = "projection_streams"
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    stream_id: Mapped[str] = mapped_column(String(255), primary_key=True)
-    epoch: Mapped[int] = mapped_column(BigInteger)
-    blocked: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    tainted: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    tainted_reason: Mapped[str | None] = mapped_column(String(255))
-    drain_after: Mapped[datetime | None]
+    stream_id: Mapped[str] = mapped_column(
+        String(255),
+        primary_key=True,
+        doc="The ordering key: the stream's id; without order the event's id; empty where all is one line.",
+    )
+    epoch: Mapped[int] = mapped_column(BigInteger, doc="Counts the deliveries that took this gate.")
+    blocked: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), doc="An unresolved failure, or parked events."
+    )
+    tainted: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), doc="Order may have been broken, or an event was skipped."
+    )
+    tainted_reason: Mapped[str | None] = mapped_column(String(255), doc="Why.")
+    drain_after: Mapped[datetime | None] = mapped_column(
+        doc="From when on its parked events can be drained; null: there are none, or a failure stands before them."
+    )
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[datetime | None]
-    touched_at: Mapped[datetime]
+    touched_at: Mapped[datetime] = mapped_column(doc="When it was taken last.")
 
 
 Index(
@@ -65,12 +75,14 @@ class ProjectionAppliedEvent(Model):
 
     projection_name: Mapped[str] = mapped_column(String(255), primary_key=True)
     event_id: Mapped[str] = mapped_column(String(255), primary_key=True)
-    stream_id: Mapped[str] = mapped_column(String(255))
+    stream_id: Mapped[str] = mapped_column(String(255), doc="The gate's row, as in `projection_streams`.")
     event_type: Mapped[str] = mapped_column(String(255))
     event_sequence: Mapped[int | None] = mapped_column(BigInteger)
-    how: Mapped[str] = mapped_column(String(16), server_default=text("'applied'"))
-    applied_at: Mapped[datetime]
-    rolled_up: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    how: Mapped[str] = mapped_column(
+        String(16), server_default=text("'applied'"), doc="`applied`, or by a person: `skipped`, `fixed`."
+    )
+    applied_at: Mapped[datetime] = mapped_column(doc="When.")
+    rolled_up: Mapped[bool] = mapped_column(Boolean, server_default=false(), doc="The counters have it.")
 
 
 _ROLLED_UP = ProjectionAppliedEvent.rolled_up
@@ -110,17 +122,26 @@ class ParkedEvent(Model):
     __tablename__ = "projection_parked_events"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    id: Mapped[int] = mapped_column(BigIdentity, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(
+        BigIdentity, primary_key=True, autoincrement=True, doc="Counts up: the order of arrival within a stream."
+    )
     projection_name: Mapped[str] = mapped_column(String(255))
-    gate: Mapped[str] = mapped_column(String(255))
+    gate: Mapped[str] = mapped_column(String(255), doc="The row of `projection_streams` that it waits at.")
     event_id: Mapped[str] = mapped_column(String(255))
     event_type: Mapped[str] = mapped_column(String(255))
     event_sequence: Mapped[int | None] = mapped_column(BigInteger)
     stream_id: Mapped[str | None] = mapped_column(String(255))
     event_payload: Mapped[Any | None] = mapped_column(Payload)
-    reason: Mapped[str] = mapped_column(String(32))
-    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    parked_at: Mapped[datetime]
+    reason: Mapped[str] = mapped_column(
+        String(32),
+        doc="Why: `blocked` (a failure), `held` (the breaker), `leased` (a call), or the projection's state.",
+    )
+    attempts: Mapped[int] = mapped_column(
+        Integer,
+        server_default=text("0"),
+        doc="Calls that were begun while draining; -1: tried among others in one transaction.",
+    )
+    parked_at: Mapped[datetime] = mapped_column(doc="When it was parked.")
 
 
 Index("uq_projection_parked_events", ParkedEvent.projection_name, ParkedEvent.event_id, unique=True)

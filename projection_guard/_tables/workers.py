@@ -22,12 +22,12 @@ class ProjectionWorker(Model):
 
     __tablename__ = "projection_workers"
 
-    worker_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))
-    host: Mapped[str] = mapped_column(String(255))
-    process_id: Mapped[int] = mapped_column(Integer)
-    library_version: Mapped[str] = mapped_column(String(64))
-    projections: Mapped[Any] = mapped_column(Payload)
+    worker_id: Mapped[str] = mapped_column(String(32), primary_key=True, doc="The worker's id, new at each start.")
+    kind: Mapped[str] = mapped_column(String(16), doc="`service` or `embedded`.")
+    host: Mapped[str] = mapped_column(String(255), doc="The machine's name.")
+    process_id: Mapped[int] = mapped_column(Integer, doc="Its process there.")
+    library_version: Mapped[str] = mapped_column(String(64), doc="The version of projection_guard that it runs.")
+    projections: Mapped[Any] = mapped_column(Payload, doc="Those that it has handlers for, as JSON.")
     started_at: Mapped[datetime]
-    seen_at: Mapped[datetime]
-    stopping_at: Mapped[datetime | None]
+    seen_at: Mapped[datetime] = mapped_column(doc="Its last sign of life; one comes every 10 seconds.")
+    stopping_at: Mapped[datetime | None] = mapped_column(doc="Since when it takes nothing up any more.")

@@ -69,7 +69,7 @@ async def consume_async(
     decode: Decode | None = None,
     patience_seconds: float = 20.0,
 ) -> None:
-    """The same, awaited."""
+    """Do what `consume` does, awaited."""
     publish = guard.publisher().publish
     async for recorded in subscription:
         course = _course(recorded, decode, patience_seconds, guard.codec)

@@ -131,7 +131,7 @@ class KurrentDBSource(_Source):
 
 
 class AsyncKurrentDBSource(_Source):
-    """The same, awaited, with an `AsyncKurrentDBClient`."""
+    """What `KurrentDBSource` is, awaited; with an `AsyncKurrentDBClient`."""
 
     def __init__(self, client: AsyncKurrentDBClient, **options: Unpack[KurrentDBOptions]) -> None:
         super().__init__(**options)

@@ -25,6 +25,7 @@ from ._place import check_schema_name, statements_to_be_in
 __all__ = ["PREFIX", "VERSION_TABLE", "Revisions", "record_newest", "revisions", "upgrade", "upgrade_sql"]
 
 VERSION_TABLE: Final = "projection_guard_alembic_version"
+"""The table in which the revision stands that the guard's tables are at, where the guard migrates them itself."""
 PREFIX: Final = "projection_guard_"
 """How every revision id of ours begins, so that it is told from the host's in a version table that both share."""
 
