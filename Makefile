@@ -9,6 +9,7 @@ DEMO ?= examples/demo.py
 DEMO_ARGS ?=
 BENCH ?= benchmarks
 CHAOS_ARGS ?=
+PORT ?= 8000
 
 bin := $(VENV)/bin
 comma := ,
@@ -16,7 +17,7 @@ comma := ,
 install = $(bin)/uv pip install --quiet --python $(bin)/python $(1) 2>/dev/null || $(bin)/python -m pip install -qq $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types bench chaos ci clean
+.PHONY: help demo test lint format types docs serve reference links bench chaos ci clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -35,6 +36,20 @@ format: $(VENV)/.lint  ## let ruff put the files in order
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
+docs: $(VENV)/.test $(VENV)/.docs  ## the documentation site, into site/, strictly; it needs no network
+	$(bin)/python -m tests.site stage
+	$(bin)/zensical build --clean --strict
+	$(bin)/python -m tests.site check
+
+serve: docs  ## the same at http://localhost:8000; PORT=8001 elsewhere
+	$(bin)/python -m http.server --bind 127.0.0.1 --directory site $(PORT)
+
+reference: $(VENV)/.test  ## write docs/reference anew, from docstrings, routes and tables
+	$(bin)/python -m tests.site reference
+
+links: $(VENV)/.test  ## ask other sites whether the pages that ours link to still answer
+	$(bin)/python -m tests.site links
+
 bench: $(VENV)/.test $(VENV)/.bench  ## costs as ratios, in one run
 	$(bin)/python -m $(BENCH)
 
@@ -45,7 +60,7 @@ ci:  ## everything that must be green
 	bash .ci/run
 
 clean:  ## remove .venv and what the tools left behind
-	rm -rf $(VENV) .venv-* build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* build dist site .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written after its install: the second run starts at once, a changed pyproject.toml installs again.
@@ -66,6 +81,10 @@ $(VENV)/.test: $(VENV)/.venv pyproject.toml
 
 $(VENV)/.lint: $(VENV)/.venv pyproject.toml
 	$(call install,--group lint)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.venv pyproject.toml
+	$(call install,--group docs)
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.venv pyproject.toml

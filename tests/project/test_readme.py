@@ -134,17 +134,6 @@ def test_every_extra_that_a_page_names_exists() -> None:
     assert {(page, extra) for page, extra in named if extra not in project["optional-dependencies"]} == set()
 
 
-def test_every_file_that_a_page_links_to_exists() -> None:
-    """A relative link leads somewhere."""
-    missing = [
-        f"{page.name}: {target}"
-        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8"))
-        if not (page.parent / target).exists()
-    ]
-    assert missing == []
-
-
 PAGE = """\
 # Title
 ## One
