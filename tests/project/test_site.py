@@ -39,8 +39,8 @@ def test_every_page_stands_in_the_navigation_once_and_every_entry_has_its_page(s
     named = list(entries(yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8"))["nav"]))
     pages = {path.relative_to(stage).as_posix() for path in stage.rglob("*.md")}
     wanted = {page for page in pages if not page.startswith("files/")}
-    assert wanted - set(named) == set(), "pages without an entry"
-    assert set(named) - wanted == set(), "entries without a page"
+    assert sorted(wanted - set(named)) == [], "pages without an entry"
+    assert sorted(set(named) - wanted) == [], "entries without a page"
     assert len(named) == len(set(named))
 
 
