@@ -83,7 +83,7 @@ def test_a_link_out_of_the_pages_leads_to_the_place_that_the_site_has_for_it(
     assert "[g](../../nowhere)" in written["adr/one.md"], "code is left alone"
     assert "```docker\nFROM python\n```" in written["files/deploy/docker/Dockerfile.md"]
     assert "[Guards](../guards.md)" in written["examples/shop.md"]
-    assert "[all](index.md), [again](guards.md#guards)" in written["guards.md"]
+    assert "[all](project/readme.md), [again](guards.md#guards)" in written["guards.md"]
 
 
 def test_what_a_browser_would_load_from_elsewhere_is_found(tmp_path: Path) -> None:

@@ -38,10 +38,12 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     page.write_text(
         "# A\n\n[x](b.md#the-worker-twice) [x](b.md#same-1) [x](#a) [x](https://example.org/#no) `[x](c.md)`\n\n"
         "```text\n[x](c.md)\n```\n\n[![picture](no.png)](b.md#same-2) and [`x`](c.md) and [x](#b)\n"
+        "| [the `x`](d.md) | `code` |\n"
     )
     assert broken(page) == [
         "a.md:9: no.png is not there",
         "a.md:9: b.md has no heading for #same-2",
         "a.md:9: c.md is not there",
         "a.md:9: a.md has no heading for #b",
+        "a.md:10: d.md is not there",
     ]

@@ -16,6 +16,7 @@ from .names import ROOT
 __all__ = ["Link", "anchors", "links", "pages", "without_code"]
 
 _LINK: Final = re.compile(r"(?<!\\)(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]+(?:\([^()\s]*\))?)(?: \"[^\"]*\")?\)")
+_CODE: Final = re.compile(r"(`+)(?:.+?)(?<!`)\1(?!`)")
 _FENCE: Final = re.compile(r" *(```+|~~~+)")
 
 
@@ -59,7 +60,7 @@ def without_code(text: str) -> Iterator[tuple[int, str]]:
 def links(text: str) -> Iterator[Link]:
     """Return the links and images of a page; an image within a link comes before it."""
     for number, line in without_code(text):
-        yield from _links_in(number, re.sub(r"(?<!\[)`[^`]*`(?!\])", "", line))
+        yield from _links_in(number, _CODE.sub("code", line))
 
 
 def _links_in(number: int, text: str) -> Iterator[Link]:

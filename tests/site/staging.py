@@ -21,7 +21,7 @@ from .pages import links
 __all__ = ["STAGE", "place_of", "stage", "staged"]
 
 STAGE: Final = ROOT / "build" / "docs"
-PLACES: Final = {"README.md": "index.md", "examples/README.md": "examples/index.md"}
+PLACES: Final = {"examples/README.md": "examples/index.md"}
 _LANGUAGES: Final = {
     ".yml": "yaml",
     ".yaml": "yaml",
@@ -92,8 +92,7 @@ def stage(folder: Path = STAGE) -> None:
         *sorted(ROOT.glob("*.md")),
         *sorted((ROOT / "examples").rglob("README.md")),
     ]
-    waiting.remove(ROOT / "README.md")  # docs/index.md stands where it would
-    seen = {*waiting, ROOT / "README.md"}
+    seen = set(waiting)
     while waiting:
         file = waiting.pop()
         text, linked = staged(file) if file.suffix == ".md" else (_shown(file), [])
