@@ -1,15 +1,16 @@
 """A document service in Django, in one file: its read model is a Django model, and heals by itself.
 
     pip install 'projection-guard[django]' waitress
-    OPERATOR_KEY=change-me VIEWER_KEY=look-only python examples/django_app.py
+    OPERATOR_KEY=change-me VIEWER_KEY=look-only python examples/django_app/app.py
 
-    curl -X POST localhost:8000/documents -H 'Content-Type: application/json' -d '{"title": "Minutes"}'
+    curl -X PUT localhost:8000/folders/board
+    curl localhost:8000/documents --json '{"folder": "board", "title": "Minutes"}'      # applied
+    curl localhost:8000/documents --json '{"folder": "plans", "title": "Budget"}'       # failed: no such folder yet
+    curl -X PUT localhost:8000/folders/plans                                            # a second later it has healed
     curl localhost:8000/documents
-    curl localhost:8000/api/v1/health/projections
-    python examples/django_app.py projection_guard status
+    python examples/django_app/app.py projection_guard status
 
-A title with "poison" in it fails in the projection: open http://localhost:8000/dashboard/ (any name, the key as the
-password), look at it, and resolve it.
+A folder that never comes is a failure for a person: http://localhost:8000/dashboard/ (any name, the key as password).
 """
 
 from __future__ import annotations
@@ -32,12 +33,24 @@ from django.db import connection, models, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
+from sqlalchemy import make_url
 from waitress import serve
 
 OPERATOR, VIEWER = os.environ.get("OPERATOR_KEY"), os.environ.get("VIEWER_KEY")
+
+
+def database(url: str) -> dict[str, Any]:
+    """Say to Django where the database is: SQLite or PostgreSQL."""
+    found = make_url(url)
+    if found.get_backend_name() == "sqlite":
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": found.database, "OPTIONS": {"timeout": 20}}
+    place = {"HOST": found.host, "PORT": found.port, "USER": found.username, "PASSWORD": found.password}
+    return {"ENGINE": "django.db.backends.postgresql", "NAME": found.database, **place}
+
+
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "documents.db", "OPTIONS": {"timeout": 20}}},
+    DATABASES={"default": database(os.environ.get("DATABASE_URL", "sqlite:///documents.db"))},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     INSTALLED_APPS=["projection_guard.django"],
     PROJECTION_GUARD=f"{__name__}:guard",
@@ -46,7 +59,7 @@ settings.configure(
 )
 django.setup()
 
-from projection_guard import ProjectionGuard  # noqa: E402  (a project has its settings in a file of their own)
+from projection_guard import Outcome, ProjectionGuard  # noqa: E402  (a project has its settings in a file of their own)
 from projection_guard.django import engine, with_orm  # noqa: E402
 from projection_guard.django.urls import Actor, admin_urls, dashboard_urls, health_urls  # noqa: E402
 
@@ -76,11 +89,10 @@ def visitor(request: HttpRequest) -> Actor | HttpResponse:
     return who(request) or refusal
 
 
-class Upload(models.Model):
-    """What this service keeps itself, and publishes an event of."""
+class Folder(models.Model):
+    """Where documents are filed; this service keeps it itself."""
 
-    id = models.CharField(max_length=36, primary_key=True)
-    title = models.TextField()
+    name = models.CharField(max_length=100, primary_key=True)
 
     class Meta:  # noqa: D106  (Django's own word)
         app_label = "projection_guard"
@@ -90,15 +102,27 @@ class Document(models.Model):
     """The read model."""
 
     id = models.CharField(max_length=36, primary_key=True)
+    folder = models.ForeignKey(Folder, on_delete=models.PROTECT)
     title = models.TextField()
+    revision = models.IntegerField(default=1)
 
     class Meta:  # noqa: D106  (Django's own word)
         app_label = "projection_guard"
 
 
 @dataclass(frozen=True)
-class DocumentUploaded:
-    """What happened. This service has no event store of its own: its events are pushed."""
+class Uploaded:
+    """A document came in. This service has no event store of its own: its events are pushed."""
+
+    event_id: str
+    stream_id: str
+    folder: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """It has another title now."""
 
     event_id: str
     stream_id: str
@@ -109,26 +133,44 @@ guard = ProjectionGuard(engine())
 publisher = guard.publisher()
 
 
-@guard.projection("DocumentProjection", handles=[DocumentUploaded])
+@guard.projection("DocumentProjection", handles=[Uploaded, Renamed])
 @with_orm
-def documents(event: DocumentUploaded) -> None:
-    """Write the read model by the ORM, in the guard's transaction: exactly once."""
-    Document.objects.create(id=event.stream_id, title=event.title)
-    if "poison" in event.title:
-        raise ValueError("this title cannot be filed")
+def documents(event: Uploaded | Renamed) -> None:
+    """Write the read model by the ORM, in the guard's transaction: exactly once, each document's events in order."""
+    if isinstance(event, Renamed):
+        Document.objects.filter(id=event.stream_id).update(title=event.title, revision=models.F("revision") + 1)
+    else:  # Folder.DoesNotExist where there is none yet
+        Document.objects.create(id=event.stream_id, title=event.title, folder=Folder.objects.get(name=event.folder))
+
+
+def publish(event: Uploaded | Renamed) -> JsonResponse:
+    """Publish what happened, once the view's own transaction has committed; say what became of it."""
+    outcomes: list[Outcome] = []
+    transaction.on_commit(lambda: outcomes.extend(publisher.publish(event)))
+    became = outcomes[0].status.value if outcomes else "not yet"
+    return JsonResponse({"id": event.stream_id, "read_model": became}, status=202)
+
+
+@csrf_exempt
+def make_folder(_: HttpRequest, name: str) -> HttpResponse:
+    """Make a folder. The read model is not told: it looks for folders when it files a document."""
+    Folder.objects.get_or_create(name=name)
+    return HttpResponse(status=201)
 
 
 @csrf_exempt
 def upload_or_list(request: HttpRequest) -> JsonResponse:
-    """File a document, and publish that once it is committed; or read the read model."""
+    """Take a document in, or read the read model."""
     if request.method == "GET":
-        return JsonResponse(list(Document.objects.order_by("title").values("id", "title")), safe=False)
-    outcomes: list[Any] = []
-    with transaction.atomic():
-        filed = Upload.objects.create(id=str(uuid4()), title=json.loads(request.body)["title"])
-        event = DocumentUploaded(event_id=str(uuid4()), stream_id=filed.id, title=filed.title)
-        transaction.on_commit(lambda: outcomes.extend(publisher.publish(event)))
-    return JsonResponse({"id": filed.id, "read_model": outcomes[0].status.value}, status=202)
+        return JsonResponse(list(Document.objects.order_by("title").values()), safe=False)
+    body = json.loads(request.body)
+    return publish(Uploaded(str(uuid4()), str(uuid4()), body["folder"], body["title"]))
+
+
+@csrf_exempt
+def rename(request: HttpRequest, document: str) -> JsonResponse:
+    """Give a document another title."""
+    return publish(Renamed(str(uuid4()), document, json.loads(request.body)["title"]))
 
 
 @cache
@@ -137,13 +179,15 @@ def tables() -> None:
     guard.migrate()
     there = connection.introspection.table_names()
     with connection.schema_editor() as editor:
-        for model in (Upload, Document):
+        for model in (Folder, Document):
             if model._meta.db_table not in there:
                 editor.create_model(model)
 
 
 urlpatterns = [
+    path("folders/<name>", make_folder),
     path("documents", upload_or_list),
+    path("documents/<document>", rename),
     path(
         "api/v1/",
         include(
