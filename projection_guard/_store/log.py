@@ -76,7 +76,7 @@ class LogTable:
         self.only: tuple[ColumnElement[bool], ...] = () if part is None else (part(table),)
         self.sequence = sequence
         self.event_id = event_id
-        self.columns: tuple[str, ...] = tuple(table.c.keys())
+        self.columns = tuple(map(str, table.c.keys()))  # plain text: a row of these may be an event
         places = [self.columns.index(column.key) for column in (sequence, event_id, event_type)]
         self._sequence_at, self._id_at, self._type_at = places
         self._stream_at = None if stream_id is None else self.columns.index(stream_id.key)

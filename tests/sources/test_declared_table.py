@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, create_engine, text
 
-from projection_guard import SqlEventSource
+from projection_guard import ProjectionGuard, SqlEventSource
 from projection_guard.errors import ConfigurationError
 
 _CREATE = "CREATE TABLE log (sequence {key}, event_id text UNIQUE, event_type text, stream_id text, large text)"
@@ -62,4 +62,24 @@ def test_a_type_that_sqlalchemy_does_not_know_disturbs_nobody(postgres_url: str)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE log ADD COLUMN txid xid8 DEFAULT pg_current_xact_id()"))
     assert len(SqlEventSource(engine, declared()).read(0, 10).events) == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_an_event_that_is_a_row_is_shown_where_it_fails(database_url: str, is_declared: bool) -> None:
+    """Its keys are plain text, whatever SQLAlchemy's names of columns are: a codec takes nothing else for JSON."""
+    engine = made(database_url, "integer PRIMARY KEY")
+    log = declared(primary_key=False) if is_declared else "log"
+    with ProjectionGuard(engine, source=SqlEventSource(engine, log), worker="external") as guard:
+        guard.migrate()
+
+        @guard.projection("Broken")
+        def broken(event: object) -> None:
+            raise LookupError
+
+        guard.catch_up("Broken")
+        (failure,) = guard.failures("Broken").items
+    large = {} if is_declared else {"large": "much"}
+    row = {"sequence": 1, "event_id": "a", "event_type": "Happened", "stream_id": "A"}
+    assert failure.event_payload == {**row, **large}
     engine.dispose()
