@@ -64,8 +64,8 @@ def mended(client: httpx.Client) -> None:
     assert became(client.post("/documents", json={"folder": "nowhere", "title": "Lost"})) == "failed"
     assert client.get(f"{ADMIN}/failures").status_code == 401
     (failure,) = client.get(f"{ADMIN}/failures", headers=VIEWER).json()["items"]
-    detail = client.get(f"{ADMIN}/failures/{failure['id']}", headers=OPERATOR).json()
-    assert "nowhere" in str(detail["event_payload"])
+    shown = client.get(f"{ADMIN}/failures/{failure['id']}/editable", headers=OPERATOR).json()
+    assert "nowhere" in str(shown["event_payload"])
     address = f"{ADMIN}/failures/{failure['id']}/resolve"
     wanted = {"compensation_strategy": "skip", "note": "there will be no such folder"}
     assert client.post(address, headers=VIEWER, json=wanted).status_code == 403

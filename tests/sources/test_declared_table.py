@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, create_engine, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, Text, create_engine, text
 
 from projection_guard import ProjectionGuard, SqlEventSource
 from projection_guard.errors import ConfigurationError
@@ -66,7 +68,7 @@ def test_a_type_that_sqlalchemy_does_not_know_disturbs_nobody(postgres_url: str)
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_an_event_that_is_a_row_is_shown_where_it_fails(database_url: str, is_declared: bool) -> None:
+def test_an_event_that_is_a_row_can_be_looked_at_where_it_fails(database_url: str, is_declared: bool) -> None:
     """Its keys are plain text, whatever SQLAlchemy's names of columns are: a codec takes nothing else for JSON."""
     engine = made(database_url, "integer PRIMARY KEY")
     log = declared(primary_key=False) if is_declared else "log"
@@ -74,12 +76,13 @@ def test_an_event_that_is_a_row_is_shown_where_it_fails(database_url: str, is_de
         guard.migrate()
 
         @guard.projection("Broken")
-        def broken(event: object) -> None:
+        def broken(event: object, connection: Connection) -> None:
             raise LookupError
 
         guard.catch_up("Broken")
         (failure,) = guard.failures("Broken").items
+        shown = guard.editable_payload(failure.id)
     large = {} if is_declared else {"large": "much"}
     row = {"sequence": 1, "event_id": "a", "event_type": "Happened", "stream_id": "A"}
-    assert failure.event_payload == {**row, **large}
+    assert json.loads(shown or "null") == {**row, **large}
     engine.dispose()
