@@ -33,7 +33,7 @@ pytestmark = pytest.mark.project
 
 def demo(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the demo as a newcomer does, with no terminal."""
-    command = [sys.executable, "examples/demo.py", "--fast", *words]
+    command = [sys.executable, "-W", "error", "examples/demo.py", "--fast", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170)
 
 

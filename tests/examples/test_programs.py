@@ -33,22 +33,13 @@ def test_the_blocking_program_books_each_claim_in_order(tmp_path: Path) -> None:
     ]
 
 
-def check_articles(said: str) -> None:
-    """All four articles are in the table, and the index was told of each version in order."""
+@pytest.mark.postgres
+def test_the_asyncio_program_tells_the_index_all_in_order(empty_postgres_url: str, tmp_path: Path) -> None:
+    """Once the index is back; the table has never waited. All of it is where DATABASE_URL says."""
+    said = ran("plain_async", tmp_path, DATABASE_URL=empty_postgres_url)
     assert "Articles: 0 events have failed, 0 wait" in said
     assert "SearchIndex: 4 events have failed, 8 wait" in said
     assert len(re.findall(r"in version 3', index was told versions \[1, 2, 3\]$", said, flags=re.MULTILINE)) == 4
-
-
-def test_the_asyncio_program_tells_the_index_all_in_order(tmp_path: Path) -> None:
-    """Once the index is back; the table has never waited."""
-    check_articles(ran("plain_async", tmp_path))
-
-
-@pytest.mark.postgres
-def test_the_asyncio_program_does_so_on_postgresql(empty_postgres_url: str, tmp_path: Path) -> None:
-    """The guard's tables, the log and the read model are where DATABASE_URL says."""
-    check_articles(ran("plain_async", tmp_path, DATABASE_URL=empty_postgres_url))
     assert not list(tmp_path.glob("*.db"))
 
 
