@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +105,26 @@ def test_what_a_browser_would_load_from_elsewhere_is_found(tmp_path: Path) -> No
         "a mermaid diagram: the theme's",
         "https://fonts.example/a.woff2",
     ]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder without a word."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_address_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    """`make links` asks each; here a server of the test's own, which has one page, and then one that is gone."""
+    (tmp_path / "there.html").write_text("there")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert elsewhere.answer(f"{url}/there.html") is None
+            assert (elsewhere.answer(f"{url}/gone.html") or "").startswith("404")
+        finally:
+            server.shutdown()
+            serving.join()
+    assert "refused" in (elsewhere.answer(f"{url}/there.html") or "")

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 from .names import ROOT
 from .pages import links, pages
 
-__all__ = ["dead_links", "loads"]
+__all__ = ["answer", "dead_links", "loads"]
 
 _LOADING: Final = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
 _LINK_KINDS: Final = {
@@ -67,12 +67,13 @@ def dead_links() -> Iterator[str]:
             if link.is_external and link.target.startswith("http"):
                 addresses.setdefault(link.target, []).append(f"{page.relative_to(ROOT)}:{link.line}")
     for address, places in sorted(addresses.items()):
-        said = _answer(address)
+        said = answer(address)
         if said is not None:
             yield f"{address} ({', '.join(places)}): {said}"
 
 
-def _answer(address: str) -> str | None:
+def answer(address: str) -> str | None:
+    """Return what is wrong with an address; None where it answers."""
     request = Request(address, headers={"User-Agent": "projection_guard: make links"})
     try:
         with urlopen(request, timeout=_TIMEOUT_SECONDS):
