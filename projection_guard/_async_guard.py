@@ -30,7 +30,7 @@ from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import AsyncPublisher, Inner, OnUnavailable
 from ._records import WorkerKind
-from ._registration import EventType, handler_of, type_of
+from ._registration import AsyncHandler, AsyncReset, AsyncStreamReset, EventType, OrderName, handler_of, type_of
 from ._schema import check_schema_name
 from ._service import Service
 from ._source import AsyncEventSource, EventSource
@@ -38,13 +38,14 @@ from ._worker import AsyncWorker
 
 __all__ = ["AsyncGuarded", "AsyncProjectionGuard"]
 
-H = TypeVar("H", bound=Callable[..., object])
+H_co = TypeVar("H_co", bound=Callable[..., object], covariant=True)
+F = TypeVar("F", bound=AsyncHandler)
 
 
-class AsyncGuarded(Generic[H]):
+class AsyncGuarded(Generic[H_co]):
     """A handler under guard: await it with an event and it returns an `Outcome`, also when the handler fails."""
 
-    def __init__(self, handler: H, name: str, service: Service) -> None:
+    def __init__(self, handler: H_co, name: str, service: Service) -> None:
         update_wrapper(self, handler)
         self.handler = handler
         self.name = name
@@ -82,7 +83,7 @@ class AsyncProjectionGuard(
         source: EventSource | AsyncEventSource | None = None,
         retry: RetryPolicy | None = None,
         health: HealthPolicy | None = None,
-        order: str = "stream",
+        order: OrderName = "stream",
         mapping: EventMapping | None = None,
         codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
@@ -125,14 +126,14 @@ class AsyncProjectionGuard(
         *,
         handles: Sequence[EventType] | None = None,
         retry: RetryPolicy | None = None,
-        order: str | None = None,
+        order: OrderName | None = None,
         timeout: float = 60.0,
-        on_reset: Callable[..., object] | None = None,
-        on_reset_stream: Callable[..., object] | None = None,
+        on_reset: AsyncReset | None = None,
+        on_reset_stream: AsyncStreamReset | None = None,
         partitions: int = 1,
         batch: int | None = None,
         tables: Sequence[str] = (),
-    ) -> Callable[[H], AsyncGuarded[H]]:
+    ) -> Callable[[F], AsyncGuarded[F]]:
         """Register a handler as a projection.
 
         `handler(event, connection)` joins the guard's transaction and has its effect exactly once; `handler(event)`
@@ -143,7 +144,7 @@ class AsyncProjectionGuard(
         model's tables, parents first, for a rebuild beside them. Raises `RegistrationError`.
         """
 
-        def decorate(handler: H) -> AsyncGuarded[H]:
+        def decorate(handler: F) -> AsyncGuarded[F]:
             self._register(
                 name,
                 handler,
@@ -168,10 +169,10 @@ class AsyncProjectionGuard(
         name: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        order: str | None = None,
+        order: OrderName | None = None,
         timeout: float = 60.0,
-        on_reset: Callable[..., object] | None = None,
-        on_reset_stream: Callable[..., object] | None = None,
+        on_reset: AsyncReset | None = None,
+        on_reset_stream: AsyncStreamReset | None = None,
         partitions: int = 1,
         batch: int | None = None,
         tables: Sequence[str] = (),

@@ -31,7 +31,7 @@ from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import Inner, OnUnavailable, Publisher
 from ._records import WorkerKind
-from ._registration import EventType, handler_of, type_of
+from ._registration import EventType, Handler, OrderName, Reset, StreamReset, handler_of, type_of
 from ._schema import check_schema_name
 from ._service import Service
 from ._source import EventSource
@@ -39,13 +39,14 @@ from ._worker import Worker
 
 __all__ = ["Guarded", "ProjectionGuard"]
 
-H = TypeVar("H", bound=Callable[..., object])
+H_co = TypeVar("H_co", bound=Callable[..., object], covariant=True)
+F = TypeVar("F", bound=Handler)
 
 
-class Guarded(Generic[H]):
+class Guarded(Generic[H_co]):
     """A handler under guard: call it with an event and it returns an `Outcome`, also when the handler fails."""
 
-    def __init__(self, handler: H, name: str, service: Service) -> None:
+    def __init__(self, handler: H_co, name: str, service: Service) -> None:
         update_wrapper(self, handler)
         self.handler = handler
         self.name = name
@@ -81,7 +82,7 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         source: EventSource | None = None,
         retry: RetryPolicy | None = None,
         health: HealthPolicy | None = None,
-        order: str = "stream",
+        order: OrderName = "stream",
         mapping: EventMapping | None = None,
         codec: EventCodec | EncryptedCodec | None = None,
         observers: Sequence[Observer] = (),
@@ -124,14 +125,14 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         *,
         handles: Sequence[EventType] | None = None,
         retry: RetryPolicy | None = None,
-        order: str | None = None,
+        order: OrderName | None = None,
         timeout: float = 60.0,
-        on_reset: Callable[..., object] | None = None,
-        on_reset_stream: Callable[..., object] | None = None,
+        on_reset: Reset | None = None,
+        on_reset_stream: StreamReset | None = None,
         partitions: int = 1,
         batch: int | None = None,
         tables: Sequence[str] = (),
-    ) -> Callable[[H], Guarded[H]]:
+    ) -> Callable[[F], Guarded[F]]:
         """Register a handler as a projection.
 
         `handler(event, connection)` joins the guard's transaction and has its effect exactly once; `handler(event)`
@@ -142,7 +143,7 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         model's tables, parents first, for a rebuild beside them. Raises `RegistrationError`.
         """
 
-        def decorate(handler: H) -> Guarded[H]:
+        def decorate(handler: F) -> Guarded[F]:
             self._register(
                 name,
                 handler,
@@ -167,10 +168,10 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         name: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        order: str | None = None,
+        order: OrderName | None = None,
         timeout: float = 60.0,
-        on_reset: Callable[..., object] | None = None,
-        on_reset_stream: Callable[..., object] | None = None,
+        on_reset: Reset | None = None,
+        on_reset_stream: StreamReset | None = None,
         partitions: int = 1,
         batch: int | None = None,
         tables: Sequence[str] = (),

@@ -6,18 +6,48 @@ The question "sync or async?" is asked here, once, and so is "does it join the g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Literal, cast
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ._core.projection import Projection
 from ._model import Order
 from ._policy import RetryPolicy
 from .errors import ConfigurationError, RegistrationError
 
-__all__ = ["Registration", "handler_of", "make_projection", "order_of", "predicate_of", "type_of"]
+__all__ = [
+    "AsyncHandler",
+    "AsyncReset",
+    "AsyncStreamReset",
+    "EventType",
+    "Handler",
+    "OrderName",
+    "Registration",
+    "Reset",
+    "StreamReset",
+    "handler_of",
+    "make_projection",
+    "order_of",
+    "predicate_of",
+    "type_of",
+]
 
 EventType = type | str
+OrderName = Literal["stream", "none", "global"]
+# A handler returns nothing: so a type checker finds an async one that nobody would await, or one with a `yield` in it.
+Handler = Callable[[Any], None] | Callable[[Any, Connection], None]
+AsyncHandler = (
+    Callable[[Any], Coroutine[Any, Any, None]]
+    | Callable[[Any, AsyncConnection], Coroutine[Any, Any, None]]
+    | Callable[[Any], None]
+)
+Reset = Callable[[Connection], object]
+AsyncReset = Callable[[AsyncConnection], Awaitable[object]]
+StreamReset = Callable[[Connection, str], object]
+AsyncStreamReset = Callable[[AsyncConnection, str], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

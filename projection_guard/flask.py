@@ -22,7 +22,7 @@ try:
 
     from ._dashboard.site import ROOT, dashboard_of
     from ._http import messages
-    from ._http.access import Actor, Need, Role
+    from ._http.access import Actor, Need, Role, Who
     from ._http.api import Api
     from ._http.endpoint import Endpoint
     from ._http.mounting import (
@@ -57,7 +57,7 @@ __all__ = [
     "openapi",
 ]
 
-Authorize = Callable[[Request], object]
+Authorize = Callable[[Request], Who]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody."""
 
 

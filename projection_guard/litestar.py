@@ -12,7 +12,7 @@ OpenAPI document leaves these routes out: GET /admin/projections/openapi.json de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Unpack
 
 try:
@@ -22,7 +22,7 @@ try:
 
     from ._dashboard.site import ROOT, dashboard_of
     from ._http import messages
-    from ._http.access import Actor, Role
+    from ._http.access import Actor, Role, Who
     from ._http.api import Api
     from ._http.asgi import Door, Guard, behind
     from ._http.endpoint import Endpoint
@@ -39,7 +39,7 @@ except ImportError as error:
 __all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_handler", "dashboard_handler", "health_handler"]
 
 Asked = Request[Any, Any, Any]
-Authorize = Callable[[Asked], object]
+Authorize = Callable[[Asked], Who | Awaitable[Who]]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody; plain or async."""
 
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Unpack
 
 try:
@@ -20,7 +20,7 @@ try:
     from starlette.routing import Route
 
     from ._dashboard.site import ROOT, dashboard_of
-    from ._http.access import Actor, Role
+    from ._http.access import Actor, Role, Who
     from ._http.api import Api
     from ._http.asgi import Door, Guard
     from ._http.endpoint import Endpoint
@@ -36,7 +36,7 @@ except ImportError as error:
 
 __all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_routes", "dashboard_routes", "health_routes"]
 
-Authorize = Callable[[Request], object]
+Authorize = Callable[[Request], Who | Awaitable[Who]]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody; plain or async."""
 
 

@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 from .messages import Request
 from .problems import Problem
 
-__all__ = ["Actor", "Need", "Role", "actor_of", "admitted", "check_origin", "refuse"]
+__all__ = ["Actor", "Need", "Role", "Who", "actor_of", "admitted", "check_origin", "refuse"]
 
 Role = Literal["viewer", "operator"]
 """What an `Actor` may do: a viewer looks, an operator acts, too."""
@@ -50,6 +50,10 @@ class Actor:
     def may(self, need: Need) -> bool:
         """Return whether a route that asks this is open to this actor."""
         return need < Need.OPERATOR or self.is_operator
+
+
+Who = Actor | str | None
+"""What `authorize` answers: an `Actor`, the name of an operator, or None for nobody."""
 
 
 def actor_of(answer: object) -> Actor | None:

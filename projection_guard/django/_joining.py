@@ -30,7 +30,7 @@ _SETTINGS: Final = {
 }
 
 
-def with_orm(handler: Callable[P, object]) -> Callable[..., object]:
+def with_orm(handler: Callable[P, object]) -> Callable[..., None]:
     """Make a joined handler of one that writes by Django's ORM: `handler(event)`, a method of it, or an `on_reset`.
 
     Its writes are committed together with the record that the event was applied, or not at all. The guard has to be
@@ -47,11 +47,11 @@ def with_orm(handler: Callable[P, object]) -> Callable[..., object]:
     call: Callable[..., object] = handler
 
     @wraps(handler)
-    def joined(*arguments: Any) -> object:
+    def joined(*arguments: Any) -> None:
         (connection,) = [each for each in arguments if isinstance(each, Connection)]
         given = arguments if takes_it else [each for each in arguments if each is not connection]
         with _lent(connection):
-            return call(*given)
+            call(*given)
 
     described: Any = joined
     if not takes_it:

@@ -25,7 +25,7 @@ try:
 
     from .._dashboard.site import ROOT, dashboard_of
     from .._http import messages
-    from .._http.access import Actor, Need, Role
+    from .._http.access import Actor, Need, Role, Who
     from .._http.api import Api
     from .._http.endpoint import Endpoint
     from .._http.matching import NoRoute, Routes
@@ -52,7 +52,7 @@ from .._io.protocol import drive
 
 __all__ = ["Actor", "Authorize", "Redact", "Redacted", "Role", "admin_urls", "dashboard_urls", "health_urls"]
 
-Authorize = Callable[[HttpRequest], object]
+Authorize = Callable[[HttpRequest], Who | HttpResponse]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody; or a response that refuses it."""
 View = Callable[..., HttpResponse]
 re_path: Any = django_re_path  # Django has no type hints: what is read of its objects is said in `_Asked`

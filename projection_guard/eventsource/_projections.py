@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from .._async_guard import AsyncGuarded, AsyncProjectionGuard
 from .._desk import engine_of
 from .._policy import RetryPolicy
+from .._registration import AsyncReset, AsyncStreamReset, OrderName
 from ..errors import RegistrationError
 from ._library import LIBRARY
 
@@ -31,10 +32,10 @@ class Options(TypedDict, total=False):
     """What `AsyncProjectionGuard.register` takes beside an object and its name."""
 
     retry: RetryPolicy | None
-    order: str | None
+    order: OrderName | None
     timeout: float
-    on_reset: Callable[..., object] | None
-    on_reset_stream: Callable[..., object] | None
+    on_reset: AsyncReset | None
+    on_reset_stream: AsyncStreamReset | None
     partitions: int
     tables: Sequence[str]
 

@@ -16,20 +16,21 @@ from .._async_guard import AsyncGuarded, AsyncProjectionGuard
 from .._desk import engine_of, service_of
 from .._guard import Guarded, ProjectionGuard
 from .._policy import RetryPolicy
+from .._registration import OrderName
 from ..errors import ConfigurationError, RegistrationError
 from ._source import ApplicationSource
 from ._tracking import Tracked
 
 __all__ = ["guard_projection"]
 
-Anything = Callable[..., object]
+Anything = Callable[..., Any]  # awaited by an async guard
 
 
 class ProjectionOptions(TypedDict, total=False):
     """What can be said of a projection, as `ProjectionGuard.register` takes it; the order is "stream" if not given."""
 
     retry: RetryPolicy | None
-    order: str
+    order: OrderName
     timeout: float
     on_reset: Anything | None
     on_reset_stream: Anything | None

@@ -60,7 +60,7 @@ class Play:
         guard: AnyGuard = kind(
             database, retry=_ONCE, order=self.order, mapping=self.mapping, codec=self.codec, worker="external"
         )
-        handler = _called_twice(self.handler) if self.redelivered else self.handler
+        handler: Any = _called_twice(self.handler) if self.redelivered else self.handler
         guard.projection(NAME, handles=list({type(event): None for event in self.events}) or None)(handler)
         return guard
 

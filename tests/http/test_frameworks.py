@@ -168,7 +168,11 @@ def test_liveness_waits_for_no_thread_that_waits_for_a_database(guard: Projectio
         return value
 
     guard.publisher().publish({"event_id": "A#1", "event_type": "Happened", "stream_id": "A", "n": 1})
-    broken = guard.projection("Q", handles=["Happened"])(lambda event, connection: 1 / 0)
+
+    @guard.projection("Q", handles=["Happened"])
+    def broken(event: Any, connection: Any) -> None:
+        raise ZeroDivisionError
+
     broken({"event_id": "A#2", "event_type": "Happened", "stream_id": "A", "n": 2})
     app = FastAPI()
     app.include_router(
