@@ -87,6 +87,10 @@ $(VENV)/.docs: $(VENV)/.venv pyproject.toml
 	$(call install,--group docs)
 	@touch $@
 
+$(VENV)/.release: $(VENV)/.venv pyproject.toml
+	$(call install,--group release)
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.venv pyproject.toml
 	$(call install,--group bench)
 	@touch $@
