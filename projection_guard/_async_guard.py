@@ -30,7 +30,7 @@ from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import AsyncPublisher, Inner, OnUnavailable
 from ._records import WorkerKind
-from ._registration import EventType, handler_of, type_of
+from ._registration import EventType, check_name, handler_of, type_of
 from ._schema import check_schema_name
 from ._service import Service
 from ._source import AsyncEventSource, EventSource
@@ -142,6 +142,7 @@ class AsyncProjectionGuard(
         many events. `partitions` divides the streams among the workers that follow the log. `tables` names the read
         model's tables, parents first, for a rebuild beside them. Raises `RegistrationError`.
         """
+        check_name(name)
 
         def decorate(handler: H) -> AsyncGuarded[H]:
             self._register(
