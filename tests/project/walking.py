@@ -18,6 +18,7 @@ import difflib
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.project.becoming import become, can_become
 from tests.project.test_readme import Block, blocks
 
 __all__ = ["Command", "Difference", "Walk", "commands", "is_walked", "walk"]
@@ -85,20 +87,31 @@ class Walk:
         if exported := re.fullmatch(r"export (\w+)=(\S+)", words):
             self.environment[exported[1]] = exported[2]
             return ""
+        command_line, _, into = words.partition(" > ")
         try:
-            done = subprocess.run(
-                ["bash", "-c", f"(exit {self.code}); {words}"],
-                cwd=self.folder,
-                env={**os.environ, **_here(), **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=_LONGEST_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
+            if can_become(split := shlex.split(command_line)):
+                seen, self.code = become(split, str(self.folder), self.environment, seconds=_LONGEST_SECONDS)
+            else:
+                seen, into = self._in_a_shell(words), ""
+        except (TimeoutError, subprocess.TimeoutExpired):
             return f"(nothing came of it within {_LONGEST_SECONDS} s)\n"
+        if into:
+            (self.folder / into).write_text(seen, encoding="utf-8")
+            return ""
+        return seen
+
+    def _in_a_shell(self, words: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", f"(exit {self.code}); {words}"],
+            cwd=self.folder,
+            env={**os.environ, **_here(), **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_LONGEST_SECONDS,
+        )
         self.code = done.returncode
         return done.stdout
 
