@@ -88,17 +88,16 @@ class Walk:
             self.environment[exported[1]] = exported[2]
             return ""
         command_line, _, into = words.partition(" > ")
-        try:
-            if can_become(split := shlex.split(command_line)):
-                seen, self.code = become(split, str(self.folder), self.environment, seconds=_LONGEST_SECONDS)
-            else:
-                seen, into = self._in_a_shell(words), ""
-        except (TimeoutError, subprocess.TimeoutExpired):
-            return f"(nothing came of it within {_LONGEST_SECONDS} s)\n"
-        if into:
-            (self.folder / into).write_text(seen, encoding="utf-8")
-            return ""
-        return seen
+        if not can_become(split := shlex.split(command_line)):
+            return self._in_a_shell(words)
+        ended = become(split, self.folder, self.environment, seconds=_LONGEST_SECONDS)
+        if ended.code is None:
+            return f"{ended.said}(not at its end within {_LONGEST_SECONDS} s)\n"
+        self.code = ended.code
+        if not into:
+            return ended.said
+        (self.folder / into).write_text(ended.said, encoding="utf-8")
+        return ""
 
     def _in_a_shell(self, words: str) -> str:
         done = subprocess.run(
