@@ -30,7 +30,16 @@ from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import AsyncPublisher, Inner, OnUnavailable
 from ._records import WorkerKind
-from ._registration import AsyncHandler, AsyncReset, AsyncStreamReset, EventType, OrderName, handler_of, type_of
+from ._registration import (
+    AsyncHandler,
+    AsyncReset,
+    AsyncStreamReset,
+    EventType,
+    OrderName,
+    check_name,
+    handler_of,
+    type_of,
+)
 from ._schema import check_schema_name
 from ._service import Service
 from ._source import AsyncEventSource, EventSource
@@ -143,6 +152,7 @@ class AsyncProjectionGuard(
         many events. `partitions` divides the streams among the workers that follow the log. `tables` names the read
         model's tables, parents first, for a rebuild beside them. Raises `RegistrationError`.
         """
+        check_name(name)
 
         def decorate(handler: F) -> AsyncGuarded[F]:
             self._register(

@@ -31,7 +31,7 @@ from ._notices import Observer
 from ._policy import RetryPolicy
 from ._publisher import Inner, OnUnavailable, Publisher
 from ._records import WorkerKind
-from ._registration import EventType, Handler, OrderName, Reset, StreamReset, handler_of, type_of
+from ._registration import EventType, Handler, OrderName, Reset, StreamReset, check_name, handler_of, type_of
 from ._schema import check_schema_name
 from ._service import Service
 from ._source import EventSource
@@ -142,6 +142,7 @@ class ProjectionGuard(ForOperators, ForAmending, ForReplaying, ForVerifying, Des
         many events. `partitions` divides the streams among the workers that follow the log. `tables` names the read
         model's tables, parents first, for a rebuild beside them. Raises `RegistrationError`.
         """
+        check_name(name)
 
         def decorate(handler: F) -> Guarded[F]:
             self._register(

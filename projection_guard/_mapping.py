@@ -7,7 +7,7 @@ once for a class is kept, so that reading costs a few attribute lookups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -174,9 +174,23 @@ def _named(event: object) -> str:
     return f"An event of class {type(event).__qualname__}"
 
 
+def _no_event(event: object) -> str | None:
+    """Say what was given for an event by mistake."""
+    kind = type(event)
+    if event is None:
+        return "None was given for an event"
+    if isinstance(event, type):
+        return f"The class {event.__qualname__} was given for an event; give an instance of it"
+    if kind is tuple or issubclass(kind, (list, set, frozenset, Iterator)):
+        return f"A {kind.__name__} was given for an event; give one event, or several to publish_all(events)"
+    return None
+
+
 def _text(event: object, name: str, reader: Reader | None, given: object) -> str:
     value = None if reader is None else _optional_text(event, name, reader)
     if value is None:
+        if (no_event := _no_event(event)) is not None:
+            raise EventError(no_event)
         where = f"EventMapping({name}={given!r}) finds none; " if isinstance(given, str) else ""
         raise EventError(f"{_named(event)} has no {name}; {where}say where it is with EventMapping({name}=...)")
     return value

@@ -38,6 +38,10 @@ class AsyncPublisher:
     ) -> None:
         if wait_seconds is not None and not 0 <= wait_seconds <= 86_400:
             raise ConfigurationError(f"publisher(wait=...) takes seconds from 0 to a day, not {wait_seconds!r}")
+        if isinstance(inner, type):
+            raise ConfigurationError(
+                f"publisher(inner=...) takes an object; {inner.__name__} is a class: make one of it"
+            )
         if inner is not None and not callable(getattr(inner, "publish", None)):
             raise ConfigurationError("publisher(inner=...) takes an object with a method publish(event)")
         if on_unavailable not in ("raise", "log"):

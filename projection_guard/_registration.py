@@ -6,9 +6,10 @@ The question "sync or async?" is asked here, once, and so is "does it join the g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,6 +29,7 @@ __all__ = [
     "Registration",
     "Reset",
     "StreamReset",
+    "check_name",
     "handler_of",
     "make_projection",
     "order_of",
@@ -35,6 +37,7 @@ __all__ = [
     "type_of",
 ]
 
+log = logging.getLogger("projection_guard")
 EventType = type | str
 OrderName = Literal["stream", "none", "global"]
 # A handler returns nothing: so a type checker finds an async one that nobody would await, or one with a `yield` in it.
@@ -48,6 +51,7 @@ Reset = Callable[[Connection], object]
 AsyncReset = Callable[[AsyncConnection], Awaitable[object]]
 StreamReset = Callable[[Connection, str], object]
 AsyncStreamReset = Callable[[AsyncConnection, str], Awaitable[object]]
+_TAKEN_BY_HANDLERS: Final = "(event), or (event, connection) to write in the guard's transaction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,15 @@ def order_of(order: str) -> Order:
         raise ConfigurationError(f"order= takes one of {choices}, not {order!r}") from None
 
 
+def check_name(name: object) -> None:
+    """Raise `RegistrationError` for what cannot name a projection, such as a handler: then the name was left out."""
+    if not isinstance(name, str):
+        what = f"the function {getattr(name, '__name__', '?')}" if inspect.isroutine(name) else type(name).__name__
+        raise RegistrationError(f'A projection is registered under a name, @guard.projection("Name"), not under {what}')
+    if not name or len(name) > 255 or "\0" in name:
+        raise RegistrationError("A projection's name has 1 to 255 characters")
+
+
 def is_async(function: Callable[..., object]) -> bool:
     """Return whether calling this gives something to await."""
     target: object = inspect.unwrap(function)
@@ -96,11 +109,14 @@ def _yields(function: Callable[..., object]) -> bool:
 
 def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
     """Check that a handler fits this guard, and make the projection. Raises `RegistrationError`."""
-    if not asked.name or len(asked.name) > 255 or "\0" in asked.name:
-        raise RegistrationError("A projection's name has 1 to 255 characters")
+    check_name(asked.name)
     if _yields(asked.handler):
         raise RegistrationError(
             f"Projection {asked.name!r} has a handler with a yield in it: calling it does nothing; leave the yield out"
+        )
+    if not isinstance(asked.retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RegistrationError(
+            f"Projection {asked.name!r}: retry= takes a RetryPolicy, not {type(asked.retry).__name__}"
         )
     handler_is_async = is_async(asked.handler)
     joins = _parameters(asked.name, asked.handler) == 2
@@ -149,7 +165,7 @@ def _check_resets(asked: Registration, *, guard_is_async: bool) -> None:
         if is_async(function) is not guard_is_async:
             needed = "async" if guard_is_async else "a plain function"
             raise RegistrationError(f"Projection {asked.name!r}: {what} has to be {needed} for this guard")
-        if _parameters(asked.name, function, what=what) != (1 if what == "on_reset" else 2):
+        if _parameters(asked.name, function, what=what, takes=takes) != (1 if what == "on_reset" else 2):
             raise RegistrationError(f"Projection {asked.name!r}: {what} takes {takes}")
 
 
@@ -178,7 +194,9 @@ def _could_take(handles: Sequence[EventType] | None) -> Callable[[str], bool]:
     return lambda event_type: event_type in names
 
 
-def _parameters(name: str, function: Callable[..., object], what: str = "handler") -> int:
+def _parameters(
+    name: str, function: Callable[..., object], *, what: str = "handler", takes: str = _TAKEN_BY_HANDLERS
+) -> int:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
@@ -189,11 +207,15 @@ def _parameters(name: str, function: Callable[..., object], what: str = "handler
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         and parameter.default is parameter.empty
     ]
+    if needed and needed[0].name in ("self", "cls"):
+        raise RegistrationError(
+            f"Projection {name!r}: the {what} is a method that does not know its object yet; make the object, and "
+            "register that: guard.register(obj)"
+        )
     stray = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if not 1 <= len(needed) <= 2 or stray:
         raise RegistrationError(
-            f"Projection {name!r}: a {what} takes (event), or (event, connection) to write in the guard's transaction; "
-            f"this one takes {len(needed) + len(stray)} parameters"
+            f"Projection {name!r}: {what} takes {takes}; this one takes {len(needed) + len(stray)} parameters"
         )
     return len(needed)
 
@@ -208,6 +230,8 @@ def predicate_of(
         return lambda event, _: bool(can_handle(event))
     if handles is None:
         return lambda _, __: True
+    if isinstance(handles, (str, type)):
+        raise RegistrationError(f"Projection {name!r}: handles= takes a list, handles=[{_shown(handles)}]")
     classes = tuple(entry for entry in handles if isinstance(entry, type))
     types = frozenset(entry for entry in handles if isinstance(entry, str))
     if len(classes) + len(types) != len(handles) or not handles:
@@ -215,8 +239,37 @@ def predicate_of(
             f"Projection {name!r}: handles= takes a list of event classes or event types' names, at least one"
         )
     if not types:
-        return lambda event, _: isinstance(event, classes)
+        return _Instances(name, classes)
     return lambda event, event_type: event_type in types or isinstance(event, classes)
+
+
+class _Instances:
+    """Says whether an event is of one of these classes; a dict that is of one by name only is passed over, and told."""
+
+    __slots__ = ("_classes", "_name", "_names")
+
+    def __init__(self, name: str, classes: tuple[type, ...]) -> None:
+        self._name = name
+        self._classes = classes
+        self._names = {entry.__name__ for entry in classes}
+
+    def __call__(self, event: object, event_type: str) -> bool:
+        if isinstance(event, self._classes):
+            return True
+        if event_type in self._names and isinstance(event, Mapping):
+            self._names.discard(event_type)  # once
+            log.warning(
+                "%s passes over events of type %s that are dicts: handles= names the class. Let the source's decode= "
+                "make one, or name the type as text, handles=[%r]",
+                self._name,
+                event_type,
+                event_type,
+            )
+        return False
+
+
+def _shown(entry: EventType) -> str:
+    return repr(entry) if isinstance(entry, str) else entry.__qualname__
 
 
 def handler_of(projection: object, name: str) -> Callable[..., object]:

@@ -58,6 +58,12 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
         return []
 
 
+def _from_the_handler(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Leave out our own frames before the first one of others: they are the way to the handler, always the same."""
+    first = next((place for place, frame in enumerate(frames) if not frame.filename.startswith(_OURS)), 0)
+    return frames[first:]
+
+
 def _traceback(error: BaseException) -> str:
     """Tell the frames of an error, of what is in it where it is a group, and of what it came of."""
     parts: list[str] = []
@@ -68,7 +74,7 @@ def _traceback(error: BaseException) -> str:
         if id(current) in seen:
             continue
         seen.add(id(current))
-        parts.append(link + "".join(traceback.format_list(_frames(current))) + type_name(current))
+        parts.append(link + "".join(traceback.format_list(_from_the_handler(_frames(current)))) + type_name(current))
         before = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
         if before is not None:
             waiting.append((_CAUSED_BY, before))

@@ -198,7 +198,7 @@ class AsyncIO:
                 if not self._is_mysql:
                     raise
                 if not tries_left or trouble(error) is not Trouble.LOST:
-                    raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+                    raise StoreUnavailable(unreachable(self._engine.sync_engine, error)) from error
         raise AssertionError
 
     async def _begin(self) -> Transaction:
@@ -222,7 +222,7 @@ class AsyncIO:
             lent = await (connecting if self._is_pipelined else _to_its_end(connecting))
             return AsyncConnection(engine, lent), lent
         except SQLAlchemyError as error:
-            raise StoreUnavailable(unreachable(engine.sync_engine)) from error
+            raise StoreUnavailable(unreachable(engine.sync_engine, error)) from error
 
     async def _wait_for_the_writer(self, transaction: AsyncTransaction, lent: LentConnection) -> None:
         end = asyncio.get_running_loop().time() + _LONGEST_BUSY_SECONDS
@@ -233,7 +233,7 @@ class AsyncIO:
                 await transaction.together(sqlite.BEGIN)
             except SQLAlchemyError as error:
                 if trouble(error) is not Trouble.REDO or asyncio.get_running_loop().time() > end:
-                    raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+                    raise StoreUnavailable(unreachable(self._engine.sync_engine, error)) from error
                 await asyncio.sleep(0.01)
             else:
                 return
@@ -251,7 +251,7 @@ class AsyncIO:
         try:
             pooled = await self._engine.raw_connection()
         except SQLAlchemyError as error:
-            raise StoreUnavailable(unreachable(self._engine.sync_engine)) from error
+            raise StoreUnavailable(unreachable(self._engine.sync_engine, error)) from error
         driver: Any = pooled.driver_connection
         try:
             async with driver.lock:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from .._dialect import Bound, TransactionState, Trouble, is_mysql, is_postgresql, is_sqlite, transaction_state, trouble
+from .._wording import words_of
 from ..errors import ConfigurationError, HandlerTimeout, StoreUnavailable
 from . import forking, mysql, sqlite
 from .calling import LeftBehind, call_each_now, call_now
@@ -183,7 +184,7 @@ class BlockingIO:
                 if not isinstance(error, SQLAlchemyError):
                     raise
                 if not tries_left or trouble(error) is not Trouble.LOST:
-                    raise StoreUnavailable(unreachable(self._engine)) from error
+                    raise StoreUnavailable(unreachable(self._engine, error)) from error
             else:
                 return _MysqlTransaction(connection, self._schema, is_pipelined=False)
         raise AssertionError
@@ -207,7 +208,7 @@ class BlockingIO:
         try:
             return lent_on(engine)
         except SQLAlchemyError as error:
-            raise StoreUnavailable(unreachable(engine)) from error
+            raise StoreUnavailable(unreachable(engine, error)) from error
 
     def _wait_for_the_writer(self, connection: Connection) -> None:
         end = time.monotonic() + _LONGEST_BUSY_SECONDS
@@ -218,7 +219,7 @@ class BlockingIO:
                 sqlite.in_turn(connection, sqlite.BEGIN)
             except SQLAlchemyError as error:
                 if trouble(error) is not Trouble.REDO or time.monotonic() > end:
-                    raise StoreUnavailable(unreachable(self._engine)) from error
+                    raise StoreUnavailable(unreachable(self._engine, error)) from error
                 time.sleep(0.01)
             else:
                 return
@@ -236,7 +237,7 @@ class BlockingIO:
         try:
             pooled = self._engine.raw_connection()
         except SQLAlchemyError as error:
-            raise StoreUnavailable(unreachable(self._engine)) from error
+            raise StoreUnavailable(unreachable(self._engine, error)) from error
         driver: Any = pooled.driver_connection
         try:
             with driver.lock:
@@ -384,9 +385,15 @@ def close(connection: Connection) -> None:
             log.debug("closing a connection that was thrown away: %s", type(second).__name__)
 
 
-def unreachable(engine: Engine) -> str:
-    """Say which database is out of reach, without its password."""
+def unreachable(engine: Engine, error: BaseException) -> str:
+    """Say which database is out of reach, without its password, and what was heard of it."""
     url = engine.url  # of its query only what names a place is told: a password may stand there too
     told = url.set(query={name: url.query[name] for name in _PLACES if name in url.query})
     where = told.render_as_string(hide_password=True)
-    return f"The guard's database {where} cannot be reached or is busy; deliver the event again once it is back"
+    heard = (words_of(error).splitlines() or [type(error).__name__])[0]
+    if engine.url.password:
+        heard = heard.replace(engine.url.password, "***")
+    return (
+        f"The guard's database {where} cannot be reached or is busy; begin again, or deliver the event again, once it "
+        f"is back ({heard})"
+    )

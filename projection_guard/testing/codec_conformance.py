@@ -13,7 +13,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
-import pytest
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError(
+        f"projection_guard.testing.codec_conformance needs {error.name}: pip install 'projection-guard[test]'"
+    ) from error
 
 from .._encryption import EventCodec
 from .._model import Json

@@ -14,7 +14,12 @@ from collections.abc import Awaitable
 from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
-import pytest
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError(
+        f"projection_guard.testing.source_conformance needs {error.name}: pip install 'projection-guard[test]'"
+    ) from error
 
 from .._source import Batch, EventSource, Recorded
 from ..errors import InvalidArgument

@@ -4,6 +4,7 @@ Sections are those of `##` headings. A comment on the line before a block says o
 
     <!-- not run: why -->      the block is not run; a reason is needed
     <!-- goes on -->           the section goes on where the one before it stopped
+    <!-- file: NAME -->        the block is saved as a file, for the commands of the page: see `walking`
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def programs(page: str, text: str) -> list[Program]:
     """Return the python of a page, one program a section."""
     made: list[Program] = []
     for block in blocks(text):
-        if block.language != "python" or re.match(r"<!-- not run: \S", block.comment):
+        if block.language != "python" or re.match(r"<!-- (not run|file): \S", block.comment):
             continue
         goes_on = made and (made[-1].heading == block.heading or block.comment == "<!-- goes on -->")
         if not goes_on:

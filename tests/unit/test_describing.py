@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import IntegrityError
 
+from projection_guard import ProjectionGuard
 from projection_guard._core.describing import describe
 
 
@@ -80,3 +81,18 @@ def test_of_a_group_it_is_told_what_is_in_it() -> None:
     assert "s3cr3t" not in described.message + described.traceback
     assert described.fingerprint != describe(group(KeyError("x"))).fingerprint
     assert len(describe(group(*[ValueError("x" * 5_000)] * 1_000)).message) <= 10_000
+
+
+def test_a_traceback_begins_with_the_handlers_own_frames() -> None:
+    """The way to it through the library is always the same, and hides what a person looks for."""
+
+    def reads_a_place(event: object, connection: object) -> None:
+        raise ValueError("no place")
+
+    with ProjectionGuard("sqlite://", worker="external") as guard:
+        guard.migrate()
+        guard.projection("Places")(reads_a_place)
+        guard.apply("Places", {"event_id": "1", "event_type": "Left", "stream_id": "a"})
+        (failure,) = guard.failures("Places").items
+    assert failure.error_traceback is not None
+    assert failure.error_traceback.splitlines()[0].endswith("in reads_a_place")
