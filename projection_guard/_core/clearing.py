@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from .._io.protocol import Call
 from .._model import Json, ResolutionMethod
-from .._store import counters, failures, gates, parked, partitions, states
+from .._store import counters, failures, gates, outages, parked, partitions, states
 from .context import Context, Tries, is_store_error, unavailable
 from .projection import Projection
 
@@ -75,7 +75,7 @@ def forget(connection: Connection, context: Context, projection: Projection, *, 
     ended = failures.resolve_all(connection, name, ResolutionMethod.MANUAL_RESET, actor)
     forgotten = states.forget_applied(connection, name)
     states.forget_gates(connection, name)
-    states.let_go(connection, name)
+    outages.let_go(connection, name)
     if projection.is_followed:
         states.set_mode(connection, name, "followed", rescan_until=None)
         partitions.begin_at(connection, name, projection.partitions, 0)

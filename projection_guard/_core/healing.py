@@ -15,7 +15,7 @@ from .._instruments import Delivery
 from .._io.protocol import IO
 from .._model import EventRecord, Failure, Json, Origin, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
-from .._store import amendments, attempts, counters, failures, gates, parked, settled, states
+from .._store import amendments, attempts, counters, failures, gates, outages, parked, settled, states
 from .._store.claims import Ticket
 from .._wording import words_of
 from ..errors import HandlerDied, KeysUnavailable, PermanentFailure, SourceError, StoreUnavailable
@@ -141,7 +141,7 @@ class _Retry:
         goes_past_hold = self.is_probe or self.by is not None
         is_free = state is not None and (state.held_since is None or goes_past_hold)
         walks = state is not None and state.state == "active"
-        if is_free and (walks or (self.is_probe and states.may_be_probed(connection, self.projection.name))):
+        if is_free and (walks or (self.is_probe and outages.may_be_probed(connection, self.projection.name))):
             return None
         failures.give_back(connection, self.projection.name, token=self.token)
         return Finished(outcome=self._answer(OutcomeStatus.PARKED), is_news=False)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from .._model import Failure, Json
 from .._notices import Notice, NoticeKind
 from .._policy import Verdict, VerdictKind, decide, probe_pause
-from .._store import attempts, counters, failures, gates, states
+from .._store import attempts, counters, failures, gates, outages
 from .._store.claims import Ticket
 from .._store.failures import DescribedError, Kept
 from ..errors import CodecError, HandlerTimeout, StoreUnavailable
@@ -278,7 +278,7 @@ def _is_outage(connection: Connection, projection: Projection) -> bool:
         return False
     if attempts.any_success_since(connection, projection.name, row.began):
         return False
-    return states.hold(connection, projection.name, began=row.began, pause_seconds=probe_pause(breaker, 0))
+    return outages.hold(connection, projection.name, began=row.began, pause_seconds=probe_pause(breaker, 0))
 
 
 def _notice(kind: NoticeKind, ticket: Ticket, kept: Kept, failure_id: UUID, error: Exception | None = None) -> Notice:

@@ -16,7 +16,7 @@ from .._health import Lag
 from .._model import OutcomeStatus
 from .._notices import Notice, NoticeKind
 from .._policy import Breaker, probe_pause
-from .._store import attempts, counters, failures, gates, history, reading, states, workers
+from .._store import attempts, counters, failures, gates, history, outages, reading, states, workers
 from .._store.reading import Judged
 from ..errors import KeysUnavailable
 from .context import Context, new_token, transact
@@ -126,10 +126,10 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
     longest = projection.timeout_seconds + context.lease_seconds
 
     def take(connection: Connection) -> tuple[int, bool, Claimed | None] | None:
-        number = states.take_probe(connection, projection.name, longest_call_seconds=longest)
+        number = outages.take_probe(connection, projection.name, longest_call_seconds=longest)
         if number is None:
             return None
-        candidate = states.probe_candidate(connection, projection.name)
+        candidate = outages.probe_candidate(connection, projection.name, projection.order)
         if candidate is None:
             return number, False, None
         taken = failures.claim(connection, candidate, token=token, lease_seconds=context.lease_seconds)
@@ -146,7 +146,7 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
         pause = probe_pause(breaker, number)
         await transact(
             context,
-            lambda connection: states.postpone_probe(connection, projection.name, pause_seconds=pause),
+            lambda connection: outages.postpone_probe(connection, projection.name, pause_seconds=pause),
             what=what,
         )
         return
@@ -159,7 +159,7 @@ def _release(connection: Connection, projection: Projection) -> None:
     state = states.read(connection, projection.name)
     if state is not None and state.outage_began_at is not None:
         attempts.give_back(connection, projection.name, state.outage_began_at)
-    states.let_go(connection, projection.name)
+    outages.let_go(connection, projection.name)
 
 
 async def keep_books(context: Context) -> Round:

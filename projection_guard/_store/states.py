@@ -1,21 +1,18 @@
-"""What a person wants of a projection, the breaker's hold, and the barrier behind a change of either."""
+"""What a person wants of a projection, and the barrier behind a change of it; the breaker's hold is in `outages`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
     Connection,
-    and_,
     bindparam,
     delete,
-    exists,
     func,
-    literal,
     null,
     or_,
     select,
@@ -24,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from .._dialect import Changing, PerDialect, is_mysql, is_sqlite, later, statement_start, utc_now
+from .._dialect import Changing, PerDialect, is_mysql, is_sqlite, statement_start, utc_now
 from .._model import Order
 from .._tables import (
     ParkedEvent,
@@ -38,24 +35,18 @@ from . import generations, partitions
 from .attempts import is_reserved
 
 __all__ = [
-    "WALKING",
     "StateRow",
     "begin_job",
     "begin_reset",
     "end_job",
     "ensure",
     "forget_gates",
-    "hold",
     "in_flight",
     "leased",
-    "let_go",
-    "may_be_probed",
     "open_rows",
-    "postpone_probe",
     "read",
     "set_ordering",
     "set_state",
-    "take_probe",
 ]
 
 T, S, P, A = ProjectionState, ProjectionStream, ParkedEvent, ProjectionAppliedEvent
@@ -239,91 +230,6 @@ def is_leased_now(connection: Connection, failure_id: UUID) -> bool:
         ~is_reserved(F.lease_owner),
     )
     return connection.execute(statement).first() is not None
-
-
-_hold = (
-    update(T)
-    .where(T.projection_name == _NAME, T.held_since.is_(None))
-    .values(
-        held_since=utc_now(),
-        outage_began_at=bindparam("began", type_=T.outage_began_at.type),
-        probe_at=later(bindparam("pause")),
-        failed_probes=0,
-    )
-)
-_let_go = (
-    update(T)
-    .where(T.projection_name == _NAME)
-    .values(held_since=null(), outage_began_at=null(), probe_at=null(), failed_probes=0)
-)
-WALKING: Final = ("active", "replaying", "rebuilding")
-"""In which states a projection held by the breaker waits for a probe: a replay does, too. A verification does not."""
-_verified = exists(select(literal(1)).where(R.projection_name == _NAME, R.finished_at.is_(None), R.kind == "verify"))
-_WALKS = and_(T.state.in_(WALKING), or_(T.state == "active", ~_verified))
-_take_probe = Changing(
-    update(T).values(probe_at=later(bindparam("pause")), failed_probes=T.failed_probes + 1),
-    (T.projection_name == _NAME, T.held_since.is_not(None), T.probe_at <= statement_start(), _WALKS),
-    T.failed_probes,
-)
-_postpone_probe = update(T).where(T.projection_name == _NAME).values(probe_at=later(bindparam("pause")))
-
-
-def hold(connection: Connection, projection: str, *, began: datetime, pause_seconds: float) -> bool:
-    """Hold a projection for an outage; False where it is held already."""
-    parameters = {"projection": projection, "began": began, "pause": pause_seconds}
-    return connection.execute(_hold, parameters).rowcount == 1
-
-
-def let_go(connection: Connection, projection: str) -> None:
-    """End the hold."""
-    connection.execute(_let_go, {"projection": projection})
-
-
-def take_probe(connection: Connection, projection: str, *, longest_call_seconds: float) -> int | None:
-    """Take the next probe of a held projection if it is due: return its number, from 1. One worker gets it.
-
-    The next one is put off for the longest a call may take; `postpone_probe` sets the real pause afterwards.
-    """
-    parameters = {"projection": projection, "pause": longest_call_seconds}
-    taken = _take_probe.run(connection, parameters)
-    return int(taken[0].failed_probes) if taken else None
-
-
-def may_be_probed(connection: Connection, projection: str) -> bool:
-    """Return whether a probe may be made: not while a copy is compared with the read model, which stands still."""
-    statement = select(T.projection_name).where(T.projection_name == _NAME, _WALKS)
-    return connection.execute(statement, {"projection": projection}).first() is not None
-
-
-def postpone_probe(connection: Connection, projection: str, *, pause_seconds: float) -> None:
-    """Set when the next probe is due."""
-    connection.execute(_postpone_probe, {"projection": projection, "pause": pause_seconds})
-
-
-_probe = (
-    select(F.id)
-    .where(F.projection_name == _NAME, F.resolved_at.is_(None), F.next_retry_at.is_not(None))
-    .where(
-        ~exists(
-            select(literal(1)).where(
-                R.projection_name == _NAME,
-                R.finished_at.is_(None),
-                R.kind.not_in(("beside", "verify")),  # the live projection goes on beside those
-                F.event_sequence > R.position,
-            )
-        )
-    )
-    .order_by(func.coalesce(F.last_retry_at, F.failed_at), F.id)
-    .limit(1)
-)
-
-
-def probe_candidate(connection: Connection, projection: str) -> UUID | None:
-    """Name the failure that was tried longest ago: so probes go from stream to stream.
-
-    What a replay has not come to yet is left to it.
-    """
-    return connection.execute(_probe, {"projection": projection}).scalar_one_or_none()
 
 
 def forget_applied(connection: Connection, projection: str, *, beyond: int = 0) -> int:

@@ -11,6 +11,7 @@ from tenacity import stop_after_attempt, stop_never, wait_fixed
 from projection_guard import Breaker, PermanentFailure, RetryPolicy
 from tests.bed import Bed, GuardOnBed, Happened, happened
 from tests.flow.acting import Planned, active_equals_open_rows, listed, make_due, states_of, work_until_done
+from tests.following.logs import FollowedLog
 
 STREAMS = [f"S{number}" for number in range(6)]
 SMALL = Breaker(failures=6, streams=4)
@@ -275,6 +276,56 @@ def test_a_person_may_retry_while_the_projection_is_held(bed: Bed) -> None:
     failure = guard.failures("P").items[0]
     assert guard.resolve(failure.id, "retry", actor="alice").status == "applied"
     assert states_of(bed, "P")[failure.event_id] == "applied"
+
+
+def one_waits_for_a_person(bed: Bed, outage: Outage) -> tuple[GuardOnBed, FollowedLog]:
+    """Return a guard that an outage holds, on which A#2 was tried longest ago and waits behind A#1, which is exhausted.
+
+    A#1 was met by a replay of a range when A#2 was a failure already.
+    """
+    log = FollowedLog(bed)
+    guard = log.guard(retry=RetryPolicy(wait=wait_fixed(3600), breaker=SMALL))
+    bed.joined(guard, "P", outage.joined)
+    log.append("A", "A", *STREAMS)
+    outage.is_on, outage.failing = False, {"A#2"}
+    guard.catch_up("P")
+    outage.failing, outage._error = {"A#1", "A#2"}, lambda: PermanentFailure("no use")
+    guard.replay("P", from_sequence=1, to_sequence=1, actor="alice")
+    outage.is_on, outage._error = True, lambda: ValueError("the read model is away")
+    log.append(*STREAMS)
+    guard.catch_up("P")
+    assert is_held(guard)
+    outage.is_on = False
+    return guard, log
+
+
+def test_a_probe_passes_over_what_waits_for_an_earlier_failure(bed: Bed) -> None:
+    """It would not be tried, and be the one tried longest ago each time: other streams would be held for ever."""
+    outage = Outage()
+    guard, log = one_waits_for_a_person(bed, outage)
+    probe_now(bed)
+    guard.work()
+    assert not is_held(guard)
+    guard.catch_up("P")
+    make_due(bed)
+    guard.work()
+    assert all(bed.effects("P", stream) == log.of_stream(stream) for stream in STREAMS)
+    assert {event for event, state in states_of(bed, "P").items() if state == "failed"} == {"A#1", "A#2"}
+
+
+def test_where_nothing_can_be_probed_the_hold_ends(bed: Bed) -> None:
+    """All that is left waits for a person: what comes next says whether the outage is over."""
+    outage = Outage()
+    guard, log = one_waits_for_a_person(bed, outage)
+    for failure in guard.failures("P").items:
+        if failure.stream_id != "A":
+            guard.resolve(failure.id, "skip", actor="alice")
+    probe_now(bed)
+    guard.work()
+    assert not is_held(guard)
+    log.append("new")
+    guard.catch_up("P")
+    assert bed.effects("P", "new") == [("new", 1)]
 
 
 def test_breaker_none_never_holds(sqlite_bed: Bed) -> None:
