@@ -22,7 +22,8 @@ from .._service import Service
 from ..errors import ConfigurationError, EventError, ProjectionGuardError, RegistrationError
 from ._answering import acknowledge, give_back, reject
 from ._fields import in_hand, is_in_hand
-from ._settings import check, check_together, verify
+from ._rabbit import keep_in_line
+from ._settings import broker_of, check, check_channels, check_together, verify
 
 __all__ = ["Guarding", "Unreadable"]
 
@@ -162,9 +163,13 @@ class Guarding:
                 )
             check(subscriber, what, is_ordered=is_ordered, unreadable=self.unreadable)
         check_together(subscribers, what)
+        kept = [each.subscriber for each in self._attached.values() if is_ordered or each.is_ordered]
+        check_channels(subscribers, what, kept, is_ordered=is_ordered)
         self._learn(what, kind)
         for subscriber in subscribers:
             self._attached[id(subscriber)] = _Attached(subscriber=subscriber, what=what, is_ordered=is_ordered)
+            if broker_of(subscriber) == "rabbit":
+                keep_in_line(subscriber, is_ordered=is_ordered)
             subscriber(self._receiver(what, kind, bring, names))
 
     def _learn(self, what: str, kind: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..errors import RegistrationError
 
-__all__ = ["broker_of", "check", "check_together", "verify"]
+__all__ = ["broker_of", "check", "check_channels", "check_together", "verify"]
 
 _BROKERS: Final = ("nats", "rabbit", "kafka", "confluent", "redis", "mqtt")
 _DROPS_ON_REJECT: Final = ("workqueue", "interest")
@@ -45,6 +45,24 @@ def check(subscriber: object, what: str, *, is_ordered: bool, unreadable: object
     found = rules(subscriber, is_ordered=is_ordered, unreadable=unreadable)
     if found is not None:
         raise RegistrationError(f"{what}: {found}")
+
+
+def check_channels(subscribers: Sequence[object], what: str, others: Sequence[object], *, is_ordered: bool) -> None:
+    """Raise `RegistrationError` where one that is to keep the order of streams shares its channel with another one.
+
+    `others`: who must not share one with these.
+    """
+    mine = [id(_get(each, "channel")) for each in subscribers if _is_on_rabbit(each)]
+    theirs = [id(_get(each, "channel")) for each in others if _is_on_rabbit(each)]
+    if (is_ordered and len({*mine}) < len(mine)) or not {*mine}.isdisjoint(theirs):
+        raise RegistrationError(
+            f"{what}: two subscribers share one Channel of RabbitMQ, which is closed when one of them ends, so that what "
+            "it has in hand goes back to its place before anybody is sent the next one; give each a Channel of its own"
+        )
+
+
+def _is_on_rabbit(subscriber: object) -> bool:
+    return broker_of(subscriber) == "rabbit" and _get(subscriber, "channel") is not None
 
 
 def check_together(subscribers: Sequence[object], what: str) -> None:

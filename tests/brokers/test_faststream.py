@@ -503,6 +503,14 @@ def test_a_group_of_redis_needs_somebody_who_takes_up_what_was_left(tmp_path: Pa
     Shop(tmp_path, unreadable="hold").on(redis(new), redis(), order="none")
 
 
+def test_a_channel_of_rabbitmq_is_not_shared(tmp_path: Path) -> None:
+    """It is closed when its subscriber ends, so that what it has in hand goes back to its place."""
+    channel = Channel(prefetch_count=1)
+    with pytest.raises(RegistrationError, match="a Channel of its own"):
+        Shop(tmp_path).on(rabbit(channel=channel), rabbit(channel=channel))
+    Shop(tmp_path).on(rabbit(channel=channel), rabbit(channel=channel), order="none")
+
+
 def test_one_line_of_events_has_one_subscriber(tmp_path: Path) -> None:
     """A projection with order='global' cannot be received by two at a time."""
     with pytest.raises(RegistrationError, match="order='global'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ pytest.importorskip("faststream.redis", reason="faststream[redis] is not install
 
 import aio_pika
 from faststream import AckPolicy
+from faststream.rabbit import Channel, QueueType, RabbitQueue
 from faststream.redis import RedisBroker, StreamSub
 from nats.js.api import ConsumerConfig, RetentionPolicy
 from redis.asyncio import Redis
@@ -28,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from projection_guard import AsyncProjectionGuard
 from projection_guard.faststream import Guarding
 from tests.bed import AT_ONCE
-from tests.brokers.brokers import BROKERS, rabbit_url, why_no_broker
+from tests.brokers.brokers import BROKERS, Rabbit, rabbit_url, why_no_broker
 from tests.brokers.world import PARTITIONS, Fact
 
 pytestmark = pytest.mark.postgres
@@ -39,10 +41,15 @@ answers = cache(why_no_broker)
 @pytest.fixture(params=["nats", "rabbitmq"])
 def there(request: pytest.FixtureRequest) -> Any:
     """A broker with a queue or a subject for each partition, or the reason why there is none."""
-    missing = answers(request.param)
+    return made(request.param)
+
+
+def made(name: str, kind: Callable[[str], Any] | None = None) -> Any:
+    """Return a broker, by default the one of that name; skip the test where there is none."""
+    missing = answers(name)
     if missing is not None:
         pytest.skip(missing)
-    return BROKERS[request.param](uuid.uuid4().hex[:8])
+    return (kind or BROKERS[name])(uuid.uuid4().hex[:8])
 
 
 @pytest.fixture
@@ -159,41 +166,100 @@ def test_messages_come_again_while_the_store_is_away(postgres_url: str, there: A
     assert [n for stream, n in consumer.done if stream == "B"] == [2, 3]
 
 
+async def hung_up(consumer: Consumer, begun: threading.Event, may_end: threading.Event) -> None:
+    """Let a consumer live until its handler hangs, and end it as the end of a process's loop does."""
+
+    async def hang(event: Fact) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    consumer.handle = hang
+    await consumer.broker.start()
+    assert await asyncio.to_thread(may_end.wait, 60)
+    await consumer.broker.stop()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    async with asyncio.timeout(30):
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
+    await consumer.guard.close()
+    await consumer.engine.dispose()
+
+
+def shut_down(url: str, there: Any, *, stands_by: bool) -> None:
+    """Shut a consumer down whose handler hangs; another one begins afterwards, or `stands_by` already."""
+    first, second = Consumer(url, there, graceful_seconds=0.1), Consumer(url, there)
+
+    async def scene() -> None:
+        begun, may_end = threading.Event(), threading.Event()
+        async with there.made():
+            await there.publish([fact("A", n) for n in (1, 2, 3)])
+            first_life = asyncio.create_task(asyncio.to_thread(asyncio.run, hung_up(first, begun, may_end)))
+            await comes(begun.is_set)
+            if not stands_by:
+                may_end.set()
+                await first_life
+            async with second.running():
+                may_end.set()
+                await second.comes_to(3)
+            await first_life
+
+    asyncio.run(scene())
+    assert first.done == []
+    assert second.done == [("A", n) for n in (1, 2, 3)]
+
+
 def test_what_is_in_hand_at_a_shutdown_goes_to_the_next_one(postgres_url: str, there: Any) -> None:
     """A consumer that ends while its handler hangs gives the message up; the next one applies it, in order."""
-    first, second = Consumer(postgres_url, there, graceful_seconds=0.1), Consumer(postgres_url, there)
+    shut_down(postgres_url, there, stands_by=False)
 
-    async def first_life() -> None:
-        begun = asyncio.Event()
 
-        async def hang(event: Fact) -> None:
-            begun.set()
-            await asyncio.Event().wait()
+class Quorum(Rabbit):
+    """With quorum queues: RabbitMQ sends the next consumer what is behind a message that a cancelled one still has."""
 
-        first.handle = hang
-        await first.broker.start()
-        async with asyncio.timeout(60):
-            await begun.wait()
-        await first.broker.stop()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:  # as the end of a process's loop does
-            task.cancel()
-        async with asyncio.timeout(30):
-            while left := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(left)
-        await first.guard.close()
-        await first.engine.dispose()
+    @property
+    def _arguments(self) -> Any:
+        return {**super()._arguments, "x-queue-type": "quorum"}  # before RabbitMQ 4 there is no limit, nor a -1
+
+    def subscriber(self, broker: Any, partition: int) -> Any:
+        """Return a subscriber of a queue that is there."""
+        made: Any = RabbitQueue
+        queue = made(
+            self._queue(partition),
+            queue_type=QueueType.QUORUM,
+            declare=False,
+            arguments={**super()._arguments, "x-delivery-limit": -1},
+        )
+        return broker.subscriber(queue, channel=Channel(prefetch_count=1), ack_policy=MANUAL)
+
+
+def test_nobody_is_sent_what_is_behind_a_message_in_hand(postgres_url: str) -> None:
+    """Of a consumer that ends: the one that stands by gets that message first, and then what is behind it."""
+    shut_down(postgres_url, made("rabbitmq", Quorum), stands_by=True)
+
+
+def test_what_comes_while_a_consumer_begins_is_taken(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ may send a message before it is known that the consumer is there: its queue must not stand still."""
+    consume = aio_pika.robust_queue.RobustQueue.consume
+
+    async def slowly(*asked: Any, **options: Any) -> Any:
+        answer = await consume(*asked, **options)
+        await asyncio.sleep(0.1)  # as the loop of a process that has other things to do
+        return answer
+
+    monkeypatch.setattr(aio_pika.robust_queue.RobustQueue, "consume", slowly)
+    there = made("rabbitmq")
+    consumer = Consumer(postgres_url, there)
 
     async def scene() -> None:
         async with there.made():
             await there.publish([fact("A", 1), fact("A", 2)])
-            await asyncio.to_thread(asyncio.run, first_life())
-            async with second.running():
-                await second.comes_to(2)
+            async with consumer.running():
+                await consumer.comes_to(2)
 
     asyncio.run(scene())
-    assert first.done == []
-    assert second.done == [("A", 1), ("A", 2)]
+    assert consumer.done == [("A", 1), ("A", 2)]
 
 
 def test_what_is_no_event_goes_to_the_dead_letters(postgres_url: str) -> None:
