@@ -5,12 +5,15 @@
     guard_projection(guard, Counters(view))                     # one of its projections, with its view
     publish_saves(shop, guard.publisher())                      # optional: what is saved wakes the follower at once
 
+    source = DCBApplicationSource(school, stream_of=by_tag("course-"))      # a DCB application's
+
 Handlers registered on such a guard are given the application's domain events, as its mapper makes them.
 """
 
 from __future__ import annotations
 
 try:
+    from ._dcb import DCBApplicationSource, TaggedDecision, by_tag
     from ._guarding import guard_projection
     from ._saves import publish_saves
     from ._source import ApplicationSource
@@ -19,4 +22,11 @@ except ImportError as error:
         f"projection_guard.eventsourcing needs {error.name}: pip install 'projection-guard[eventsourcing]'"
     ) from error
 
-__all__ = ["ApplicationSource", "guard_projection", "publish_saves"]
+__all__ = [
+    "ApplicationSource",
+    "DCBApplicationSource",
+    "TaggedDecision",
+    "by_tag",
+    "guard_projection",
+    "publish_saves",
+]

@@ -20,7 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from .._store.log import is_prepared
 from ..errors import ConfigurationError
 
-__all__ = ["OnPostgresql"]
+__all__ = ["HolesOnPostgresql", "OnPostgresql"]
 
 _WRITERS: Final = SQL(
     """
@@ -34,7 +34,7 @@ _CHECK: Final = SQL(
     """
     SELECT pg_is_in_recovery() AS is_standby, seqcache AS cache, seqincrement AS increment, seqcycle AS cycles
     FROM (SELECT 1) AS one
-    LEFT JOIN pg_sequence ON seqrelid = CAST(pg_get_serial_sequence(%s, 'notification_id') AS regclass)
+    LEFT JOIN pg_sequence ON seqrelid = CAST(pg_get_serial_sequence(%s, %s) AS regclass)
     """
 )
 
@@ -50,13 +50,14 @@ class _Hold:
         return not any(writer in self.writers or is_prepared(writer) for writer in writers)
 
 
-class OnPostgresql:
-    """Asks over the recorder's own connections."""
+class HolesOnPostgresql:
+    """Judges holes over the recorder's own connections. `position`: the column whose numbers are drawn."""
 
-    def __init__(self, recorder: Any) -> None:
+    def __init__(self, recorder: Any, *, position: str) -> None:
         self._datastore = recorder.datastore
         self._table = SQL("{}.{}").format(Identifier(self._datastore.schema), Identifier(recorder.events_table_name))
         self._quoted = self._table.as_string()
+        self._position = position
         self._is_checked = False
         self._final = 0
         self._holds: tuple[_Hold, ...] = ()  # replaced, never changed: other threads look at it, too
@@ -79,7 +80,7 @@ class OnPostgresql:
         """Raise `ConfigurationError` where a hole cannot be judged: it is asked at the first one."""
         if self._is_checked:
             return
-        found = self._rows(_CHECK, [self._quoted])[0]
+        found = self._rows(_CHECK, [self._quoted, self._position])[0]
         if found["is_standby"]:
             raise ConfigurationError(
                 f"The events in {self._quoted} are read on a standby, which does not know who is writing; give the "
@@ -87,10 +88,22 @@ class OnPostgresql:
             )
         if (found["cache"] or 1) > 1 or (found["increment"] or 1) < 1 or found["cycles"]:
             raise ConfigurationError(
-                f"The sequence of notification ids of {self._quoted} has a CACHE above 1, counts down or begins anew: "
+                f"The sequence of {self._position} of {self._quoted} has a CACHE above 1, counts down or begins anew: "
                 "its numbers are not drawn in the order of time, and events would be missed; ALTER SEQUENCE ... CACHE 1"
             )
         self._is_checked = True
+
+    def _rows(self, statement: Any, values: Sequence[object]) -> list[Any]:
+        with self._datastore.get_connection() as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+
+
+class OnPostgresql(HolesOnPostgresql):
+    """What else is asked of a recorder of aggregates' events."""
+
+    def __init__(self, recorder: Any) -> None:
+        super().__init__(recorder, position="notification_id")
 
     def position_of(self, originator_id: UUID | str, version: int) -> int | None:
         statement = self._select("notification_id", "WHERE originator_id = %s AND originator_version = %s")
@@ -127,8 +140,3 @@ class OnPostgresql:
 
     def _select(self, what: Any, where: Any) -> Composed:
         return SQL("SELECT {} FROM {} {}").format(SQL(what), self._table, SQL(where))
-
-    def _rows(self, statement: Any, values: Sequence[object]) -> list[Any]:
-        with self._datastore.get_connection() as connection, connection.cursor() as cursor:
-            cursor.execute(statement, values)
-            return list(cursor.fetchall())

@@ -13,21 +13,15 @@ from uuid import UUID
 from eventsourcing.persistence import ApplicationRecorder, Notification
 
 from ..errors import ConfigurationError
+from ._pages import Holes
 
 __all__ = ["Log", "is_of", "log_of"]
 
 _PAGE: Final = 1000
 
 
-class Log(Protocol):
+class Log(Holes, Protocol):
     """A recorder's log, past its notifications."""
-
-    def final_up_to(self, hole: tuple[int, int], seen: int) -> int:
-        """Return up to where nothing can appear any more; below the hole's end while that may still be filled.
-
-        `seen` is the position behind the hole at which something was seen.
-        """
-        ...
 
     def position_of(self, originator_id: UUID | str, version: int) -> int | None:
         """Return where an event stands in the log; None where there is none."""

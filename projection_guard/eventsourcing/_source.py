@@ -13,8 +13,9 @@ from eventsourcing.utils import resolve_topic
 
 from .._frozen import quick
 from .._model import EventRecord
-from .._source import Batch, Recorded, Share, Skipped, check_range, check_stream_range
+from .._source import Batch, Recorded, Share, check_range, check_stream_range
 from ..errors import ConfigurationError, SourceError
+from ._pages import Page, Pages
 from ._recorders import log_of
 
 __all__ = ["ApplicationSource"]
@@ -22,27 +23,28 @@ __all__ = ["ApplicationSource"]
 _recorded = quick(Recorded)
 _record = quick(EventRecord)
 _KEPT: Final = 20_000
-_NOBODY: Final = "nobody was left who could have filled it"
 
 
 class ApplicationSource:
     """The events of one application, in the order of its notification log.
 
     It reads through the application's own recorder and mapper, so transcodings, compression, encryption, upcasting and
-    topics are those of the application. POPO, SQLite and PostgreSQL recorders are read; others, and DCB applications,
-    are refused with a `ConfigurationError`. An event's id is its originator's id and version, as `EventMapping` says.
+    topics are those of the application. POPO, SQLite and PostgreSQL recorders are read; others are refused with a
+    `ConfigurationError`; `DCBApplicationSource` is for DCB applications. An event's id is its originator's id and
+    version, as `EventMapping` says.
     """
 
     def __init__(self, application: Application[Any]) -> None:
         if not isinstance(application, Application):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
-                f"ApplicationSource takes an eventsourcing Application, not {type(application).__qualname__}; a DCB "
-                "application has no streams, and is not covered"
+                f"ApplicationSource takes an eventsourcing Application, not {type(application).__qualname__}; of a DCB "
+                "application DCBApplicationSource reads the events"
             )
         self.application_name = application.name
         self._mapper = application.mapper
         self._recorder = application.recorder
         self._log = log_of(application.recorder)
+        self._pages = Pages(select=self._select, position="id", holes=self._log)
         self._positions: dict[tuple[str, int], int] = {}
         self._trimming = Lock()
 
@@ -52,20 +54,7 @@ class ApplicationSource:
         Raises `ConfigurationError` for a log that cannot be read safely, `SourceError` where it cannot be reached.
         """
         check_range(after, limit, until)
-        found = self._select(after, limit, until)
-        end = self._end(found, after, limit, until)
-        open_holes = _holes(after, found, end)
-        if not open_holes:
-            return self._batch(found, share, position=end)
-        final = self._log.final_up_to(open_holes[0], end)
-        if final < open_holes[0][1]:
-            before = open_holes[0][0] - 1
-            return self._batch([each for each in found if each.id <= before], share, position=before, is_held=True)
-        final = final if until is None else min(final, until)
-        found = self._select(after, limit, final)  # whoever was waited for may have committed meanwhile
-        end = final if len(found) < limit else found[-1].id
-        skipped = [Skipped(first=first, last=last, reason=_NOBODY) for first, last in _holes(after, found, end)]
-        return self._batch(found, share, position=end, skipped=skipped)
+        return self._batch(self._pages.read(after, limit, until), share)
 
     def head(self) -> int:
         """Return the highest notification id that can be seen now, 0 for an empty log."""
@@ -110,28 +99,14 @@ class ApplicationSource:
         )
         return selected
 
-    def _end(self, found: Sequence[Notification], after: int, limit: int, until: int | None) -> int:
-        """Return how far these reach: to the last of them, or to `until` where the log is beyond that."""
-        last = found[-1].id if found else after
-        if until is None or len(found) >= limit or last == until:
-            return last
-        return until if self._select(until, 1, None) else last
-
-    def _batch(
-        self,
-        found: Sequence[Notification],
-        share: Share | None,
-        *,
-        position: int,
-        skipped: Sequence[Skipped] = (),
-        is_held: bool = False,
-    ) -> Batch:
+    def _batch(self, page: Page[Notification], share: Share | None) -> Batch:
         if len(self._positions) > _KEPT:
             self._trim()
+        found = page.found
         wanted = found if share is None else [each for each in found if share.has(_stream_of(each), _id_of(each))]
         last = None if share is None or not found else _said_of(found[-1])
         events = tuple(self._event(each) for each in wanted)
-        return Batch(events=events, position=position, skipped=tuple(skipped), is_held=is_held, last=last)
+        return Batch(events=events, position=page.position, skipped=page.skipped, is_held=page.is_held, last=last)
 
     def _event(self, notification: Notification) -> Recorded:
         sequence = notification.id
@@ -155,18 +130,6 @@ class ApplicationSource:
         with self._trimming:
             for key in list(self._positions)[: len(self._positions) - _KEPT // 2]:
                 self._positions.pop(key, None)
-
-
-def _holes(after: int, found: Sequence[Notification], end: int) -> list[tuple[int, int]]:
-    """Return the ranges between `after` and `end` in which there is nothing, ends included."""
-    if end - after == len(found):
-        return []
-    holes: list[tuple[int, int]] = []
-    for position in (*(each.id for each in found), end + 1):
-        if position > after + 1:
-            holes.append((after + 1, position - 1))
-        after = position
-    return holes
 
 
 def _stream_of(notification: Notification) -> str:

@@ -237,10 +237,10 @@ class Elsewhere(ApplicationRecorder):
 
 
 def test_recorders_of_others_and_dcb_are_refused() -> None:
-    """Whether their holes are final, and what a stream is there, is not known."""
+    """Whether their holes are final is not known; a DCB application has a source of its own."""
     with Application[Any]() as application:
         application.recorder = Elsewhere()
         with pytest.raises(ConfigurationError, match="Elsewhere is no recorder of eventsourcing's"):
             ApplicationSource(application)
-    with DCBApplication() as tagged, pytest.raises(ConfigurationError, match="a DCB application has no streams"):
+    with DCBApplication() as tagged, pytest.raises(ConfigurationError, match="DCBApplicationSource reads the events"):
         ApplicationSource(cast("Any", tagged))
