@@ -5,9 +5,9 @@
         Router("/ops", route_handlers=[dashboard_handler(guard, authorize=who)]),      # at /ops/dashboard
     ])
 
-`who(request)` answers with an `Actor`, with an operator's name, or with None; it may be async, and may raise
-`HTTPException`. Without `authorize` nobody gets in; the bare summary and the probes are open to all. Litestar's own
-OpenAPI document leaves these routes out: GET /admin/projections/openapi.json describes them.
+`who(request)` is an `Authorize`, and may raise `HTTPException`. Without it nobody gets in; the bare summary and the
+probes are open to all. Litestar's own OpenAPI document leaves these routes out: GET /admin/projections/openapi.json
+describes them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Unpack
 
 try:
-    from litestar import HttpMethod, Request, Response, route
+    from litestar import Request, Response, route
     from litestar.exceptions import HTTPException, InternalServerException, MethodNotAllowedException, NotFoundException
-    from litestar.handlers import HTTPRouteHandler
+    from litestar.handlers import HTTPRouteHandler as Handler
 
     from ._dashboard.site import ROOT, dashboard_of
     from ._http import messages
@@ -43,28 +43,18 @@ Authorize = Callable[[Asked], Who | Awaitable[Who]]
 """Says who sends a request: an `Actor`, an operator's name, or None for nobody; plain or async."""
 
 
-def health_handler(
-    guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[HealthOptions]
-) -> HTTPRouteHandler:
+def health_handler(guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[HealthOptions]) -> Handler:
     """Return the routes under /health; docs/http.md lists the options. Raises `ConfigurationError`."""
     return _handler("/health", health_api(guard, authorize, **options), HEALTH, _door_of(guard, authorize))
 
 
-def admin_handler(
-    guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[AdminOptions]
-) -> HTTPRouteHandler:
+def admin_handler(guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[AdminOptions]) -> Handler:
     """Return the routes under /admin; docs/http.md lists the options. Raises `ConfigurationError`."""
     return _handler("/admin", admin_api(guard, authorize, **options), ADMIN, _door_of(guard, authorize))
 
 
-def dashboard_handler(
-    guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[PageOptions]
-) -> HTTPRouteHandler:
-    """Return the pages under /dashboard, for people; docs/dashboard.md lists the options.
-
-    Where `authorize` raises an `HTTPException` with a status of 3xx and a `Location` header, the browser is sent
-    there: to where people sign in, say. Raises `ConfigurationError`.
-    """
+def dashboard_handler(guard: Guard, *, authorize: Authorize | None = None, **options: Unpack[PageOptions]) -> Handler:
+    """Return the pages under /dashboard, for people; docs/dashboard.md has the options. Raises `ConfigurationError`."""
     dashboard, door = dashboard_of(guard, authorize, **options), _door_of(guard, authorize)
 
     @_route(f"/{ROOT}", f"/{ROOT}/{{path:path}}")
@@ -74,9 +64,7 @@ def dashboard_handler(
     return projection_guard_dashboard
 
 
-def _handler(
-    root: str, api: Api, endpoints: Sequence[Endpoint], door: Door[Asked, Response[bytes]]
-) -> HTTPRouteHandler:
+def _handler(root: str, api: Api, endpoints: Sequence[Endpoint], door: Door[Asked, Response[bytes]]) -> Handler:
     routes = Routes(endpoints)
 
     @_route(f"{root}/{{path:path}}")
@@ -92,9 +80,8 @@ def _handler(
     return projection_guard
 
 
-def _route(*paths: str) -> HTTPRouteHandler:
-    methods = [HttpMethod.GET, HttpMethod.HEAD, HttpMethod.POST]
-    return route(list(paths), http_method=methods, include_in_schema=False, status_code=200)
+def _route(*paths: str) -> Handler:
+    return route([*paths], http_method=["GET", "HEAD", "POST"], include_in_schema=False, status_code=200)
 
 
 def _door_of(guard: Guard, authorize: Authorize | None) -> Door[Asked, Response[bytes]]:
