@@ -29,11 +29,13 @@ from ._model import Replay
 from ._on_log import OnLog
 from .errors import ConfigurationError, InvalidArgument
 
-__all__ = ["AnyExecutor", "GuardFactory", "Spreading", "go_on", "processes", "rebuild", "work_on_slice"]
+__all__ = ["AnyExecutor", "GuardFactory", "Spreading", "go_on", "processes", "rebuild", "slices_over", "work_on_slice"]
 
 AnyExecutor = Executor | Callable[[], Executor]
 GuardFactory = str | Callable[[], object]
 _SLICES: Final = 8
+"""For each worker: streams are not alike, and who has done his gets some of what others have."""
+
 _lock: Final = threading.Lock()
 _guards: Final[dict[tuple[int, str], _Guard]] = {}
 
@@ -63,7 +65,7 @@ async def rebuild(on_log: OnLog, io: IO, name: str, asked: Asked, spreading: Spr
         _check_needless(spreading)
         return await on_log.replay(name, asked)
     async with _place(io, spreading.executor, spreading) as place:
-        slices = _slices_for(place.executor, spreading.slices)
+        slices = slices_over(place.workers or 1) if spreading.slices is None else spreading.slices
         return await on_log.replay(name, replace(asked, slices=slices), place)
 
 
@@ -114,6 +116,11 @@ class Place:
     task: Callable[[SliceOrder], SliceDone]
     made_by: Callable[[], Executor] | None
 
+    @property
+    def workers(self) -> int | None:
+        """How many tasks run there at the same time, where it tells."""
+        return _workers_of(self.executor)
+
     async def submit(self, order: SliceOrder) -> Future[SliceDone]:
         """Let a task run."""
         submitted = await self.io.ask(lambda: self.executor.submit(self.task, order), is_async=False)
@@ -162,12 +169,14 @@ def _place_of(io: IO, executor: AnyExecutor, spreading: Spreading) -> Place:
     return Place(io=io, executor=executor, task=spreading.here, made_by=made_by)
 
 
-def _slices_for(executor: Executor, slices: int | None) -> int:
-    """Return into how many slices to divide: as many as the executor has workers, where it tells."""
-    if slices is not None:
-        return slices
+def slices_over(workers: int) -> int:
+    """Return into how many slices to divide, for so many workers."""
+    return min(workers * _SLICES, MOST_SLICES)
+
+
+def _workers_of(executor: Executor) -> int | None:
     workers: object = getattr(executor, "_max_workers", None)
-    return min(workers, MOST_SLICES) if isinstance(workers, int) and workers > 0 else _SLICES
+    return workers if isinstance(workers, int) and workers > 0 else None
 
 
 def _path_of(factory: GuardFactory) -> str:
@@ -198,12 +207,12 @@ def _found(module: str, name: str) -> object:
 
 
 def work_on_slice(path: str, order: SliceOrder) -> SliceDone:
-    """Replay a slice with the guard that a factory makes here; what goes wrong comes back in words."""
+    """Replay slices with the guard that a factory makes here; what goes wrong comes back in words."""
     try:
         done = _guard_of(path).run_slice(order)
         return _loop.result_of(done) if inspect.isawaitable(done) else done
     except Exception as error:
-        return failed(order.number, error)
+        return failed(error)
 
 
 def _guard_of(path: str) -> _Guard:

@@ -74,8 +74,8 @@ class ForReplaying:
         waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
 
         With `executor=`, any `concurrent.futures.Executor` (or a callable that makes one, so that a broken one is
-        replaced), the streams are divided into `slices`, by default as many as it has workers, and each is replayed in
-        order by tasks there. A pool of threads uses this guard; elsewhere `guard_factory=` ("module:attribute", or a
+        replaced), the streams are divided into `slices`, by default eight for each of its workers, and each is replayed
+        in order by tasks there. A pool of threads uses this guard; elsewhere `guard_factory=` ("module:attribute", or a
         function at the top of a module) makes each process its own. Raises `ExecutorLost`; see `resume_replay`.
         """
         asked = Asked(
@@ -219,8 +219,8 @@ class AsyncForReplaying:
         waits behind them parked. PostgreSQL: `into` is a schema; the handler must not name another one itself.
 
         With `executor=`, any `concurrent.futures.Executor` (or a callable that makes one, so that a broken one is
-        replaced), the streams are divided into `slices`, by default as many as it has workers, and each is replayed in
-        order by tasks there. A pool of threads uses this guard; elsewhere `guard_factory=` ("module:attribute", or a
+        replaced), the streams are divided into `slices`, by default eight for each of its workers, and each is replayed
+        in order by tasks there. A pool of threads uses this guard; elsewhere `guard_factory=` ("module:attribute", or a
         function at the top of a module) makes each process its own. Raises `ExecutorLost`; see `resume_replay`.
         """
         asked = Asked(

@@ -156,7 +156,7 @@ class OnLog:
         )
 
     async def run_slice(self, order: SliceOrder) -> SliceDone:
-        """Replay a slice, as a task of an executor; what goes wrong is put into words."""
+        """Replay slices, as a task of an executor; what goes wrong is put into words."""
         try:
             projection = self._service.named(order.projection)
             log = self.log
@@ -164,7 +164,7 @@ class OnLog:
             done = await slicing.work_on_slice(self._service.context, projection, log, order)
             await rounds.keep_books(self._service.context)
         except Exception as error:
-            return slicing.failed(order.number, error)
+            return slicing.failed(error)
         return done
 
     async def start_replay(self, name: str, asked: Asked, workplace: Workplace | None = None) -> Replay:

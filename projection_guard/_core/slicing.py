@@ -1,7 +1,7 @@
-"""One slice of a rebuild, replayed by a task of an executor: in this process, in another one, or on another machine.
+"""Slices of a rebuild, replayed by a task of an executor: in this process, in another one, or on another machine.
 
-A task takes the slice's lease, and gives up at once where somebody else has it; so it does no harm that an executor
-runs a task twice. It goes on for a while only, as long as the job is to go on with whoever has sent it.
+A task takes the slices' leases, and gives up at once where somebody else has them; so it does no harm that an executor
+runs a task twice. It walks with all of its slices at once: the log is read once for them. It goes on for a while only, as long as the job is to go on with whoever has sent it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,9 @@ from .following import Follower
 from .log import EventLog
 from .projection import Projection
 
-__all__ = ["ONLY_LOOKS", "PHASE", "SliceDone", "SliceOrder", "course_of", "failed", "raised_by", "work_on_slice"]
+__all__ = ["PHASE", "SliceDone", "SliceOrder", "course_of", "failed", "raised_by", "work_on_slice"]
 
 PHASE: Final = "slices"
-ONLY_LOOKS: Final = -1
-"""The number of an order that is to say whether a task comes by its guard."""
-
 _LOOK_UP_SECONDS: Final = 0.25
 _RAISED: Final = {
     kind.__name__: kind
@@ -58,14 +55,14 @@ _RAISED: Final = {
 class SliceOrder:
     """What a task is to do: names and numbers, and nothing that gives access to a database.
 
-    `token` is whose tasks these are: once he runs the job no more, they end. `seconds`: how long it is to go on.
+    `numbers`: which slices, of so many; none where it is only to say whether it comes by its guard. `token` is whose tasks these are: once he runs the job no more, they end. `seconds`: how long it is to go on.
     `attempt` is another one each time, for executors that answer the same question from memory.
     """
 
     projection: str
     job: UUID
     token: str
-    number: int
+    numbers: tuple[int, ...]
     of: int
     until: int
     seconds: float
@@ -77,7 +74,6 @@ class SliceOrder:
 class SliceDone:
     """What a task has come to. `waits`: why it stopped early; `error` and `message`: what it raised, in words."""
 
-    number: int
     applied: int = 0
     waits: str | None = None
     error: str | None = None
@@ -107,9 +103,9 @@ def course_of(
 
 
 async def work_on_slice(context: Context, projection: Projection, log: EventLog, order: SliceOrder) -> SliceDone:
-    """Replay a slice for a while, or to its end. Raises what the source or the store raises, and `RebuildRefused`."""
-    if order.number == ONLY_LOOKS:
-        return SliceDone(number=order.number)
+    """Replay slices for a while, or to their end. Raises what the source or the store raises, and `RebuildRefused`."""
+    if not order.numbers:
+        return SliceDone()
     what = f"{projection.name}: replay {order.job}"
     job = await transact(context, lambda connection: replays.one(connection, order.job), what=what)
     if job is None:
@@ -122,7 +118,7 @@ async def work_on_slice(context: Context, projection: Projection, log: EventLog,
         projection,
         job,
         of=order.of,
-        only=frozenset({row_of(order.number)}),
+        only=frozenset(map(row_of, order.numbers)),
         events_per_second=order.events_per_second,
     )
     follower = Follower(context, projection, log, course)
@@ -143,10 +139,10 @@ async def _follow(context: Context, follower: Follower, order: SliceOrder) -> Sl
         turn = await follower.follow(stops=pauses, until=order.until)
         applied += turn.applied
         if not turn.partitions:
-            return SliceDone(number=order.number, applied=applied, waits=turn.waits or "another task has it")
+            return SliceDone(applied=applied, waits=turn.waits or "another task has it")
         if turn.waits is not None or (turn.position is not None and turn.position >= order.until):
-            return SliceDone(number=order.number, applied=applied, waits=turn.waits)
-    return SliceDone(number=order.number, applied=applied)
+            return SliceDone(applied=applied, waits=turn.waits)
+    return SliceDone(applied=applied)
 
 
 def _over_at(moment: float) -> Callable[[], bool]:
@@ -161,10 +157,10 @@ async def _is_wanted(context: Context, order: SliceOrder) -> bool:
     )
 
 
-def failed(number: int, error: Exception) -> SliceDone:
+def failed(error: Exception) -> SliceDone:
     """Put what a task raised into words: an error would not always get across, and may say too much."""
     message = str(error) if isinstance(error, ProjectionGuardError) else ""
-    return SliceDone(number=number, error=type(error).__name__, message=message)
+    return SliceDone(error=type(error).__name__, message=message)
 
 
 def raised_by(done: SliceDone, projection: str) -> Exception | None:

@@ -20,15 +20,15 @@ from .._store.partitions import PartitionRow
 from ..errors import ExecutorLost
 from .context import Context, new_token, transact
 from .projection import Projection
-from .slicing import ONLY_LOOKS, SliceDone, SliceOrder, raised_by
+from .slicing import SliceDone, SliceOrder, raised_by
 
-__all__ = ["Spread", "Workplace", "check"]
+__all__ = ["Spread", "Workplace", "check", "dealt"]
 
 _NOBODYS: Final = ""
 """In place of a token, where nothing is to be taken in hand."""
 
-_TASK_SECONDS: Final = 5.0
-"""How long a task goes on: slices that wait for a place get one, and an orphaned task ends."""
+_TASK_SECONDS: Final = 2.0
+"""How long a task goes on: its slices are dealt out anew then, to all who have none, and an orphaned task ends."""
 _ROUND_SECONDS: Final = 0.5
 _LONGEST_POLL_SECONDS: Final = 0.02
 _LEAVE_SECONDS: Final = 10.0
@@ -37,6 +37,11 @@ _MOST_LOSSES: Final = 8
 
 class Workplace(Protocol):
     """Where tasks run."""
+
+    @property
+    def workers(self) -> int | None:
+        """How many run there at the same time; None where that is not known."""
+        ...
 
     async def submit(self, order: SliceOrder) -> Future[SliceDone]:
         """Let a task run. Raises what the executor raises."""
@@ -53,7 +58,7 @@ async def check(context: Context, projection: Projection, workplace: Workplace) 
         projection=projection.name,
         job=UUID(int=0),
         token=_NOBODYS,
-        number=ONLY_LOOKS,
+        numbers=(),
         of=1,
         until=0,
         seconds=0.0,
@@ -72,6 +77,11 @@ async def check(context: Context, projection: Projection, workplace: Workplace) 
         raise raised
 
 
+def dealt(slices: Sequence[int], hands: int) -> list[tuple[int, ...]]:
+    """Deal slices out in turn, to so many hands at most: of those that are furthest behind each gets some."""
+    return [tuple(slices[hand::hands]) for hand in range(min(hands, len(slices)))]
+
+
 class Spread:
     """One who hands out the slices of a job."""
 
@@ -84,7 +94,7 @@ class Spread:
         self._workplace = workplace
         self._token = token
         self._of = of
-        self._running: dict[int, Future[SliceDone]] = {}
+        self._running: dict[tuple[int, ...], Future[SliceDone]] = {}
         self._losses = 0
         self._sum = -1
         self._levelled_at = 0.0
@@ -119,25 +129,28 @@ class Spread:
             self._losses, self._sum = 0, total
 
     async def _hand_out(self, rows: Sequence[PartitionRow], until: int) -> None:
-        """Let tasks run for the slices that nobody has, those that are furthest behind first."""
+        """Let tasks run for the slices that nobody has, as many as there are workers without one."""
         rate = self._job.events_per_second
-        for row in sorted(rows, key=lambda row: row.cursor):
-            number = slices.slice_of(row.partition)
-            if number in self._running or row.owner is not None or row.cursor >= until:
-                continue
+        taken = {number for numbers in self._running for number in numbers}
+        free = [
+            number
+            for row in sorted(rows, key=lambda row: row.cursor)
+            if (number := slices.slice_of(row.partition)) not in taken and row.owner is None and row.cursor < until
+        ]
+        for numbers in dealt(free, (self._workplace.workers or self._of) - len(self._running)):
             order = SliceOrder(
                 projection=self._projection.name,
                 job=self._job.id,
                 token=self._token,
-                number=number,
+                numbers=numbers,
                 of=self._of,
                 until=until,
                 seconds=_TASK_SECONDS,
-                events_per_second=None if rate is None else rate / self._of,
+                events_per_second=None if rate is None else rate * len(numbers) / self._of,
                 attempt=new_token(),
             )
             try:
-                self._running[number] = await self._workplace.submit(order)
+                self._running[numbers] = await self._workplace.submit(order)
             except (BrokenExecutor, RuntimeError) as error:  # it is broken, or was shut down
                 await self._lost(error)
                 return
@@ -153,8 +166,8 @@ class Spread:
         """Take what has ended. A task that is lost is sent again once its slice is free."""
         lost: BaseException | None = None
         waits = False
-        for number in [number for number, each in self._running.items() if each.done()]:
-            future = self._running.pop(number)
+        for numbers in [numbers for numbers, each in self._running.items() if each.done()]:
+            future = self._running.pop(numbers)
             error = None if future.cancelled() else future.exception()
             if future.cancelled() or error is not None:
                 lost = error or CancelledError()
@@ -200,6 +213,6 @@ class Spread:
         """Wait until tasks have seen that the job is not to go on."""
         end = monotonic() + _LEAVE_SECONDS
         while self._running and monotonic() < end:
-            for number in [number for number, each in self._running.items() if each.done()]:
-                del self._running[number]
+            for numbers in [numbers for numbers, each in self._running.items() if each.done()]:
+                del self._running[numbers]
             await self._context.io.sleep(_LONGEST_POLL_SECONDS)

@@ -49,7 +49,7 @@ async def _rebuild(call: Call) -> int:
         max_failures=options.max_failures,
         events_per_second=options.rate,
         note=options.note,
-        slices=options.processes,
+        slices=None if options.processes is None else _executors.slices_over(options.processes),
     )
     if options.processes is not None and options.background:
         raise WrongUsage("--processes rebuilds here, over processes of this machine; leave --background out")
