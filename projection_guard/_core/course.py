@@ -56,6 +56,8 @@ class Course:
     """Into how many slices the streams are divided, each with a row of its own; None where it stands on others."""
     only: frozenset[int] | None = None
     """The slices' rows that it may take; None for all."""
+    run_by: str | None = None
+    """By whom its job has to be run, with nothing else wanted of it; None where that is its own affair."""
 
     @property
     def partition(self) -> int | None:

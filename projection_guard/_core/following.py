@@ -183,8 +183,8 @@ class Follower:
 
     def _rows(self, connection: Connection) -> list[PartitionRow]:
         course = self._stand.course
-        if course.job is not None and not replays.is_unfinished(connection, course.job):
-            return []  # this one has stood still since: the rows are another job's
+        if course.job is not None and not replays.is_unfinished(connection, course.job, run_by=course.run_by):
+            return []  # this one has stood still since: the rows are another job's, or another one's who runs it
         if course.slices is not None:
             found = slices.rows(connection, self._projection.name)
             return [row for row in found if course.only is None or row.partition in course.only]

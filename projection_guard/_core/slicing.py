@@ -1,12 +1,12 @@
 """Slices of a rebuild, replayed by a task of an executor: in this process, in another one, or on another machine.
 
 A task takes the slices' leases, and gives up at once where somebody else has them; so it does no harm that an executor
-runs a task twice. It walks with all of its slices at once: the log is read once for them. It goes on for a while only, as long as the job is to go on with whoever has sent it.
+runs a task twice. It walks with all of its slices at once: the log is read once for them. It goes on for a while only,
+as long as the job is to go on with whoever has sent it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -36,7 +36,6 @@ from .projection import Projection
 __all__ = ["PHASE", "SliceDone", "SliceOrder", "course_of", "failed", "raised_by", "work_on_slice"]
 
 PHASE: Final = "slices"
-_LOOK_UP_SECONDS: Final = 0.25
 _RAISED: Final = {
     kind.__name__: kind
     for kind in (
@@ -55,8 +54,9 @@ _RAISED: Final = {
 class SliceOrder:
     """What a task is to do: names and numbers, and nothing that gives access to a database.
 
-    `numbers`: which slices, of so many; none where it is only to say whether it comes by its guard. `token` is whose tasks these are: once he runs the job no more, they end. `seconds`: how long it is to go on.
-    `attempt` is another one each time, for executors that answer the same question from memory.
+    `numbers`: which slices, of so many; none where it is only to say whether it comes by its guard. `token` is whose
+    tasks these are: once he runs the job no more, they end. `seconds`: how long it is to go on. `attempt` is another
+    one each time, for executors that answer the same question from memory.
     """
 
     projection: str
@@ -86,6 +86,7 @@ def course_of(
     *,
     of: int,
     only: frozenset[int] | None = None,
+    run_by: str | None = None,
     events_per_second: float | None = None,
 ) -> Course:
     """Say what a follower is out for who replays slices, all of them or `only` some rows."""
@@ -99,6 +100,7 @@ def course_of(
         events_per_second=events_per_second,
         slices=of,
         only=only,
+        run_by=run_by,
     )
 
 
@@ -119,11 +121,12 @@ async def work_on_slice(context: Context, projection: Projection, log: EventLog,
         job,
         of=order.of,
         only=frozenset(map(row_of, order.numbers)),
+        run_by=order.token,
         events_per_second=order.events_per_second,
     )
     follower = Follower(context, projection, log, course)
     try:
-        done = await _follow(context, follower, order)
+        done = await _follow(follower, order)
     except Exception:
         await context.io.shielded(follower.leave())
         raise
@@ -132,29 +135,12 @@ async def work_on_slice(context: Context, projection: Projection, log: EventLog,
     return done
 
 
-async def _follow(context: Context, follower: Follower, order: SliceOrder) -> SliceDone:
-    end, applied = monotonic() + order.seconds, 0
-    while (now := monotonic()) < end and await _is_wanted(context, order):
-        pauses = _over_at(min(end, now + _LOOK_UP_SECONDS))
-        turn = await follower.follow(stops=pauses, until=order.until)
-        applied += turn.applied
-        if not turn.partitions:
-            return SliceDone(applied=applied, waits=turn.waits or "another task has it")
-        if turn.waits is not None or (turn.position is not None and turn.position >= order.until):
-            return SliceDone(applied=applied, waits=turn.waits)
-    return SliceDone(applied=applied)
-
-
-def _over_at(moment: float) -> Callable[[], bool]:
-    return lambda: monotonic() > moment
-
-
-async def _is_wanted(context: Context, order: SliceOrder) -> bool:
-    return await transact(
-        context,
-        lambda connection: replays.is_run_by(connection, order.job, token=order.token, phase=PHASE),
-        what=f"{order.projection}: replay {order.job}",
-    )
+async def _follow(follower: Follower, order: SliceOrder) -> SliceDone:
+    """Follow in one go; whether it is wanted still is asked wherever the leases are prolonged."""
+    end = monotonic() + order.seconds
+    turn = await follower.follow(stops=lambda: monotonic() > end, until=order.until)
+    waits = turn.waits if turn.partitions else turn.waits or "another task has it"
+    return SliceDone(applied=turn.applied, waits=waits)
 
 
 def failed(error: Exception) -> SliceDone:

@@ -121,7 +121,7 @@ _probes = {order: _probe(order) for order in Order}
 def probe_candidate(connection: Connection, projection: str, order: Order) -> UUID | None:
     """Name the failure that was tried longest ago: so probes go from stream to stream.
 
-    What a replay has not come to yet is left to it. What waits for an earlier failure of its stream (`wait_for_earlier`)
-    would not be tried: it would be named each time, and the hold would last until a person has ended the other one.
+    What a replay has not come to yet is left to it. What waits for an earlier failure of its stream would not be tried
+    (`gates.wait_for_earlier`): it would be named each time, and the hold last until a person has ended the other one.
     """
     return connection.execute(_probes[order], {"projection": projection}).scalar_one_or_none()

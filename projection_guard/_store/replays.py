@@ -27,7 +27,6 @@ __all__ = [
     "end",
     "first_open",
     "go_on",
-    "is_run_by",
     "is_unfinished",
     "let_go",
     "next_phase",
@@ -142,6 +141,12 @@ def _replay(row: Any) -> Replay:
 
 _FREE = or_(R.lease_owner.is_(None), R.lease_expires_at <= statement_start())
 _unfinished = select(R.id).where(R.id == _JOB, R.finished_at.is_(None))
+_handed_out = _unfinished.where(
+    R.lease_owner == bindparam("token"),
+    R.lease_expires_at > statement_start(),
+    R.wanted == "run",
+    R.phase == "slices",
+)
 _WORKED_ON = or_(R.wanted != "pause", R.status != "paused")
 _due = select(R.projection_name, R.id).where(R.finished_at.is_(None), _FREE, _WORKED_ON)
 _claim = Changing(
@@ -186,16 +191,11 @@ def slices_of(connection: Connection, job: UUID) -> int | None:
     return connection.execute(select(R.slices).where(R.id == _JOB), {"job": job}).scalar_one_or_none()
 
 
-def is_run_by(connection: Connection, job: UUID, *, token: str, phase: str) -> bool:
-    """Return whether a job is in a phase, and is to go on with whoever has this token."""
-    is_mine = (R.lease_owner == bindparam("token"), R.lease_expires_at > statement_start())
-    wanted = select(R.id).where(R.id == _JOB, R.finished_at.is_(None), R.wanted == "run", R.phase == phase, *is_mine)
-    return connection.execute(wanted, {"job": job, "token": token}).first() is not None
-
-
-def is_unfinished(connection: Connection, job: UUID) -> bool:
-    """Return whether a job has not come to its end."""
-    return connection.execute(_unfinished, {"job": job}).first() is not None
+def is_unfinished(connection: Connection, job: UUID, *, run_by: str | None = None) -> bool:
+    """Return whether a job has not come to its end; with `run_by`, whether its slices go on with who has this token."""
+    if run_by is None:
+        return connection.execute(_unfinished, {"job": job}).first() is not None
+    return connection.execute(_handed_out, {"job": job, "token": run_by}).first() is not None
 
 
 def let_go(connection: Connection, job: UUID, *, token: str) -> None:

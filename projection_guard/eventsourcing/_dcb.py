@@ -165,6 +165,6 @@ def _holes_of(recorder: DCBRecorder) -> Holes:
 
         return HolesOnPostgresql(recorder, position="id")
     raise ConfigurationError(
-        f"{type(recorder).__qualname__} is no recorder of eventsourcing's dcb.popo or dcb.postgres_tt: whether holes in "
-        "its log are final is not known. Write an EventSource that knows it (docs/sources.md)"
+        f"{type(recorder).__qualname__} is no recorder of eventsourcing's dcb.popo or dcb.postgres_tt: whether holes "
+        "in its log are final is not known. Write an EventSource that knows it (docs/sources.md)"
     )

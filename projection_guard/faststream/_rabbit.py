@@ -15,7 +15,7 @@ __all__ = ["keep_in_line"]
 
 
 def keep_in_line(subscriber: Any, *, is_ordered: bool) -> None:
-    """Let a subscriber of RabbitMQ begin and, if it keeps an order, end so. Then it begins again with its broker only."""
+    """Let a subscriber of RabbitMQ begin so and, if it keeps an order, end so: then it begins again with its broker."""
     line = _Line(subscriber)
     subscriber.start, subscriber.consume = line.start, line.consume
     if is_ordered:

@@ -56,8 +56,9 @@ def check_channels(subscribers: Sequence[object], what: str, others: Sequence[ob
     theirs = [id(_get(each, "channel")) for each in others if _is_on_rabbit(each)]
     if (is_ordered and len({*mine}) < len(mine)) or not {*mine}.isdisjoint(theirs):
         raise RegistrationError(
-            f"{what}: two subscribers share one Channel of RabbitMQ, which is closed when one of them ends, so that what "
-            "it has in hand goes back to its place before anybody is sent the next one; give each a Channel of its own"
+            f"{what}: two subscribers share one Channel of RabbitMQ, which is closed when one of them ends, so that "
+            "what it has in hand goes back to its place before anybody is sent the next one; give each a Channel of "
+            "its own"
         )
 
 

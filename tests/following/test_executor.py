@@ -21,7 +21,6 @@ from projection_guard import (
     Replay,
     UnknownProjection,
 )
-from projection_guard._core import slicing
 from projection_guard._core.slicing import SliceDone, SliceOrder
 from tests.bed import Bed
 from tests.flow.acting import active_equals_open_rows, going, states_of, work_until_done
@@ -266,22 +265,14 @@ class Late(ThreadPoolExecutor):
         return super().submit(fn, *args, **kwargs)
 
 
-def test_a_task_that_stood_still_leaves_the_slices_of_a_later_rebuild_alone(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It had asked whether it is wanted, and then stood still until its rebuild was over: those are other slices."""
+def test_a_task_that_stood_still_leaves_the_slices_of_a_later_rebuild_alone(bed: Bed) -> None:
+    """It stood still until its rebuild was over: those are other slices, of another job."""
     chains = Chains(bed)
     chains.log.append_many(60, 9)
     Late.mislaid.clear()
     Late.done.clear()
     with Late(2) as late:
         chains.guard.rebuild("P", executor=late, slices=2, actor="alice")
-        is_wanted = slicing._is_wanted
-
-        async def has_asked(context: Any, order: SliceOrder) -> bool:
-            return order is Late.mislaid[0][1] or await is_wanted(context, order)
-
-        monkeypatch.setattr(slicing, "_is_wanted", has_asked)
         job = chains.guard.rebuild("P", executor=late, slices=3, actor="alice")
     assert [each.applied for each in Late.done] == [0]
     assert (job.status, job.events_replayed) == ("completed", 60)
