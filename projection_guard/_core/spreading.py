@@ -22,13 +22,14 @@ from .context import Context, new_token, transact
 from .projection import Projection
 from .slicing import SliceDone, SliceOrder, raised_by
 
-__all__ = ["Spread", "Workplace", "check", "dealt"]
+__all__ = ["Spread", "Workplace", "check", "dealt", "task_seconds"]
 
 _NOBODYS: Final = ""
 """In place of a token, where nothing is to be taken in hand."""
 
-_TASK_SECONDS: Final = 2.0
-"""How long a task goes on: its slices are dealt out anew then, to all who have none, and an orphaned task ends."""
+_SHORTEST_TASK_SECONDS: Final = 0.25
+_LONGEST_TASK_SECONDS: Final = 5.0
+_PART_OF_ALL: Final = 8
 _ROUND_SECONDS: Final = 0.5
 _LONGEST_POLL_SECONDS: Final = 0.02
 _LEAVE_SECONDS: Final = 10.0
@@ -82,6 +83,14 @@ def dealt(slices: Sequence[int], hands: int) -> list[tuple[int, ...]]:
     return [tuple(slices[hand::hands]) for hand in range(min(hands, len(slices)))]
 
 
+def task_seconds(gone_on: float) -> float:
+    """Return how long a task goes on after so many seconds: its slices are then dealt out anew, and an orphan ends.
+
+    Who is done with his slices waits for those of the others so long at most: that is a part of what it took so far.
+    """
+    return min(max(gone_on / _PART_OF_ALL, _SHORTEST_TASK_SECONDS), _LONGEST_TASK_SECONDS)
+
+
 class Spread:
     """One who hands out the slices of a job."""
 
@@ -95,6 +104,7 @@ class Spread:
         self._token = token
         self._of = of
         self._running: dict[tuple[int, ...], Future[SliceDone]] = {}
+        self._began = monotonic()
         self._losses = 0
         self._sum = -1
         self._levelled_at = 0.0
@@ -145,7 +155,7 @@ class Spread:
                 numbers=numbers,
                 of=self._of,
                 until=until,
-                seconds=_TASK_SECONDS,
+                seconds=task_seconds(monotonic() - self._began),
                 events_per_second=None if rate is None else rate * len(numbers) / self._of,
                 attempt=new_token(),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from projection_guard import (
     UnknownProjection,
 )
 from projection_guard._core.slicing import SliceDone, SliceOrder
+from projection_guard._core.spreading import dealt, task_seconds
 from tests.bed import Bed
 from tests.flow.acting import active_equals_open_rows, going, states_of, work_until_done
 from tests.following.sliced import Chains, pool_of
@@ -114,23 +116,32 @@ def wanted_meanwhile(chains: Chains, wanted: str, when: str) -> Generator[None]:
 
 
 class InTurn(ThreadPoolExecutor):
-    """One with two workers, of which one works at a time."""
+    """One with two workers, of which one waits until the other has come to the end with the first slice."""
 
-    turn: ClassVar[threading.Lock] = threading.Lock()
+    def __init__(self, bed: Bed, end: int) -> None:
+        super().__init__(2)
+        self._bed, self._end = bed, end
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run it in its turn."""
+        (order,) = args
 
-        def alone() -> Any:
-            with self.turn:
-                return fn(*args, **kwargs)
+        def in_turn() -> Any:
+            while order.numbers == (1,) and not self._first_is_done():
+                time.sleep(0.01)
+            return fn(order)
 
-        return super().submit(alone)
+        return super().submit(in_turn)
+
+    def _first_is_done(self) -> bool:
+        with self._bed.engine.connect() as connection:
+            high = "SELECT max(p.cursor) FROM projection_partitions p WHERE p.partition < -1"
+            return bool(connection.execute(self._bed._text(high)).scalar() == self._end)
 
 
 def one_by_one(chains: Chains, wanted: str) -> Replay:
     """Rebuild two slices, one after the other, until the first is done and the second has begun."""
-    with InTurn(2) as pool, wanted_meanwhile(chains, wanted, "max(cursor) = 60 AND min(cursor) > 5"):
+    with InTurn(chains.bed, 60) as pool, wanted_meanwhile(chains, wanted, "max(cursor) = 60 AND min(cursor) > 5"):
         job: Replay = chains.guard.rebuild("P", executor=pool, slices=2, events_per_second=80, actor="alice")
     return job
 
@@ -277,6 +288,14 @@ def test_a_task_that_stood_still_leaves_the_slices_of_a_later_rebuild_alone(bed:
     assert [each.applied for each in Late.done] == [0]
     assert (job.status, job.events_replayed) == ("completed", 60)
     assert chains.model() == chains.expected()
+
+
+def test_slices_are_dealt_out_to_whoever_has_none() -> None:
+    """In turn, beginning with those that are furthest behind; nobody waits long for what others have left."""
+    assert dealt([3, 1, 2, 0, 4], 2) == [(3, 2, 4), (1, 0)]
+    assert dealt([3, 1], 5) == [(3,), (1,)]
+    assert dealt([3, 1], 0) == dealt([3, 1], -1) == dealt([], 2) == []
+    assert [task_seconds(gone_on) for gone_on in (0, 8, 3600)] == [0.25, 1.0, 5.0]
 
 
 def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: ThreadPoolExecutor) -> None:
