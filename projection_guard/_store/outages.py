@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -91,7 +91,7 @@ def postpone_probe(connection: Connection, projection: str, *, pause_seconds: fl
     connection.execute(_postpone_probe, {"projection": projection, "pause": pause_seconds})
 
 
-def _probe(order: Order) -> Select[tuple[UUID]]:
+def _probe(order: Order) -> Select[Any]:
     """Return what names a failure to be tried, of those that wait for no earlier one of their stream."""
     statement = (
         select(F.id)

@@ -52,7 +52,7 @@ def by_tag(prefix: str) -> StreamOf:
     One that has several is in several streams: a projection that keeps the order of streams has no place for it, and
     keeps it as failed; one with order="global" applies it.
     """
-    if not isinstance(prefix, str) or not prefix:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not prefix:
         raise ConfigurationError(f"by_tag takes how the tags of a stream begin, such as 'course-', not {prefix!r}")
 
     def stream_of(tags: Sequence[str]) -> str | None:
