@@ -55,6 +55,7 @@ __all__ = [
     "Happened",
     "async_url",
     "counted",
+    "database_of",
     "effects",
     "happened",
     "noted",
@@ -252,6 +253,22 @@ class Bed:
                 "SELECT count(*) FROM n"
             )
         return "SELECT SLEEP(60)" if self.database == "mariadb" else "SELECT pg_sleep(60)"
+
+    def waiting(self) -> int:
+        """Return how many sessions wait for a lock, on a server."""
+        if self.database == "mariadb":
+            return int(
+                self.value(
+                    "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p "
+                    "ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()"
+                )
+            )
+        return int(
+            self.value(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
 
     def change(self, sql: str, **parameters: object) -> int:
         """Change something past the library."""
