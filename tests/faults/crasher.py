@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from projection_guard import StoreUnavailable
+from projection_guard import SourceError, StoreUnavailable
 from projection_guard._io.engines import async_engine_for, engine_for
 from tests.bed import Bed, GuardOnBed, database_of, happened
 from tests.faults.crashes import company
@@ -73,7 +73,7 @@ def act(order: dict[str, Any], ancestor: Ancestor) -> None:
     try:
         do(order, guard)
         say("returned")
-    except StoreUnavailable as error:
+    except (StoreUnavailable, SourceError) as error:
         say("raised", type(error).__name__)
     if disk is not None:
         say("writes", disk.mend())

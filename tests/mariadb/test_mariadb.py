@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from projection_guard import ConfigurationError, ProjectionGuard, SqlEventSource
+from projection_guard import ConfigurationError, ProjectionGuard, SourceError, SqlEventSource
 from projection_guard.cli._exits import Exit
 from projection_guard.cli._main import main
 from projection_guard.errors import DeliveryInterrupted, SchemaError, StoreUnavailable
 from projection_guard.migrations import adopt, include_name, upgrade_sql
 from tests.bed import Bed, Happened, happened, noted
+from tests.faults.test_restart import terminate_all
 from tests.following.logs import FollowedLog
 
 
@@ -67,6 +68,18 @@ def test_letters_count_in_a_log_whose_collation_takes_them_for_the_same(mariadb_
     source = log.source()
     found = [mariadb_bed.run(source.get(each)) for each in ("é#1", "e#1", "ê#1")]
     assert [None if each is None else each.event.event_id for each in found] == ["é#1", "e#1", None]
+
+
+def test_a_connection_of_a_log_that_has_died_in_the_pool_is_told_as_that_and_read_past(mariadb_bed: Bed) -> None:
+    """Setting what it is to be read with says so first, past SQLAlchemy: not as an error of the source's own."""
+    log = FollowedLog(mariadb_bed)
+    log.append("A")
+    source = log.source()
+    assert [event.sequence for event in mariadb_bed.run(source.read(0, 10)).events] == [1]
+    assert terminate_all(mariadb_bed) == 1
+    with pytest.raises(SourceError, match="its database answered with OperationalError"):
+        mariadb_bed.run(source.read(0, 10))
+    assert [event.sequence for event in mariadb_bed.run(source.read(0, 10)).events] == [1]
 
 
 @pytest.mark.parametrize(
