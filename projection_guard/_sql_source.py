@@ -286,7 +286,7 @@ class SqlEventSource:
             with self._engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return work(prepare_nothing_through_a_pooler(connection))
-        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # MariaDB's, while autocommit is set
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # the driver's: `AUTOCOMMIT` is set
             raise _unread(self._table, error) from error
 
     def close(self) -> None:
@@ -336,7 +336,7 @@ class AsyncSqlEventSource:
             async with self._engine.connect() as connection:
                 connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 return await connection.run_sync(lambda sync: work(prepare_nothing_through_a_pooler(sync)))
-        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # MariaDB's, while autocommit is set
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # the driver's: `AUTOCOMMIT` is set
             raise _unread(self._table, error) from error
 
     async def close(self) -> None:

@@ -265,8 +265,7 @@ class Bed:
             )
         return int(
             self.value(
-                "SELECT count(*) FROM pg_stat_activity "
-                "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
             )
         )
 
@@ -360,6 +359,9 @@ SLICE = frozenset(
         "test_of_two_resets_at_once_the_later_one_wins",
         "test_a_transaction_that_was_ended_with_raw_sql_is_never_reported_as_applied",
         "test_what_stands_in_the_log_is_applied_in_its_order",
+        "test_a_commit_whose_reply_is_lost_is_reported_as_applied",
+        "test_a_commit_that_never_arrived_is_a_failure_that_heals",
+        "test_another_process_goes_on_where_one_was_killed_in_the_middle_of_a_handler",
     }
 )
 """What stands for the suite on MariaDB in every run."""

@@ -33,7 +33,6 @@ DEEDS: Final[dict[str, Deed]] = {
 }
 FEW: Final = ("poison", "parked", "retried", "drained", "followed", "batch fails", "replayed")
 """What CI tries, each with another deed and another of the guards."""
-STRIDE: Final = 17
 WAYS: Final = [
     (name, handler, kind, deed)
     for name, handler, kind in ways(shift=2)
@@ -59,7 +58,7 @@ def test_whatever_breaks_at_any_message_changes_nothing_in_the_end(
     deed: str,
 ) -> None:
     """Before message or COMMIT 1, 2, 3, ..., or behind it: another process, or this one, comes to the exact end."""
-    step = 1 if IS_EVERY else 3 if "commit" in deed else STRIDE
+    step = 1 if IS_EVERY else 3 if "commit" in deed else 17
     with bed_of(mariadb_url, kind) as bed, Proxy(mariadb_url) as proxy:
 
         def has_happened(place: int, end: End) -> bool:
@@ -75,8 +74,6 @@ def test_whatever_breaks_at_any_message_changes_nothing_in_the_end(
             is_over=lambda: no_session_is_left(bed, proxy),
         )
         first = 1 + list(KINDS).index(name) % step
-        reached = sweep.run(
-            range(first, 600, step), lambda pid, place: DEEDS[deed](proxy, pid, place), has_happened
-        )
+        reached = sweep.run(range(first, 600, step), lambda pid, place: DEEDS[deed](proxy, pid, place), has_happened)
     print(f"{name}, {handler}, {kind}, {deed}: up to {reached}")  # noqa: T201
     assert reached or name == "redelivered"

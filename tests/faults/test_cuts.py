@@ -89,14 +89,10 @@ def test_any_lost_reply_changes_nothing_in_the_end(
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_a_cut_right_before_any_commit_undoes_it_and_it_is_done_again(
-    server_bed: Bed, proxy: Proxy, deed: str
-) -> None:
+def test_a_cut_right_before_any_commit_undoes_it_and_it_is_done_again(server_bed: Bed, proxy: Proxy, deed: str) -> None:
     """The COMMIT never reaches the server."""
     at_least = 0 if deed == "redeliver" else 1
-    sweep(
-        server_bed, proxy, "joined", deed, lambda place: proxy.cut(at=place, which=COMMIT), at_least=at_least, step=2
-    )
+    sweep(server_bed, proxy, "joined", deed, lambda place: proxy.cut(at=place, which=COMMIT), at_least=at_least, step=2)
 
 
 def test_a_commit_whose_reply_is_lost_is_reported_as_applied(server_bed: Bed, proxy: Proxy) -> None:
