@@ -21,6 +21,7 @@ __all__ = ["SEALED", "JsonCodec"]
 
 SEALED: Final = "$sealed"
 """The mark of what `EncryptedCodec` stores: to this codec it says nothing."""
+_FIRST_OF_TWO: Final = ("$class", SEALED)
 
 _DEEPEST: Final = 100
 
@@ -197,10 +198,12 @@ class JsonCodec:
             return [self._from_json(item) for item in data]
         if not isinstance(data, dict):
             return data
-        first = next(iter(data), "")
-        if not first.startswith("$"):
+        mark = next(iter(data), "")
+        if len(data) == 2:  # MySQL sorts keys, by their length
+            mark = next((each for each in _FIRST_OF_TWO if each in data), mark)
+        if not mark.startswith("$"):
             return {key: self._from_json(item) for key, item in data.items()}
-        return self._special_from_json(first, data)
+        return self._special_from_json(mark, data)
 
     def _special_from_json(self, name: str, data: dict[str, Json]) -> object:
         value = data[name]

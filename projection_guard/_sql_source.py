@@ -230,7 +230,7 @@ def _as_it_is(row: Mapping[str, object]) -> object:
     return row
 
 
-def _unread(reader: str, error: SQLAlchemyError) -> SourceError:
+def _unread(reader: str, error: Exception) -> SourceError:
     return SourceError(f"The event log {reader!r} could not be read: its database answered with {type(error).__name__}")
 
 
@@ -286,7 +286,7 @@ class SqlEventSource:
             with self._engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return work(prepare_nothing_through_a_pooler(connection))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # the driver's: `AUTOCOMMIT` is set
             raise _unread(self._table, error) from error
 
     def close(self) -> None:
@@ -336,7 +336,7 @@ class AsyncSqlEventSource:
             async with self._engine.connect() as connection:
                 connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 return await connection.run_sync(lambda sync: work(prepare_nothing_through_a_pooler(sync)))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # the driver's: `AUTOCOMMIT` is set
             raise _unread(self._table, error) from error
 
     async def close(self) -> None:

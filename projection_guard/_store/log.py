@@ -345,7 +345,8 @@ def _letter_by_letter(connection: Connection, column: Column[Any], wanted: str) 
     """MariaDB and MySQL take `a` for `A` in most tables: what the index finds is looked at once more."""
     if not is_mysql(connection.dialect) or not isinstance(column.type, String):
         return []
-    return [cast(column, LargeBinary) == cast(wanted, LargeBinary)]
+    its_bytes, bytes_wanted = (cast(cast(each, String), LargeBinary) for each in (column, wanted))  # in one charset
+    return [its_bytes == bytes_wanted]
 
 
 def _of_type(column: Column[Any], text: str) -> object:

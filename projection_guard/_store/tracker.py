@@ -55,9 +55,10 @@ class Theirs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Somebody may do something with a table of theirs."""
+    """Somebody may do something with a table of theirs, or with one column of it."""
 
     table: str
+    column: str | None
     privilege: str
     role: str
     """As it is written in SQL: quoted, or PUBLIC."""
@@ -123,8 +124,10 @@ _KEYS: Final = text(
 _SQLITE_TEXTS: Final = text("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")
 _GRANTS: Final = text(
     "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role, "
-    "a.privilege_type AS privilege FROM pg_class c, aclexplode(c.relacl) a "
-    "WHERE c.oid = CAST(:table AS regclass) AND a.grantee <> c.relowner ORDER BY 1, 2"
+    "a.privilege_type AS privilege, a.attname AS column FROM pg_class c, LATERAL ("
+    "SELECT CAST(NULL AS text) AS attname, * FROM aclexplode(c.relacl) UNION ALL "
+    "SELECT w.attname, e.* FROM pg_attribute w, aclexplode(w.attacl) e WHERE w.attrelid = c.oid AND NOT w.attisdropped"
+    ") a WHERE c.oid = CAST(:table AS regclass) AND a.grantee <> c.relowner ORDER BY 1, 2, 3"
 )
 
 
@@ -152,21 +155,29 @@ def _in_the_way_on_sqlite(connection: Connection, tables: Sequence[Theirs]) -> l
 
 
 def grants(connection: Connection, tables: Sequence[Theirs]) -> list[Grant]:
-    """Return what others than the owner may do with their tables: a dashboard's role may read."""
+    """Return what others than the owner may do with their tables or columns: a dashboard's role may read."""
     if connection.dialect.name == "sqlite":
         return []
     return [
-        Grant(table=each.name, privilege=row.privilege, role=row.role)
+        Grant(table=each.name, column=row.column, privilege=row.privilege, role=row.role)
         for each in tables
         for row in connection.execute(_GRANTS, {"table": written(connection, each, each.name)})
     ]
 
 
-def grant(connection: Connection, given: Sequence[Grant], schema: str | None) -> None:
-    """Let them do the same with the guard's tables."""
+def grant(
+    connection: Connection, given: Sequence[Grant], columns: Mapping[str, Mapping[str, str]], schema: str | None
+) -> None:
+    """Let them do the same with the guard's tables, and with those columns that it has, too, by its names for them."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
     for each in given:
-        on = written(connection, Theirs(name=each.table, schema=schema, types={}), each.table)
-        connection.exec_driver_sql(f"GRANT {each.privilege} ON {on} TO {each.role}")
+        on, what = written(connection, Theirs(name=each.table, schema=schema, types={}), each.table), each.privilege
+        if each.column is not None:
+            ours = {their: ours for ours, their in columns[each.table].items()}.get(each.column)
+            if ours is None:
+                continue
+            what += f" ({quote(ours)})"
+        connection.exec_driver_sql(f"GRANT {what} ON {on} TO {each.role}")
 
 
 def written(connection: Connection, theirs: Theirs, name: str) -> str:

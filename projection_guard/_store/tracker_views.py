@@ -43,7 +43,8 @@ def make_views(
     for each in grants:
         connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {quote(into)} TO {each.role}")
         if each.privilege == "SELECT":
-            connection.exec_driver_sql(f"GRANT SELECT ON {quote(into)}.{quote(each.table)} TO {each.role}")
+            what = "SELECT" if each.column is None else f"SELECT ({quote(each.column)})"
+            connection.exec_driver_sql(f"GRANT {what} ON {quote(into)}.{quote(each.table)} TO {each.role}")
     return tuple(f"{into}.{name}" for name in tables)
 
 

@@ -18,7 +18,8 @@ __all__ = ["check_schema_name", "enter", "leave", "refusals_explained", "stateme
 _LOCK: Final = 7_206_116_935_214_561_203  # any number will do, as long as it is ours
 _LONGEST_PAUSE_SECONDS: Final = 60  # longer than any between two statements of a migration
 _LONGEST_WAIT_SECONDS: Final = 2 * _LONGEST_PAUSE_SECONDS  # so that one who died is outlasted
-_MYSQL_LOCK: Final = "CONCAT('projection_guard ', MD5(DATABASE()))"  # the lock's name is the whole server's
+# The lock's name is the whole server's. MySQL 9 has no MD5.
+_MYSQL_LOCK: Final = "CONCAT('projection_guard ', LEFT(SHA2(DATABASE(), 256), 32))"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 

@@ -18,7 +18,7 @@ import projection_guard._on_workers
 from projection_guard import Alert
 from projection_guard._core import watching
 from tests.alerting.told import policy_of, watched
-from tests.bed import Bed
+from tests.bed import Bed, database_of
 
 for module, name, seconds in (
     (projection_guard._on_workers, "BEAT_EVERY_SECONDS", 0.2),
@@ -31,9 +31,7 @@ for module, name, seconds in (
 
 def act(order: dict[str, Any]) -> None:
     """Work."""
-    bed = Bed(
-        order["kind"], "sqlite" if order["url"].startswith("sqlite") else "postgresql", order["url"], is_there=True
-    )
+    bed = Bed(order["kind"], database_of(order["url"]), order["url"], is_there=True)
     notes = Path(order["notes"])
 
     def receiver(alert: Alert) -> None:

@@ -28,9 +28,9 @@ def service(bed: Bed, notes: Path) -> Generator[Victim]:
 
 def is_silent(bed: Bed, process: Victim) -> None:
     """Let a worker that gives no sign of life have given none for two hours."""
-    moment = "datetime('now', '-2 hours') || '.000000'" if bed.database == "sqlite" else "now() - interval '2 hours'"
     changed = bed.change(
-        f"UPDATE projection_workers SET seen_at = {moment} WHERE process_id = :id", id=process.process.pid
+        f"UPDATE projection_workers SET seen_at = {bed.in_seconds(-7200)} WHERE process_id = :id",
+        id=process.process.pid,
     )
     assert changed == 1
 
@@ -97,9 +97,9 @@ def test_workers_that_look_at_once_tell_once(bed: Bed, number: int) -> None:
     assert [told for each in heard for told in each.told] == [("exhausted", "firing")]
 
 
-def test_where_somebody_looks_just_now_nobody_else_does(postgres_bed: Bed) -> None:
+def test_where_somebody_looks_just_now_nobody_else_does(server_bed: Bed) -> None:
     """Nor does anybody wait for him: he holds the row until he has written what he found."""
-    bed, heard = postgres_bed, Heard()
+    bed, heard = server_bed, Heard()
     guard = watched(bed, policy_of(heard, exhausted=True))
     guard.work()
     outage(bed, guard)
@@ -108,7 +108,7 @@ def test_where_somebody_looks_just_now_nobody_else_does(postgres_bed: Bed) -> No
         looking.execute(text("SELECT * FROM projection_alert_looks WHERE subject = 'P' FOR UPDATE"))
         guard.work()
         assert heard.told == []
-        looking.execute(text("UPDATE projection_alert_looks SET looked_at = clock_timestamp() WHERE subject = 'P'"))
+        looking.execute(text(f"UPDATE projection_alert_looks SET looked_at = {bed.in_seconds(0)} WHERE subject = 'P'"))
         looking.commit()
     guard.work()
     assert heard.told == []

@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: a proxy in front of PostgreSQL, a process whose children die."""
+"""Fixtures of the fault tests: a proxy in front of a server, a process whose children die."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.faults.zygote import Zygote
 
 
 @pytest.fixture
-def proxy(postgres_bed: Bed) -> Iterator[Proxy]:
-    """A proxy in front of the PostgreSQL of `postgres_bed`: its guards go through it, its own looks do not."""
-    with Proxy(postgres_bed.url) as made:
-        postgres_bed.url = made.url
+def proxy(server_bed: Bed) -> Iterator[Proxy]:
+    """A proxy in front of the server of `server_bed`: its guards go through it, its own looks do not."""
+    with Proxy(server_bed.url) as made:
+        server_bed.url = made.url
         yield made
 
 

@@ -15,9 +15,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from projection_guard import StoreUnavailable
+from projection_guard import SourceError, StoreUnavailable
 from projection_guard._io.engines import async_engine_for, engine_for
-from tests.bed import Bed, GuardOnBed, happened
+from tests.bed import Bed, GuardOnBed, database_of, happened
 from tests.faults.crashes import company
 from tests.faults.disk import Disk
 from tests.faults.victim import say
@@ -36,8 +36,7 @@ class Ancestor:
 
     def bed(self, order: dict[str, Any]) -> Bed:
         """Return a bed of one's own for an order."""
-        database = "sqlite" if order["url"].startswith("sqlite") else "postgresql"
-        bed = Bed(order["kind"], database, order["url"], is_there=True)
+        bed = Bed(order["kind"], database_of(order["url"]), order["url"], is_there=True)
         bed.url = self._engine
         return bed
 
@@ -74,7 +73,7 @@ def act(order: dict[str, Any], ancestor: Ancestor) -> None:
     try:
         do(order, guard)
         say("returned")
-    except StoreUnavailable as error:
+    except (StoreUnavailable, SourceError) as error:
         say("raised", type(error).__name__)
     if disk is not None:
         say("writes", disk.mend())

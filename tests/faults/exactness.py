@@ -5,6 +5,7 @@ One's own SQL, one's own connection; what is to be in the read model follows fro
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -38,12 +39,12 @@ UNION ALL SELECT 1 FROM projection_partitions WHERE partition >= 0 AND cursor < 
 """
 STATE = "SELECT state FROM projection_states WHERE projection_name = 'P'"
 CLOSED = """
-SELECT 'a blocked gate' AS what FROM projection_streams WHERE blocked OR lease_owner IS NOT NULL
-UNION ALL SELECT 'an open failure' FROM projection_failures WHERE resolved_at IS NULL
-UNION ALL SELECT 'a held partition' FROM projection_partitions WHERE lease_owner IS NOT NULL AND partition >= 0
-UNION ALL SELECT 'an unfinished job' FROM projection_replays WHERE finished_at IS NULL
-UNION ALL SELECT 'a state: ' || state FROM projection_states WHERE state <> 'active'
-UNION ALL SELECT 'active_failures: ' || active_failures FROM projection_health_metrics WHERE active_failures <> 0
+SELECT 'a blocked gate' AS what, '' AS which FROM projection_streams WHERE blocked OR lease_owner IS NOT NULL
+UNION ALL SELECT 'an open failure', event_id FROM projection_failures WHERE resolved_at IS NULL
+UNION ALL SELECT 'a held partition', '' FROM projection_partitions WHERE lease_owner IS NOT NULL AND partition >= 0
+UNION ALL SELECT 'an unfinished job', '' FROM projection_replays WHERE finished_at IS NULL
+UNION ALL SELECT 'a state', state FROM projection_states WHERE state <> 'active'
+UNION ALL SELECT 'active failures', projection_name FROM projection_health_metrics WHERE active_failures <> 0
 """
 
 
@@ -52,6 +53,7 @@ class Facts:
 
     def __init__(self, engine: Engine, streams: Mapping[str, int], journal: Path, *, is_followed: bool) -> None:
         self._engine = engine
+        self._is_mysql = engine.dialect.name == "mysql"
         self._streams = streams
         self._journal = journal
         self._is_followed = is_followed
@@ -60,6 +62,8 @@ class Facts:
         self._last_replay = 0
 
     def _rows(self, sql: str, **parameters: object) -> list[Any]:
+        if self._is_mysql:  # these are words of its own
+            sql = re.sub(r"\b(partition|cursor)\b", r"`\1`", sql)
         with self._engine.connect() as connection:
             return list(connection.execute(text(sql), parameters))
 
@@ -163,7 +167,7 @@ class Facts:
         """P1, P2, P3 at the end: all effects are there, once (joined), in order; nothing is open, held or waits."""
         self._check_counters()
         self._check_audit()
-        left = [row.what for row in self._rows(CLOSED)]
+        left = [tuple(row) for row in self._rows(CLOSED)]
         assert not left, left
         states = self.states()
         for stream, last in self._streams.items():

@@ -19,8 +19,8 @@ __all__ = ["Forked", "context"]
 
 context = get_context("forkserver")
 context.set_forkserver_preload(
-    ["tests.bed", "tests.following.logs", "psycopg", "aiosqlite"]
-    + [f"sqlalchemy.dialects.{each}" for each in ("postgresql.psycopg", "sqlite.pysqlite", "sqlite.aiosqlite")]
+    ["tests.bed", "tests.following.logs", "psycopg", "aiosqlite", "pymysql", "asyncmy"]
+    + [f"sqlalchemy.dialects.{each}" for each in ("postgresql.psycopg", "sqlite.pysqlite", "sqlite.aiosqlite", "mysql")]
 )
 
 

@@ -1,15 +1,17 @@
-"""A TCP proxy between the guard and PostgreSQL that reads the protocol and breaks it at one chosen place.
+"""A TCP proxy between the guard and its server that reads the protocol and breaks it at one chosen place.
 
     proxy.cut(at=3)                 # the connection ends right before the third message from the client
     proxy.swallow(at=2)             # the second request is answered, the answer is lost, the connection ends
     proxy.spoil(at=4)               # the fourth statement of the guard is an error
     proxy.kill(pid, at=5)           # that process is killed right before its fifth write reaches the server
     proxy.lose_commit(at=1)         # the server commits, nobody is told; with `kill=pid` that process is dead, too
+    proxy.end_session(at=3)         # another session ends this one (KILL, pg_terminate_backend) before that message
     ...                             # the guard does something
     assert proxy.disarm()           # has it happened?
 
 A cut is clean: what was sent before it has reached the server, which has ended the session, before the client sees
-that its connection is gone. `stays_away` then refuses every connection until `come_back()`.
+that its connection is gone. `stays_away` then refuses every connection until `come_back()`. PostgreSQL, MariaDB and
+MySQL are spoken (`tests.faults.wires`).
 """
 
 from __future__ import annotations
@@ -17,86 +19,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+from tests.faults.wires import (
+    COMMIT,
+    EVERY,
+    REQUEST,
+    STATEMENT,
+    WRITE,
+    Answer,
+    Message,
+    MysqlWire,
+    PostgresWire,
+    Which,
+    Wire,
+)
 
 __all__ = ["COMMIT", "EVERY", "REQUEST", "STATEMENT", "WRITE", "Message", "Proxy", "Which"]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message of the frontend: P parses, B binds, D describes, E executes, S syncs, Q is a simple query.
-
-    `begins`: it is the first of a request, all of which libpq writes to its socket at once.
-    """
-
-    kind: bytes
-    body: bytes
-    begins: bool = False
-
-    @property
-    def sql(self) -> str:
-        """The statement in a P or Q; "" in others."""
-        match self.kind:
-            case b"P":
-                return self.body.split(b"\0")[1].decode()
-            case b"Q":
-                return self.body.rstrip(b"\0").decode()
-            case _:
-                return ""
-
-    @property
-    def raw(self) -> bytes:
-        """As it goes over the wire."""
-        return self.kind + struct.pack("!I", len(self.body) + 4) + self.body
-
-    def spoiled(self) -> Message:
-        """Return the same message with a statement that is a syntax error."""
-        if self.kind == b"Q":
-            return Message(b"Q", b"injected fault\0")
-        name, _, rest = self.body.split(b"\0", 2)
-        return Message(b"P", b"\0".join((name, b"injected fault", rest)))
-
-
-Which = Callable[[Message], bool]
-
-
-def EVERY(message: Message) -> bool:  # noqa: N802  # these five are chosen from, like constants
-    """Every message of a session that has begun."""
-    return message.kind in b"PBDEQSHCF"
-
-
-def STATEMENT(message: Message) -> bool:  # noqa: N802
-    """The statements of the guard, not those of the tests' handlers."""
-    return bool(message.sql) and not re.search(r"\b(effects|counted)\b", message.sql)
-
-
-def REQUEST(message: Message) -> bool:  # noqa: N802
-    """What the server answers as a whole: a sync or a simple query."""
-    return message.kind in b"QS"
-
-
-def WRITE(message: Message) -> bool:  # noqa: N802
-    """What the client writes to its socket at once; the farewell of a session that is closed does nothing."""
-    return message.begins and message.kind != b"X"
-
-
-def COMMIT(message: Message) -> bool:  # noqa: N802
-    """A statement that commits."""
-    return message.sql.upper().startswith("COMMIT")
-
-
 @dataclass(slots=True, kw_only=True)
 class _Fault:
-    deed: Literal["cut", "swallow", "spoil", "strand", "kill", "lose commit"]
+    deed: Literal["cut", "swallow", "spoil", "strand", "kill", "lose commit", "end session"]
     which: Which
     at: int
     stays_away: bool
@@ -107,10 +59,9 @@ class _Fault:
     def hits(self, message: Message) -> bool:
         return not self.is_done and self.which(message) and self._counts()
 
-    def hits_reply(self, kind: bytes, body: bytes) -> bool:
+    def hits_reply(self, answer: Answer) -> bool:
         """Return whether this is the reply of the server that gets lost: a COMMIT is done."""
-        is_commit = self.deed == "lose commit" and kind == b"C" and body == b"COMMIT\0"
-        return is_commit and not self.is_done and self._counts()
+        return self.deed == "lose commit" and answer.commits and not self.is_done and self._counts()
 
     def _counts(self) -> bool:
         self.seen += 1
@@ -126,8 +77,9 @@ class _Fault:
 class _Link:
     """One connection through the proxy."""
 
-    def __init__(self, proxy: Proxy, streams: list[Any]) -> None:
+    def __init__(self, proxy: Proxy, wire: Wire, streams: list[Any]) -> None:
         self.proxy = proxy
+        self.wire = wire
         self.client_reader, self.client, self.server_reader, self.server = streams
         self.swallows = False
         self.is_cut = False
@@ -136,8 +88,7 @@ class _Link:
 
     async def run(self) -> None:
         """Carry messages until either side ends."""
-        (length,) = struct.unpack("!I", head := await self.client_reader.readexactly(4))
-        self.server.write(head + await self.client_reader.readexactly(length - 4))
+        self.server.write(await self.wire.opening(self.client_reader))
         up, down = asyncio.ensure_future(self.carry_messages()), asyncio.ensure_future(self.carry_down())
         try:
             await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
@@ -157,12 +108,8 @@ class _Link:
                 writer.close()
 
     async def carry_messages(self) -> None:
-        begins = True
         while True:
-            head = await self.client_reader.readexactly(5)
-            (length,) = struct.unpack("!I", head[1:])
-            message = Message(head[:1], await self.client_reader.readexactly(length - 4), begins)
-            begins = message.kind in b"QSXp"
+            message = await self.wire.message(self.client_reader)
             await self.proxy.hold_up(self)
             if self.ended.is_set():
                 return
@@ -174,7 +121,7 @@ class _Link:
                 self.proxy.stay_away(but=self)
             match fault.deed:
                 case "spoil":
-                    self.server.write(message.spoiled().raw)
+                    self.server.write(message.spoiled)
                 case "swallow":
                     self.swallows = True
                     self.server.write(message.raw)
@@ -184,6 +131,10 @@ class _Link:
                     return
                 case "strand":
                     self.client.close()
+                    await self.answered.wait()
+                    return
+                case "end session":
+                    await self.proxy.order(self.wire.end_session.format(self.wire.session))
                     await self.answered.wait()
                     return
 
@@ -199,19 +150,17 @@ class _Link:
         """Carry what the server says, message by message."""
         try:
             while True:
-                head = await self.server_reader.readexactly(5)
-                (length,) = struct.unpack("!I", head[1:])
-                body = await self.server_reader.readexactly(length - 4)
+                answer = await self.wire.answer(self.server_reader)
                 await self.proxy.hold_up(self)
                 if self.ended.is_set():
                     return
-                if (fault := self.proxy.fault) is not None and fault.hits_reply(head[:1], body):
+                if (fault := self.proxy.fault) is not None and fault.hits_reply(answer):
                     self.swallows = True
                     fault.kill()
                 if not self.swallows:
                     if not self.client.is_closing():
-                        self.client.write(head + body)
-                elif head[:1] == b"Z" and not self.is_cut:
+                        self.client.write(answer.raw)
+                elif answer.ends and not self.is_cut:
                     self.client.close()
                     return
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -225,11 +174,13 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         self._target = make_url(url)
+        self._wire = PostgresWire if self._target.get_backend_name() == "postgresql" else MysqlWire
         self.fault: _Fault | None = None
         self.is_away = False
         self._delay_seconds = 0.0
         self._dead: set[_Link] = set()
         self._links: set[_Link] = set()
+        self._wires: list[Wire] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -239,9 +190,14 @@ class Proxy:
     def url(self) -> str:
         """The database's URL through the proxy."""
         through = self._target.set(host="127.0.0.1", port=self.port)
-        return through.update_query_dict({"sslmode": "disable", "gssencmode": "disable"}).render_as_string(
-            hide_password=False
-        )
+        if self._wire is PostgresWire:
+            through = through.update_query_dict({"sslmode": "disable", "gssencmode": "disable"})
+        return through.render_as_string(hide_password=False)
+
+    @property
+    def sessions(self) -> frozenset[int]:
+        """The server's numbers of all sessions that there have been."""
+        return frozenset(wire.session for wire in self._wires)
 
     # -- what can be asked for
 
@@ -284,6 +240,20 @@ class Proxy:
         """Let the `at`-th COMMIT be done, lose its reply and end the connection; `kill` that process before that."""
         self.fault = _Fault(deed="lose commit", which=lambda _: False, at=at, stays_away=False, pid=kill)
 
+    def end_session(self, *, at: int = 1, which: Which = EVERY) -> None:
+        """Let another session end the connection's own right before the `at`-th such message."""
+        self.fault = _Fault(deed="end session", which=which, at=at, stays_away=False)
+
+    async def order(self, statement: str) -> None:
+        """On the loop: say something to the server beside all links."""
+
+        def say() -> None:
+            engine = create_engine(self._target, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.exec_driver_sql(statement)
+
+        await asyncio.to_thread(say)
+
     def disarm(self) -> bool:
         """Break nothing any more, let connections in again; return whether what was asked for has happened."""
         fault, self.fault = self.fault, None
@@ -322,11 +292,14 @@ class Proxy:
             writer.close()
             return
         try:
-            upstream = await asyncio.open_connection(self._target.host or "127.0.0.1", self._target.port or 5432)
+            upstream = await asyncio.open_connection(
+                self._target.host or "127.0.0.1", self._target.port or self._wire.port
+            )
         except OSError:
             writer.close()
             return
-        link = _Link(self, [reader, writer, *upstream])
+        self._wires.append(self._wire())
+        link = _Link(self, self._wires[-1], [reader, writer, *upstream])
         self._links.add(link)
         try:
             await link.run()

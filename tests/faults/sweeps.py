@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import pytest
 
-from tests.bed import Bed
+from tests.bed import Bed, database_of
 from tests.faults.crashes import KINDS, Play, company, one_engine
 from tests.faults.zygote import End, Zygote
 from tests.following.logs import FollowedLog
@@ -59,7 +59,7 @@ def places(name: str, *, strides: bool) -> Iterable[int]:
 @contextmanager
 def bed_of(url: str, kind: Literal["blocking", "async"]) -> Iterator[Bed]:
     """A bed on a database that is this test's own."""
-    made = Bed(kind, "sqlite" if url.startswith("sqlite") else "postgresql", url)
+    made = Bed(kind, database_of(url), url)
     try:
         yield made
     finally:

@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL is cut at every message, with and without a lost reply: every effect is there once."""
+"""The connection to the server is cut at every message, with and without a lost reply: every effect is there once."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def sweep(
 @pytest.mark.parametrize(("deed", "stays_away"), BREAKS)
 @pytest.mark.parametrize("kind", ["joined", "apart"])
 def test_a_connection_cut_at_any_message_changes_nothing_in_the_end(
-    postgres_bed: Bed, proxy: Proxy, kind: str, deed: str, stays_away: bool
+    server_bed: Bed, proxy: Proxy, kind: str, deed: str, stays_away: bool
 ) -> None:
     """Cut before message 1, 2, 3, ... from the client; a worker's round, which is longer, before each statement."""
     which = EVERY if deed in DELIVERIES and not stays_away else any_statement
     sweep(
-        postgres_bed,
+        server_bed,
         proxy,
         kind,
         deed,
@@ -74,11 +74,11 @@ def test_a_connection_cut_at_any_message_changes_nothing_in_the_end(
 @pytest.mark.parametrize(("deed", "stays_away"), BREAKS)
 @pytest.mark.parametrize("kind", ["joined", "apart"])
 def test_any_lost_reply_changes_nothing_in_the_end(
-    postgres_bed: Bed, proxy: Proxy, kind: str, deed: str, stays_away: bool
+    server_bed: Bed, proxy: Proxy, kind: str, deed: str, stays_away: bool
 ) -> None:
     """The server did what it was asked for in request 1, 2, 3, ..., a COMMIT perhaps; nobody is told."""
     sweep(
-        postgres_bed,
+        server_bed,
         proxy,
         kind,
         deed,
@@ -89,44 +89,40 @@ def test_any_lost_reply_changes_nothing_in_the_end(
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_a_cut_right_before_any_commit_undoes_it_and_it_is_done_again(
-    postgres_bed: Bed, proxy: Proxy, deed: str
-) -> None:
+def test_a_cut_right_before_any_commit_undoes_it_and_it_is_done_again(server_bed: Bed, proxy: Proxy, deed: str) -> None:
     """The COMMIT never reaches the server."""
     at_least = 0 if deed == "redeliver" else 1
-    sweep(
-        postgres_bed, proxy, "joined", deed, lambda place: proxy.cut(at=place, which=COMMIT), at_least=at_least, step=2
-    )
+    sweep(server_bed, proxy, "joined", deed, lambda place: proxy.cut(at=place, which=COMMIT), at_least=at_least, step=2)
 
 
-def test_a_commit_whose_reply_is_lost_is_reported_as_applied(postgres_bed: Bed, proxy: Proxy) -> None:
+def test_a_commit_whose_reply_is_lost_is_reported_as_applied(server_bed: Bed, proxy: Proxy) -> None:
     """The outcome is unknown to the driver, but on record: the guard looks, and says so."""
-    guard, _ = guard_with(postgres_bed, "joined")
+    guard, _ = guard_with(server_bed, "joined")
     proxy.swallow(which=COMMIT)
     outcome = guard.publish(happened("A", 1))[0]
     assert proxy.disarm()
     assert outcome.status == "applied"
-    assert postgres_bed.effects("P", "A") == [("A", 1)]
+    assert server_bed.effects("P", "A") == [("A", 1)]
 
 
-def test_a_commit_that_never_arrived_is_a_failure_that_heals(postgres_bed: Bed, proxy: Proxy) -> None:
+def test_a_commit_that_never_arrived_is_a_failure_that_heals(server_bed: Bed, proxy: Proxy) -> None:
     """Nothing of the handler's is left; the event is kept as a failure of the connection, and tried again."""
-    guard, _ = guard_with(postgres_bed, "joined")
+    guard, _ = guard_with(server_bed, "joined")
     proxy.cut(which=COMMIT)
     outcome = guard.publish(happened("A", 1))[0]
     assert proxy.disarm()
     assert outcome.status == "failed"
-    assert postgres_bed.effects("P", "A") == []
+    assert server_bed.effects("P", "A") == []
     assert guard.publish(happened("A", 2))[0].status == "parked"
-    quiet(postgres_bed, guard)
-    assert postgres_bed.effects("P", "A") == [("A", 1), ("A", 2)]
+    quiet(server_bed, guard)
+    assert server_bed.effects("P", "A") == [("A", 1), ("A", 2)]
 
 
 def test_a_session_that_the_server_still_takes_for_alive_holds_its_stream_no_longer_than_the_timeout(
-    postgres_bed: Bed, proxy: Proxy
+    server_bed: Bed, proxy: Proxy
 ) -> None:
     """The link dies without a word to the server: its own limits end the transaction, and the event is applied."""
-    guard = postgres_bed.guard(lease=timedelta(seconds=30))
+    guard = server_bed.guard(lease=timedelta(seconds=30))
     note = noted("P")
     dying = [True]
 
@@ -137,7 +133,7 @@ def test_a_session_that_the_server_still_takes_for_alive_holds_its_stream_no_lon
             proxy.strand()
             note(event, connection)
 
-    postgres_bed.joined(guard, "P", body, timeout=1.0)
+    server_bed.joined(guard, "P", body, timeout=1.0)
     guard.publish(happened("warm", 1)) if not dying else None
     try:
         outcomes = guard.publish(happened("A", 1))
@@ -146,15 +142,15 @@ def test_a_session_that_the_server_still_takes_for_alive_holds_its_stream_no_lon
     assert proxy.disarm()
     assert statuses(outcomes) in (["failed"], [])
     guard.publish(happened("A", 1))
-    quiet(postgres_bed, guard)
-    assert postgres_bed.effects("P", "A") == [("A", 1)]
-    assert postgres_bed.count("A") == 1
+    quiet(server_bed, guard)
+    assert server_bed.effects("P", "A") == [("A", 1)]
+    assert server_bed.count("A") == 1
 
 
 @pytest.mark.parametrize("deed", ["skip", "manual_fix", "pause", "resume", "reset"])
-def test_any_lost_reply_leaves_an_action_of_a_person_done_once(postgres_bed: Bed, proxy: Proxy, deed: str) -> None:
+def test_any_lost_reply_leaves_an_action_of_a_person_done_once(server_bed: Bed, proxy: Proxy, deed: str) -> None:
     """It answers as if nothing had been lost, and stands in the audit log once; a paused projection stays paused."""
-    bed, (guard, planned) = postgres_bed, guard_with(postgres_bed, "joined")
+    bed, (guard, planned) = server_bed, guard_with(server_bed, "joined")
     for place in range(1, 100):
         planned.failing.add(f"S{place}#1")
         guard.publish(happened(f"S{place}", 1))

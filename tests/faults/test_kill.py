@@ -164,8 +164,8 @@ def expire(bed: Bed) -> None:
 
 def lease_is_over(bed: Bed) -> bool:
     """Return whether A's stream is lent no more."""
-    now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')" if bed.database == "sqlite" else "clock_timestamp()"
-    return not bed.rows(f"SELECT 1 FROM projection_streams WHERE stream_id = 'A' AND lease_expires_at > {now}")
+    held = f"SELECT 1 FROM projection_streams WHERE stream_id = 'A' AND lease_expires_at > {bed.in_seconds(0)}"
+    return not bed.rows(held)
 
 
 @pytest.mark.parametrize("event_goes_to_another", [True, False], ids=["redelivered", "overtaken"])
@@ -196,10 +196,10 @@ def test_an_apart_call_of_a_process_that_stood_still_settles_late_and_taints(
 
 
 def test_a_joined_handler_of_a_process_that_stood_still_loses_its_transaction_and_its_work_is_redone(
-    postgres_bed: Bed, tmp_path: Path
+    server_bed: Bed, tmp_path: Path
 ) -> None:
     """A stopped process cannot hold a stream: its transaction is ended, others go on, nothing is applied twice."""
-    bed, notes = postgres_bed, tmp_path / "notes"
+    bed, notes = server_bed, tmp_path / "notes"
     guard = survivor(bed, "joined", notes)
     order = {"handler": "joined", "notes": str(notes), "ends_at": "A#1", "how": "hang", "publish": [1], "timeout": 1}
     with Victim(url=bed.url, kind=bed.kind, **order) as victim:
@@ -217,10 +217,10 @@ def test_a_joined_handler_of_a_process_that_stood_still_loses_its_transaction_an
 
 
 def test_a_joined_handler_whose_event_nobody_else_took_is_a_failure_that_taints_if_a_later_one_slipped_in(
-    postgres_bed: Bed, tmp_path: Path
+    server_bed: Bed, tmp_path: Path
 ) -> None:
     """The process stood still in A#1, its transaction was ended, A#2 was applied first: kept, healed, never silent."""
-    bed, notes = postgres_bed, tmp_path / "notes"
+    bed, notes = server_bed, tmp_path / "notes"
     guard = survivor(bed, "joined", notes)
     order = {"handler": "joined", "notes": str(notes), "ends_at": "A#1", "how": "hang", "publish": [1], "timeout": 1}
     with Victim(url=bed.url, kind=bed.kind, **order) as victim:

@@ -30,8 +30,8 @@ class Store:
 
 @pytest.fixture
 def store(bed: Bed) -> Iterator[Store]:
-    """PostgreSQL: behind a proxy. SQLite: its file is moved away, and each transaction opens it anew."""
-    if bed.database == "postgresql":
+    """A server: behind a proxy. SQLite: its file is moved away, and each transaction opens it anew."""
+    if bed.database != "sqlite":
         with Proxy(bed.url) as proxy:
             yield Store(proxy.url, proxy.go_away, proxy.come_back)
         return
@@ -115,10 +115,10 @@ def test_an_apart_handler_that_ran_while_the_store_left_is_called_once_and_not_r
 
 
 def test_a_joined_handler_during_which_the_store_left_has_no_effect_until_it_is_delivered_again(
-    postgres_bed: Bed, proxy: Proxy
+    server_bed: Bed, proxy: Proxy
 ) -> None:
-    """PostgreSQL: the transaction is cut, and the failure cannot be written either."""
-    bed, note, calls = postgres_bed, noted("P"), list[str]()
+    """The transaction is cut, and the failure cannot be written either."""
+    bed, note, calls = server_bed, noted("P"), list[str]()
     guard = bed.guard()
 
     def body(event: Happened, connection: Any) -> None:

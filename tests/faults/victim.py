@@ -17,7 +17,7 @@ from typing import Any
 from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import ProjectionGuardError, RetryPolicy
-from tests.bed import Bed, Happened, happened, noted
+from tests.bed import Bed, Happened, database_of, happened, noted
 
 DIED = 77
 
@@ -37,7 +37,7 @@ def end_here(how: str) -> None:
 
 def act(order: dict[str, Any]) -> None:
     """Do what was ordered."""
-    bed = Bed(order["kind"], "sqlite" if order["url"].startswith("sqlite") else "postgresql", order["url"])
+    bed = Bed(order["kind"], database_of(order["url"]), order["url"])
     retry = RetryPolicy(wait=wait_fixed(0), stop=stop_after_attempt(3), immediate=order.get("immediate", 0))
     guard = bed.guard(lease=timedelta(seconds=1), retry=retry)
     note, notes = noted("P"), Path(order["notes"])

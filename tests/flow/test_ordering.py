@@ -358,8 +358,7 @@ def test_an_event_that_meets_a_running_joined_call_of_its_stream_waits_for_it(se
     first = going(bed, lambda: guard.publisher.publish(happened("A", 1)))
     bed.wait_until(lambda: valve.reached == 1)
     second = going(bed, lambda: guard.publisher.publish(happened("A", 2)))
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    bed.wait_until(lambda: bed.value(waits) == 1)
+    bed.wait_until(lambda: bed.waiting() == 1)
     valve.open()
     bed.wait_until(lambda: first.is_done and second.is_done)
     assert statuses(first.answer()) == statuses(second.answer()) == ["applied"]

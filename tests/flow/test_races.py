@@ -90,16 +90,16 @@ def test_an_event_that_is_being_parked_while_a_reset_clears_the_gates_is_applied
     bed.close()
 
 
-def test_pause_waits_for_an_apart_claim_that_has_read_the_state_from_before(postgres_bed: Bed) -> None:
+def test_pause_waits_for_an_apart_claim_that_has_read_the_state_from_before(server_bed: Bed) -> None:
     """It waits for its stream's row, and will be granted: no handler begins after pause has returned."""
-    bed, seen = postgres_bed, list[str]()
+    bed, seen = server_bed, list[str]()
     guard = bed.guard()
     bed.apart(guard, "P", lambda event: seen.append(event.event_id))
     guard.publish(happened("A", 1))
     with bed.engine.connect() as somebody, somebody.begin():
         somebody.execute(text("SELECT 1 FROM projection_streams WHERE stream_id = 'A' FOR UPDATE"))
         delivery = going(bed, lambda: guard.publisher.publish(happened("A", 2)))
-        bed.wait_until(lambda: bed.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        bed.wait_until(lambda: bed.waiting() == 1)
         paused = going(bed, lambda: pausing(bed, guard, seen))
         bed.wait_until(lambda: state_row(bed).state == "paused")
         end = time.monotonic() + 0.5  # as long as a pause that does not wait would need to return

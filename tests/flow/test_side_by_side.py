@@ -244,9 +244,9 @@ def test_a_blocking_handler_that_hangs_in_a_worker_is_left_behind(blocking_bed: 
         assert sorted(bed.effects("P")) == [("A", 1), ("B", 1)]
 
 
-def test_publish_goes_on_beside_one_that_hangs(postgres_bed: Bed) -> None:
+def test_publish_goes_on_beside_one_that_hangs(server_bed: Bed) -> None:
     """A handler that hangs in stream A holds A only: B's event is applied meanwhile, by another publisher."""
-    bed = postgres_bed
+    bed = server_bed
     guard, hung, go_on = bed.guard(), threading.Event(), threading.Event()
 
     def body(event: Happened, connection: Connection) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from tenacity import stop_after_attempt, wait_fixed
 
 from projection_guard import RetryPolicy
-from tests.bed import Bed, GuardOnBed, Happened, noted
+from tests.bed import Bed, GuardOnBed, Happened, database_of, noted
 from tests.following.logs import FollowedLog
 
 DIED = 77
@@ -32,7 +32,7 @@ def say(*words: object) -> None:
 
 def act(order: dict[str, Any]) -> None:
     """Follow."""
-    bed = Bed(order["kind"], "sqlite" if order["url"].startswith("sqlite") else "postgresql", order["url"])
+    bed = Bed(order["kind"], database_of(order["url"]), order["url"])
     log = FollowedLog(bed, is_there=True)
     retry = RetryPolicy(wait=wait_fixed(0.05), stop=stop_after_attempt(4), breaker=None)
     guard = log.guard(lease=timedelta(seconds=order.get("lease", 1)), retry=retry)

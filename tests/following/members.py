@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 from sqlalchemy import text
@@ -65,11 +65,15 @@ def assert_exact(bed: Bed, log: FollowedLog) -> None:
 
 
 class Appenders:
-    """Threads that append to a log until they are told to stop; some of what they do is rolled back."""
+    """Threads that append to a log until they are told to stop; some of what they do is rolled back.
+
+    On MariaDB one transaction comes after the other: `in_order=True` says so.
+    """
 
     def __init__(self, bed: Bed, number: int, *, pause_seconds: float = 0.01) -> None:
         self._bed = bed
         self._pause_seconds = pause_seconds
+        self._turn = threading.Lock() if bed.database == "mariadb" else nullcontext()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._append, args=(chr(65 + index),)) for index in range(number)]
         self.committed: dict[str, int] = {}
@@ -80,7 +84,7 @@ class Appenders:
         )
         for number in itertools.count():
             stream, n = f"{name}{number % 4}", number // 4 + 1
-            with self._bed.engine.connect() as connection:
+            with self._turn, self._bed.engine.connect() as connection:
                 if number % 7 == 3:  # a number of the sequence that is never used
                     connection.execute(statement, {"event_id": f"{stream}#{n}x", "stream": stream, "n": -n})
                     connection.rollback()

@@ -203,9 +203,9 @@ def test_an_event_that_says_what_cannot_be_stored_is_a_failure(bed: Bed, log: Fo
     assert f"{field} has 300 characters" in failure.error_message
 
 
-def test_a_partition_that_was_taken_over_during_apart_calls_is_tainted(postgres_bed: Bed) -> None:
+def test_a_partition_that_was_taken_over_during_apart_calls_is_tainted(server_bed: Bed) -> None:
     """One of two: what was called for it is not recorded beside whoever has it now; the other's is."""
-    bed = postgres_bed
+    bed = server_bed
     log = FollowedLog(bed)
     guard, planned = log.guard(retry=LATER), Planned("P")
     mine, lost = log_streams()

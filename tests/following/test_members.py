@@ -58,9 +58,9 @@ def test_an_event_that_kills_its_process_becomes_a_failure(bed: Bed, tmp_path: P
             assert seen == [f"{stream}#{n}" for n in range(1, log.lengths[stream] + 1)]
 
 
-def test_a_follower_that_stood_still_past_its_lease_cannot_write(postgres_bed: Bed) -> None:
+def test_a_follower_that_stood_still_past_its_lease_cannot_write(server_bed: Bed) -> None:
     """SIGSTOP in the middle of a handler: another one takes over, and what the first one did is gone."""
-    bed = postgres_bed
+    bed = server_bed
     log = prepared(bed)
     log.append("A", "A", "B")
     with member(bed, ends_at="A#2", how="hang", timeout=1.0) as stopped:
@@ -78,9 +78,9 @@ def test_a_follower_that_stood_still_past_its_lease_cannot_write(postgres_bed: B
     assert_exact(bed, log)
 
 
-def test_members_share_evenly_and_hand_over_at_once(postgres_bed: Bed) -> None:
+def test_members_share_evenly_and_hand_over_at_once(server_bed: Bed) -> None:
     """Two have half each, a third gets its part; who stops cleanly leaves nothing that has to run out."""
-    bed = postgres_bed
+    bed = server_bed
     prepared(bed, partitions=16)
 
     def shares() -> list[int]:
@@ -100,9 +100,9 @@ def test_members_share_evenly_and_hand_over_at_once(postgres_bed: Bed) -> None:
     assert set(owners(bed).values()) == {None}
 
 
-def test_a_member_that_never_comes_to_the_end_of_the_log_takes_over_all_the_same(postgres_bed: Bed) -> None:
+def test_a_member_that_never_comes_to_the_end_of_the_log_takes_over_all_the_same(server_bed: Bed) -> None:
     """The partitions of one who was killed are taken by one who has minutes of work before him."""
-    bed = postgres_bed
+    bed = server_bed
     log = prepared(bed, partitions=4)
     options = {"partitions": 4, "lease": 1, "pause": 0.05}
     with member(bed, **options) as first, member(bed, **options) as second:
@@ -116,9 +116,9 @@ def test_a_member_that_never_comes_to_the_end_of_the_log_takes_over_all_the_same
 
 
 @pytest.mark.parametrize("phase", ["range", "rebuild"])
-def test_a_replay_that_is_killed_goes_on_where_it_stopped(postgres_bed: Bed, phase: str) -> None:
+def test_a_replay_that_is_killed_goes_on_where_it_stopped(server_bed: Bed, phase: str) -> None:
     """SIGKILL in the middle; whoever takes it up does the rest of it, and no event twice."""
-    bed = postgres_bed
+    bed = server_bed
     log = FollowedLog(bed)
     guard = log.guard()
     bed.joined(guard, "P", lambda event, connection: None)

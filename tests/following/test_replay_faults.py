@@ -154,9 +154,9 @@ def part(stream: str) -> int:
     return int.from_bytes(md5(stream.encode()).digest()[:4]) % 4
 
 
-def test_a_slow_clearing_is_not_begun_by_another_one_too(postgres_bed: Bed) -> None:
+def test_a_slow_clearing_is_not_begun_by_another_one_too(server_bed: Bed) -> None:
     """`on_reset` takes longer than the lease: whoever takes the job up meanwhile waits for it."""
-    bed = postgres_bed
+    bed = server_bed
     log = FollowedLog(bed)
     begun, valve = list[int](), Valve(bed)
 

@@ -162,7 +162,7 @@ def test_what_a_share_adds_in_the_middle_of_the_log_is_said_to_be_in_hand(
     guard, seen, is_freed = log.guard(), list[tuple[int, Any, Any]](), list[bool]()
 
     def note(event: Any, connection: Connection) -> None:
-        sql = "SELECT hand_first, hand_last FROM projection_partitions WHERE partition = :partition"
+        sql = "SELECT hand_first, hand_last FROM projection_partitions p WHERE p.partition = :partition"
         partition = partition_of(event.stream_id, 2)
         (row,) = connection.execute(text(sql), {"partition": partition})
         seen.append((event.sequence, row.hand_first, row.hand_last))
@@ -177,8 +177,9 @@ def test_what_a_share_adds_in_the_middle_of_the_log_is_said_to_be_in_hand(
         if seen and seen[-1][0] > 15 and not is_freed:
             is_freed.append(True)
             bed.change(
-                "UPDATE projection_partitions SET lease_owner = NULL, lease_expires_at = NULL, cursor = "
-                "(SELECT cursor FROM projection_partitions WHERE partition = 0) WHERE partition = 1"
+                "UPDATE projection_partitions SET lease_owner = NULL, lease_expires_at = NULL, cursor = :come_to "
+                "WHERE partition = 1",
+                come_to=bed.value("SELECT cursor FROM projection_partitions WHERE partition = 0"),
             )
         await share()
 

@@ -253,7 +253,8 @@ class Bare:
 def test_where_the_source_finds_no_streams_the_record_is_told(bed: Bed, why: str) -> None:
     """Failed and parked events, and what had failed; that applied ones are not listed is said."""
     log = FollowedLog(bed)
-    bed.change("CREATE INDEX log_some ON log (stream_id) WHERE n > 5")
+    if bed.database != "mariadb":  # it has no partial ones
+        bed.change("CREATE INDEX log_some ON log (stream_id) WHERE n > 5")
     bed.change("CREATE INDEX log_other ON log (n, stream_id)")
     source = log.source()
     guard, planned = log.guard(Bare(source) if why == "no method" else source, retry=HOURS), Planned("P", "A#2")

@@ -8,16 +8,17 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from projection_guard import ConfigurationError, ProjectionGuard, SqlEventSource
+from projection_guard import ConfigurationError, ProjectionGuard, SourceError, SqlEventSource
 from projection_guard.cli._exits import Exit
 from projection_guard.cli._main import main
 from projection_guard.errors import DeliveryInterrupted, SchemaError, StoreUnavailable
 from projection_guard.migrations import adopt, include_name, upgrade_sql
 from tests.bed import Bed, Happened, happened, noted
+from tests.faults.test_restart import terminate_all
 from tests.following.logs import FollowedLog
 
 
@@ -27,6 +28,12 @@ def mariadb_bed(request: pytest.FixtureRequest, mariadb_url: str) -> Iterator[Be
     made = Bed(request.param, "mariadb", mariadb_url)
     yield made
     made.close()
+
+
+def is_mariadb(engine: Engine) -> bool:
+    """Return whether this is no MySQL."""
+    with engine.connect() as connection:
+        return "mariadb" in str(connection.scalar(text("SELECT lower(version())")))
 
 
 def statuses(outcomes: Any) -> list[str]:
@@ -42,6 +49,37 @@ def test_letters_count(mariadb_bed: Bed) -> None:
         assert statuses(guard.publish(happened(stream, 1))) == ["applied"]
         assert statuses(guard.publish(happened(stream, 1))) == ["duplicate"]
     assert [stream for stream, _ in mariadb_bed.effects("P")] == ["a", "A", "a ", "á"]
+
+
+def test_letters_count_in_a_log_whose_collation_takes_them_for_the_same(mariadb_bed: Bed) -> None:
+    """Its column's index finds `a#1` for `A#1`, too: an event by its id, and the events of a stream."""
+    log = FollowedLog(mariadb_bed)
+    mariadb_bed.change("ALTER TABLE log CONVERT TO CHARACTER SET latin1 COLLATE latin1_swedish_ci")
+    mariadb_bed.change("ALTER TABLE log DROP INDEX event_id")
+    mariadb_bed.change("CREATE INDEX log_streams ON log (stream_id, sequence)")
+    guard = log.guard()
+    mariadb_bed.joined(guard, "P", noted("P"))
+    log.append("é", "E", "e", "é")
+    guard.catch_up("P")
+    for stream, events in (("é", ["é#2", "é#1"]), ("E", ["E#1"]), ("e", ["e#1"]), ("ê", [])):
+        history = guard.stream("P", stream)
+        assert [(event.event_id, event.state) for event in history.page.items] == [(each, "applied") for each in events]
+        assert history.log_is_read
+    source = log.source()
+    found = [mariadb_bed.run(source.get(each)) for each in ("é#1", "e#1", "ê#1")]
+    assert [None if each is None else each.event.event_id for each in found] == ["é#1", "e#1", None]
+
+
+def test_a_connection_of_a_log_that_has_died_in_the_pool_is_told_as_that_and_read_past(mariadb_bed: Bed) -> None:
+    """Setting what it is to be read with says so first, past SQLAlchemy: not as an error of the source's own."""
+    log = FollowedLog(mariadb_bed)
+    log.append("A")
+    source = log.source()
+    assert [event.sequence for event in mariadb_bed.run(source.read(0, 10)).events] == [1]
+    assert terminate_all(mariadb_bed) == 1
+    with pytest.raises(SourceError, match="its database answered with OperationalError"):
+        mariadb_bed.run(source.read(0, 10))
+    assert [event.sequence for event in mariadb_bed.run(source.read(0, 10)).events] == [1]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +148,8 @@ def test_a_deadlock_in_a_handler_is_nobodys_failure(mariadb_bed: Bed) -> None:
 def test_a_connection_is_given_back_with_the_limits_it_came_with(mariadb_url: str) -> None:
     """The session is the host's; so is whether it commits by itself."""
     engine = create_engine(mariadb_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
+    if not is_mariadb(engine):
+        pytest.skip("MySQL has one of these limits only, and calls the isolation otherwise")
 
     def settle(driver: Any, _: object) -> None:
         with driver.cursor() as cursor:
@@ -267,7 +307,7 @@ def test_the_sql_for_an_empty_database_makes_the_same_tables(empty_mariadb_url: 
     """For people who run it by hand."""
     engine = create_engine(empty_mariadb_url, poolclass=NullPool)
     with engine.begin() as connection:
-        for statement in upgrade_sql("mariadb").split(";\n"):
+        for statement in upgrade_sql("mariadb" if is_mariadb(engine) else "mysql").split(";\n"):
             if statement.strip() and statement.strip() not in ("BEGIN", "COMMIT"):
                 connection.exec_driver_sql(statement.replace("%", "%%"))
     with ProjectionGuard(engine, worker="external") as guard:

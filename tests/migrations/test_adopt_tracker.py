@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from projection_guard import ProjectionGuard, _desk
 from projection_guard.cli._main import main
@@ -314,6 +315,31 @@ def test_who_could_read_the_trackers_tables_can_read_the_guards(postgres: Place)
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 1
     postgres.write("DROP OWNED BY adopt_dashboard")
     postgres.write("DROP ROLE adopt_dashboard")
+
+
+def test_who_could_read_some_columns_only_can_read_those_and_no_others(postgres: Place) -> None:
+    """Under the guard's names for them in its table, under their own in the view; one the guard lacks is there only."""
+    with postgres.engine.begin() as connection:
+        make_tracker(connection, team="text", aggregate_id="text")
+        connection.execute(text("DROP ROLE IF EXISTS adopt_columns"))
+        connection.execute(text("CREATE ROLE adopt_columns"))
+        connection.execute(
+            text("GRANT SELECT (event_id, aggregate_id, team), REFERENCES (id) ON projection_failures TO adopt_columns")
+        )
+        add(connection, "projection_failures", failure(1, team="red", aggregate_id="A"))
+    postgres.adopt("--yes", "--views", "old")
+    with postgres.engine.begin() as connection:
+        connection.execute(text("SET LOCAL ROLE adopt_columns"))
+        assert connection.scalar(text("SELECT event_id FROM projection_failures")) == number(1)
+        assert connection.scalar(text("SELECT stream_id FROM projection_failures")) == "A"
+        assert connection.execute(text("SELECT aggregate_id, team FROM old.projection_failures")).one() == ("A", "red")
+    for what in ("error_message FROM projection_failures", "error_message FROM old.projection_failures"):
+        with postgres.engine.begin() as connection:
+            connection.execute(text("SET LOCAL ROLE adopt_columns"))
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                connection.execute(text(f"SELECT {what}"))
+    postgres.write("DROP OWNED BY adopt_columns")
+    postgres.write("DROP ROLE adopt_columns")
 
 
 def test_a_view_and_a_foreign_key_are_in_the_way_and_named(postgres: Place) -> None:

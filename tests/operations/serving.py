@@ -23,7 +23,7 @@ from tenacity import stop_after_attempt, wait_fixed
 from projection_guard import Alert, AlertPolicy, RetryPolicy
 from projection_guard.worker_service import Page, WorkerServiceSettings, run_worker_service
 from tests.alerting.told import policy_of
-from tests.bed import Bed, Happened, noted
+from tests.bed import Bed, Happened, database_of, noted
 from tests.following.logs import FollowedLog
 
 
@@ -47,7 +47,7 @@ def serve(order: dict[str, Any]) -> int:
         os.environ["NOTIFY_SOCKET"] = order["notify_socket"]
     logging.getLogger("projection_guard").setLevel(logging.INFO)
     logging.getLogger("projection_guard").addHandler(Tell())
-    bed = Bed(order["kind"], "sqlite" if order["url"].startswith("sqlite") else "postgresql", order["url"])
+    bed = Bed(order["kind"], database_of(order["url"]), order["url"])
     bed.url = order.get("through", bed.url)
     log = FollowedLog(bed, is_there=True)
     retry = RetryPolicy(wait=wait_fixed(0.05), stop=stop_after_attempt(30), breaker=None)

@@ -208,9 +208,9 @@ def test_probes_say_how_it_is(bed_of_probes: Bed, tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_it_waits_for_a_database_that_is_away(postgres_bed: Bed) -> None:
+def test_it_waits_for_a_database_that_is_away(server_bed: Bed) -> None:
     """Started before the database, it is alive and not ready; the database comes, and it works."""
-    bed = postgres_bed
+    bed = server_bed
     log = prepared(bed)
     log.append("A")
     with Proxy(bed.url) as proxy:

@@ -179,7 +179,7 @@ class Adopting:
             _make_ours(connection, schema)
             gathered = self._gathered(connection, theirs, is_aside=True)
             move(connection, gathered, self._known(), self.desk.context.health, actor=self.actor)
-            tracker.grant(connection, given, schema)
+            tracker.grant(connection, given, {name: _columns(each) for name, each in theirs.items()}, schema)
             return self._told(theirs, gathered, views=self._make_views(connection, theirs, given), is_done=True)
 
     def _gathered(self, connection: Connection, theirs: Mapping[str, Theirs], *, is_aside: bool) -> Gathered:
