@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_u
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPool, StaticPool
 
 from .._dialect import MYSQL, TransactionState, is_mysql, is_sqlite, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
@@ -146,11 +146,22 @@ def _missing(url: URL) -> str:
     return f"The driver for {url.drivername} is not installed: pip install 'projection-guard[{extra}]'"
 
 
+def _one_at_a_time(engine: Engine) -> type[QueuePool]:
+    return AsyncAdaptedQueuePool if engine.dialect.is_async else QueuePool
+
+
 def _checked(engine: Engine) -> Engine:
     drivers = _DRIVERS.get(engine.dialect.name)
     if drivers is None or engine.dialect.driver not in (*drivers, "psycopg_async"):
         named = f"{engine.dialect.name}+{engine.dialect.driver}"
         raise ConfigurationError(f"projection_guard does not work with the database driver {named!r}; use {SUPPORTED}")
+    if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
+        raise ConfigurationError(
+            f"An engine with a {type(engine.pool).__name__} has no connection for each transaction (SQLAlchemy takes it "
+            "for an in-memory database): give the guard the URL sqlite://, or make the engine with "
+            f"poolclass={_one_at_a_time(engine).__name__}, pool_size=1, max_overflow=0, "
+            "connect_args={'check_same_thread': False}"
+        )
     return engine
 
 

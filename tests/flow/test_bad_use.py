@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy import inspect as inspect_database
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from projection_guard import (
     AsyncProjectionGuard,
@@ -81,6 +82,25 @@ def test_an_engine_of_the_wrong_kind() -> None:
     with pytest.raises(ConfigurationError) as caught:
         ProjectionGuard(create_async_engine("sqlite+aiosqlite://"))  # type: ignore[arg-type]
     sentence(caught, "use AsyncProjectionGuard")
+
+
+def test_an_engine_that_mixes_transactions_up() -> None:
+    """What SQLAlchemy takes for an in-memory database has one connection for all, or a database for each thread."""
+    with pytest.raises(ConfigurationError) as caught:
+        ProjectionGuard(create_engine("sqlite://"))
+    sentence(caught, "poolclass=QueuePool")
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncProjectionGuard(create_async_engine("sqlite+aiosqlite://"))
+    sentence(caught, "poolclass=AsyncAdaptedQueuePool")
+    with pytest.raises(ConfigurationError) as caught:
+        ProjectionGuard(create_engine("sqlite://", poolclass=StaticPool))
+    sentence(caught, "StaticPool")
+    one_at_a_time: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+    engine = create_engine("sqlite://", connect_args={"check_same_thread": False}, **one_at_a_time)
+    with ProjectionGuard(engine) as guard:
+        guard.migrate()
+        assert guard.health() == ()
+    engine.dispose()
 
 
 BAD_OPTIONS: list[dict[str, Any]] = [
