@@ -157,7 +157,7 @@ def _checked(engine: Engine) -> Engine:
         raise ConfigurationError(f"projection_guard does not work with the database driver {named!r}; use {SUPPORTED}")
     if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
         raise ConfigurationError(
-            f"An engine with a {type(engine.pool).__name__} has no connection for each transaction (SQLAlchemy takes it "
+            f"A {type(engine.pool).__name__} has no connection for each transaction (SQLAlchemy takes it "
             "for an in-memory database): give the guard the URL sqlite://, or make the engine with "
             f"poolclass={_one_at_a_time(engine).__name__}, pool_size=1, max_overflow=0, "
             "connect_args={'check_same_thread': False}"
