@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import signal
 import socket
@@ -18,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from projection_guard import ProjectionGuard
-from projection_guard.demo import Place, Unserved, demonstrate, place_of, serve
+from projection_guard.demo import Place, Unserved, serve
 from projection_guard.demo import read_models as rm
 from projection_guard.demo.faults import Faults
 from projection_guard.demo.history import changes, of_repository, recorded
@@ -42,6 +41,7 @@ def test_the_demo_heals_everything_and_reaches_all_four_states() -> None:
     done = demo()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every read model equals the one computed straight from the log" in done.stdout
+    assert "--serve" in done.stdout  # how to look at the same in a browser
     assert "\x1b" not in done.stdout
 
 
@@ -88,14 +88,6 @@ def test_the_comparison_finds_a_read_model_that_drifted(tmp_path: Path) -> None:
     assert any(line.startswith(f"documents: {log[0].stream_id!r}") for line in found)
     assert any(line.startswith(f"feed: {unseen.event_id!r}") for line in found)
     engine.dispose()
-
-
-def test_it_says_how_to_open_the_dashboard(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever has watched it is told what to type to look at the same in a browser."""
-    wanted = argparse.Namespace(repo=None, events=150, database=None, fast=True)
-    shown = demonstrate(wanted, place_of(wanted), is_quiet=True)
-    assert any("--serve" in line for line in shown.told())
-    assert capsys.readouterr().out == ""
 
 
 @contextmanager
