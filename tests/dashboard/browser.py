@@ -68,7 +68,10 @@ class Browser:
         self.why_not: str | None = self._do(self._start)
 
     def _start(self) -> str | None:
-        path = found_chromium()
+        try:
+            path = found_chromium()
+        except Exception as error:  # Playwright has no class of its own for a driver that does not start
+            return f"no browser: Playwright's driver does not start on this machine ({error})"
         if path is None:
             return f"no browser: neither {NAMED}, nor one on PATH ({', '.join(_ON_PATH)}), nor Playwright's own"
         playwright = sync_playwright().start()

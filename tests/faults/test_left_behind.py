@@ -68,7 +68,7 @@ class Hanging:
 def test_a_delivery_left_behind_taints_its_stream(async_bed: Bed) -> None:
     """Its failure is kept and retried, A#2 follows; what the first call still does is not silent."""
     guard, handler = async_bed.guard(), Hanging("A#1")
-    guard.real.projection("P", handles=[Happened], timeout=0.2)(handler)
+    guard.real.projection("P", handles=[Happened], timeout=1.0)(handler)
     assert statuses(guard.publish(happened("A", 1))) == ["failed"]
     assert one_failure(guard).error_type.endswith("HandlerTimeout")
     assert len(tainted(async_bed)) == 1
