@@ -57,8 +57,8 @@ class AdminOptions(TypedDict, total=False):
 
     `payloads_for`: from which role on events are shown, None shows them to nobody. `redact(what, value)` returns what
     may be shown of an error's text, a traceback or an event. `trusted_origins`: other sites whose pages may act for
-    their visitors. `rate_limit` is per actor and route, on replay, rebuild, reset and bulk actions, counted by the
-    library `limits` in `rate_limit_storage`: "memory://" is this process.
+    their visitors. `rate_limit` is per actor and route, on replay, rebuild, verify, reset and bulk actions, counted by
+    the library `limits` in `rate_limit_storage`: "memory://" is this process.
     """
 
     payloads_for: Role | None
