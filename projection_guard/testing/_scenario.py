@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from sqlalchemy import Connection, Engine, MetaData, Select, Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from .._async_guard import AsyncProjectionGuard
+from .._async_guard import AsyncGuarded, AsyncProjectionGuard
 from .._desk import service_of
 from .._encryption import EventCodec
-from .._guard import ProjectionGuard
+from .._guard import Guarded, ProjectionGuard
 from .._io.protocol import drive
 from .._mapping import EventMapping
 from .._registration import is_async
@@ -27,8 +27,8 @@ from ._rows import Rows, differences, read_rows
 
 __all__ = ["AsyncProjected", "Given", "Projected", "given"]
 
-Handler = Callable[..., None]
-AsyncHandler = Callable[..., Coroutine[Any, Any, object]]
+Handler = Callable[..., None] | Guarded[Any]
+AsyncHandler = Callable[..., Coroutine[Any, Any, object]] | AsyncGuarded[Any]
 What = Table | Select[Any] | Callable[[], object]
 Prepare = MetaData | Callable[[Connection], object]
 
@@ -92,6 +92,8 @@ class Given:
     ) -> Projected | AsyncProjected:
         """Say by what it is projected: a handler, or a projection of a guard, which has to be a pushed one.
 
+        A handler that `guard.projection` decorates is taken out of it: its guard and its database are not touched.
+
         `redelivered`: each event comes twice, at once and again at the end. A handler that writes elsewhere is called
         twice with each, as it is when its process dies in between. `crashed`: all of it is done again with a crash at
         each point of the flow in turn, a restart and a redelivery; on a database of its own each time. `prepare` makes
@@ -102,15 +104,16 @@ class Given:
             if crashed or name is None or service_of(projected).named(name).is_followed:
                 raise InvalidArgument(
                     "when(guard, name) takes a pushed projection, without crashed=; append to the log of a followed "
-                    "one, and say guard.catch_up(name)"
+                    "one and say guard.catch_up(name), or give its handler alone: when(handler)"
                 )
             return _sentence(projected, self, _OnGuard(guard=projected, name=name, redelivered=redelivered))
         if crashed and database is not None:
             raise InvalidArgument("crashed= needs a new database for each crash: leave database= out")
+        handler = _bare(projected)
         play = Play(
             events=self.events,
-            handler=projected,
-            is_async=is_async(projected),
+            handler=handler,
+            is_async=is_async(handler),
             redelivered=redelivered,
             prepare=prepare,
             database=database,
@@ -118,7 +121,7 @@ class Given:
             mapping=mapping,
             codec=codec,
         )
-        return _sentence(projected, self, _Alone(play=play, crashed=crashed))
+        return _sentence(handler, self, _Alone(play=play, crashed=crashed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,13 @@ class _Alone:
         await play_alone(play, look)
         if self.crashed:
             await play_crashing(play, look)
+
+
+def _bare(projected: Callable[..., object]) -> Callable[..., object]:
+    """Return the handler that a decorated one holds, or the one given."""
+    if isinstance(projected, (Guarded, AsyncGuarded)):
+        return cast("Guarded[Callable[..., object]]", projected).handler
+    return projected
 
 
 def _sentence(projected: object, begun: Given, by: _OnGuard | _Alone) -> Projected | AsyncProjected:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from projection_guard import EventMapping, InvalidArgument
+from projection_guard import AsyncProjectionGuard, EventMapping, InvalidArgument, ProjectionGuard
 from projection_guard.testing import given
 from tests.bed import Bed
 
@@ -87,6 +88,24 @@ def test_an_apart_handler_that_is_not_idempotent_is_found_out(handler: Callable[
 def test_one_that_is_idempotent_is_not() -> None:
     """A set does not mind."""
     given(EVENTS[0]).when(noted, prepare=clear, crashed=True, redelivered=True).then(lambda: set(log), {3})
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_a_decorated_handler_is_taken_out_of_its_guard(tmp_path: Path, is_async: bool, is_joined: bool) -> None:
+    """As an application imports it; the database of its guard, which has no tables here, is not touched."""
+    handlers: Any = (balances, balances_async) if is_joined else (noted, noted_async)
+    kind: Any = AsyncProjectionGuard if is_async else ProjectionGuard
+    guard = kind(f"sqlite:///{tmp_path}/a.db", worker="external")
+    decorated = guard.projection("Decorated", handles=[Deposited])(handlers[is_async])
+    if is_joined:
+        then(decorated, accounts, WANTED)
+    else:
+        then(decorated, lambda: log, [3, 4, 5], prepare=clear)
+    closed = guard.close()
+    if asyncio.iscoroutine(closed):
+        asyncio.run(closed)
+    assert not (tmp_path / "a.db").exists()
 
 
 def test_a_joined_handler_with_an_effect_elsewhere_is_found_out() -> None:
