@@ -252,7 +252,7 @@ class SqlEventSource:
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, Engine)
-        self._engine = database if isinstance(database, Engine) else engine_for(database)
+        self._engine = database if isinstance(database, Engine) else engine_for(database, asked_by="SqlEventSource")
         _check_dialect(self._engine.dialect, options)
         self._table = table if isinstance(table, str) else table.fullname
         self._reader = LogReader(table, options)
@@ -305,7 +305,9 @@ class AsyncSqlEventSource:
         **options: Unpack[LogOptions],
     ) -> None:
         self._owns_engine = not isinstance(database, AsyncEngine)
-        self._engine = database if isinstance(database, AsyncEngine) else async_engine_for(database)
+        self._engine = (
+            database if isinstance(database, AsyncEngine) else async_engine_for(database, asked_by="SqlEventSource")
+        )
         _check_dialect(self._engine.dialect, options)
         self._table = table if isinstance(table, str) else table.fullname
         self._reader = LogReader(table, options)

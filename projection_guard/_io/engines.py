@@ -93,18 +93,16 @@ def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
     return {}
 
 
-def engine_for(target: str | URL | Engine) -> Engine:
-    """Return a blocking engine for a URL, or the one given. Raises `ConfigurationError`."""
+def engine_for(target: str | URL | Engine, *, asked_by: str = "ProjectionGuard") -> Engine:
+    """Return a blocking engine for a URL, or the one given. Raises `ConfigurationError`, which names who asked."""
     if isinstance(target, AsyncEngine):
-        raise ConfigurationError(
-            "ProjectionGuard takes a URL or an Engine; for an AsyncEngine use AsyncProjectionGuard"
-        )
+        raise ConfigurationError(f"{asked_by} takes a URL or an Engine; for an AsyncEngine use Async{asked_by}")
     if isinstance(target, Engine):
         if asyncpg_driver.is_asyncpg(target.dialect.driver):
             raise ConfigurationError(_NOT_BLOCKING)
         return _checked(target)
     if not isinstance(target, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"ProjectionGuard takes a URL or an Engine, not {type(target).__name__}")
+        raise ConfigurationError(f"{asked_by} takes a URL or an Engine, not {type(target).__name__}")
     url = _url(target, asynchronous=False)
     try:
         return create_engine(url, **_options(url, asynchronous=False))
@@ -114,17 +112,15 @@ def engine_for(target: str | URL | Engine) -> Engine:
         raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
 
 
-def async_engine_for(target: str | URL | AsyncEngine) -> AsyncEngine:
-    """Return an async engine for a URL, or the one given. Raises `ConfigurationError`."""
+def async_engine_for(target: str | URL | AsyncEngine, *, asked_by: str = "ProjectionGuard") -> AsyncEngine:
+    """Return an async engine for a URL, or the one given. Raises `ConfigurationError`, as `engine_for` does."""
     if isinstance(target, Engine):
-        raise ConfigurationError(
-            "AsyncProjectionGuard takes a URL or an AsyncEngine; for an Engine use ProjectionGuard"
-        )
+        raise ConfigurationError(f"Async{asked_by} takes a URL or an AsyncEngine; for an Engine use {asked_by}")
     if isinstance(target, AsyncEngine):
         _checked(target.sync_engine)
         return target
     if not isinstance(target, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"AsyncProjectionGuard takes a URL or an AsyncEngine, not {type(target).__name__}")
+        raise ConfigurationError(f"Async{asked_by} takes a URL or an AsyncEngine, not {type(target).__name__}")
     url = _url(target, asynchronous=True)
     try:
         engine = create_async_engine(url, **_options(url, asynchronous=True))

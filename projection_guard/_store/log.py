@@ -174,19 +174,22 @@ def find_table(
         except NoSuchTableError:
             raise _no_table(named) from None
 
-    def column(called: str) -> Column[Any]:
+    def column(option: str, called: str) -> Column[Any]:
         if called not in table.c:
             known = ", ".join(sorted(table.c.keys()))
-            raise ConfigurationError(f"The log's table {table.name!r} has no column {called!r}; it has {known}")
+            raise ConfigurationError(
+                f"The log's table {table.name!r} has no column {called!r}; it has {known}: "
+                f"say with {option}= which it is"
+            )
         found: Column[Any] = table.c[called]
         return found
 
     found = LogTable(
         table,
-        sequence=column(sequence),
-        event_id=column(event_id),
-        event_type=column(event_type),
-        stream_id=None if stream_id is None else column(stream_id),
+        sequence=column("sequence", sequence),
+        event_id=column("event_id", event_id),
+        event_type=column("event_type", event_type),
+        stream_id=None if stream_id is None else column("stream_id", stream_id),
         part=part,
     )
     _check_order(connection, found)

@@ -19,6 +19,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from projection_guard import (
     AsyncProjectionGuard,
+    AsyncSqlEventSource,
     Breaker,
     ConfigurationError,
     EventError,
@@ -31,6 +32,7 @@ from projection_guard import (
     RetryAfter,
     RetryPolicy,
     SchemaError,
+    SqlEventSource,
     StoreUnavailable,
     UnknownFailure,
     UnknownProjection,
@@ -82,6 +84,16 @@ def test_an_engine_of_the_wrong_kind() -> None:
     with pytest.raises(ConfigurationError) as caught:
         ProjectionGuard(create_async_engine("sqlite+aiosqlite://"))  # type: ignore[arg-type]
     sentence(caught, "use AsyncProjectionGuard")
+
+
+def test_an_engine_of_the_wrong_kind_for_a_source() -> None:
+    """The message names the source that takes it, not a guard."""
+    with pytest.raises(ConfigurationError) as caught:
+        SqlEventSource(create_async_engine("sqlite+aiosqlite://"), "events")  # type: ignore[arg-type]
+    sentence(caught, "SqlEventSource takes", "use AsyncSqlEventSource")
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncSqlEventSource(create_engine("sqlite://"), "events")  # type: ignore[arg-type]
+    sentence(caught, "AsyncSqlEventSource takes", "use SqlEventSource")
 
 
 def test_an_engine_that_mixes_transactions_up() -> None:
