@@ -24,7 +24,6 @@ from projection_guard import (
 
 from .events import Event, Ordered
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
