@@ -6,10 +6,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
 
 from projection_guard import (
     AsyncProjectionGuard,
@@ -21,6 +21,7 @@ from projection_guard import (
     SqlEventSource,
     StoreUnavailable,
 )
+from projection_guard._io.blocking import unreachable
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,18 @@ def test_why_a_database_is_out_of_reach_is_told(tmp_path: Path) -> None:
     guard = ProjectionGuard(f"sqlite:///{tmp_path}/missing/app.db", worker="external")
     with pytest.raises(StoreUnavailable, match=r"cannot be reached or is busy; .*\(unable to open database file\)"):
         guard.migrate()
+
+
+def test_why_is_told_also_where_the_password_is_an_object() -> None:
+    """SQLAlchemy takes one that becomes text by `str()`, such as a token that is fetched anew; it is left out, too."""
+
+    class Token:
+        def __str__(self) -> str:
+            return "unable"
+
+    engine = create_engine(URL.create("postgresql+psycopg", "app", cast("str", Token()), "nowhere"))
+    told = unreachable(engine, OSError("unable to open"))
+    assert told.endswith("(*** to open)")
 
 
 @pytest.mark.parametrize("suite", ["source", "codec"])
