@@ -113,6 +113,23 @@ def test_a_publishers_class_is_no_publisher(guard: Any) -> None:
         guard.publisher(Bus)
 
 
+def test_a_class_whose_publish_needs_no_object_is_a_publisher(guard: Any) -> None:
+    """A namespace of class and static methods is no mistake."""
+
+    class Bus:
+        @classmethod
+        def publish(cls, event: object) -> None:
+            """Do nothing."""
+
+    class Static:
+        @staticmethod
+        def publish(event: object) -> None:
+            """Do nothing."""
+
+    assert guard.publisher(Bus)
+    assert guard.publisher(Static)
+
+
 def test_a_log_of_dicts_under_a_class_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Rows without `decode=` are dicts: a projection that handles a class passes over them."""
     engine = create_engine(f"sqlite:///{tmp_path}/log.db")
