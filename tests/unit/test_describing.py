@@ -104,7 +104,6 @@ def test_a_traceback_begins_with_the_handlers_own_frames() -> None:
 
 def test_a_package_whose_name_begins_like_ours_is_none_of_ours() -> None:
     """Its handlers' frames tell errors apart, and begin the traceback."""
-
     place = Path(projection_guard.__file__).parents[1] / "projection_guard_shop" / "handlers.py"
     names: dict[str, Any] = {}
     exec(compile("def one(event): raise LookupError\ndef another(event): raise LookupError", place, "exec"), names)
