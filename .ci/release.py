@@ -30,8 +30,6 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 SBOM: Final = "projection-guard.cdx.json"
-LEFT_OUT: Final = (".github/",)
-"""What is tracked, and of no use to whoever has the sdist."""
 
 
 def ran(*command: str | Path, at: Path = ROOT, more: Mapping[str, str] | None = None) -> str:
@@ -126,7 +124,7 @@ def look_into(wheel: Path, sdist: Path, files: Sequence[str]) -> None:
     print(ran(sys.executable, ROOT / ".ci" / "wheel_contents.py", wheel), end="")
     with tarfile.open(sdist) as archive:
         inside = {"/".join(name.split("/")[1:]) for name in archive.getnames()}
-    wanted = {name for name in files if not name.startswith(LEFT_OUT)}
+    wanted = set(files)
     problems = [f"missing: {name}" for name in sorted(wanted - inside)]
     problems += [f"too much: {name}" for name in sorted(inside - wanted - {"PKG-INFO"})]
     if problems:

@@ -38,7 +38,7 @@ class AsyncPublisher:
     ) -> None:
         if wait_seconds is not None and not 0 <= wait_seconds <= 86_400:
             raise ConfigurationError(f"publisher(wait=...) takes seconds from 0 to a day, not {wait_seconds!r}")
-        if isinstance(inner, type):
+        if inspect.isfunction(inspect.getattr_static(inner, "publish", None)) and isinstance(inner, type):
             raise ConfigurationError(
                 f"publisher(inner=...) takes an object; {inner.__name__} is a class: make one of it"
             )

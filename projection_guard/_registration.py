@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -43,9 +43,7 @@ OrderName = Literal["stream", "none", "global"]
 # A handler returns nothing: so a type checker finds an async one that nobody would await, or one with a `yield` in it.
 Handler = Callable[[Any], None] | Callable[[Any, Connection], None]
 AsyncHandler = (
-    Callable[[Any], Coroutine[Any, Any, None]]
-    | Callable[[Any, AsyncConnection], Coroutine[Any, Any, None]]
-    | Callable[[Any], None]
+    Callable[[Any], Awaitable[None]] | Callable[[Any, AsyncConnection], Awaitable[None]] | Callable[[Any], None]
 )
 Reset = Callable[[Connection], object]
 AsyncReset = Callable[[AsyncConnection], Awaitable[object]]

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._dialect import is_mysql, is_postgresql, is_sqlite
 from ._frozen import quick
+from ._io import asyncpg_driver
 from ._io.engines import async_engine_for, engine_for
 from ._io.pooling import prepare_nothing_through_a_pooler
 from ._source import Batch, Recorded, Share, Skipped, check_range, check_stream_range
@@ -338,7 +339,10 @@ class AsyncSqlEventSource:
             async with self._engine.connect() as connection:
                 connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 return await connection.run_sync(lambda sync: work(prepare_nothing_through_a_pooler(sync)))
-        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # the driver's: `AUTOCOMMIT` is set
+        except Exception as error:  # the driver's own ones come of setting `AUTOCOMMIT`
+            driver_error = self._engine.dialect.loaded_dbapi.Error
+            if not isinstance(error, driver_error) and not asyncpg_driver.is_of_connecting(error):
+                raise
             raise _unread(self._table, error) from error
 
     async def close(self) -> None:

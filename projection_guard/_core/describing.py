@@ -7,6 +7,7 @@ same reason.
 from __future__ import annotations
 
 import hashlib
+import os
 import traceback
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ _FRAMES: Final = 40
 _MOST_TOLD: Final = 5
 _CAUSED_BY: Final = "\n\n-- caused by --\n\n"
 _WITH: Final = "\n\n-- with, in the group --\n\n"
-_OURS: Final = str(Path(__file__).parent.parent)
+_OURS: Final = f"{Path(__file__).parent.parent}{os.sep}"  # not a neighbour whose name begins like ours
 """Our own frames differ between a first delivery and a retry; like errors are alike in the handler's frames."""
 
 

@@ -221,7 +221,9 @@ class AsyncIO:
             connecting = greenlet_spawn(lent_on, engine.sync_engine)
             lent = await (connecting if self._is_pipelined else _to_its_end(connecting))
             return AsyncConnection(engine, lent), lent
-        except SQLAlchemyError as error:
+        except Exception as error:
+            if not asyncpg_driver.is_of_connecting(error):
+                raise
             raise StoreUnavailable(unreachable(engine.sync_engine, error)) from error
 
     async def _wait_for_the_writer(self, transaction: AsyncTransaction, lent: LentConnection) -> None:

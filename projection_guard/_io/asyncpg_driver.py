@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from .._dialect import Bound, TransactionState
 from .protocol import Rows
 
-__all__ = ["CONNECT", "in_turn", "is_asyncpg", "keep_alive", "notified", "state_asked"]
+__all__ = ["CONNECT", "in_turn", "is_asyncpg", "is_of_connecting", "keep_alive", "notified", "state_asked"]
 
 CONNECT: Final[dict[str, Any]] = {
     "timeout": 10,
@@ -38,6 +38,14 @@ _fits: dict[str, tuple[Fit | None, ...]] = {}
 def is_asyncpg(driver_name: str) -> bool:
     """Return whether a dialect's driver is asyncpg."""
     return driver_name == "asyncpg"
+
+
+def is_of_connecting(error: BaseException) -> bool:
+    """Return whether an error says that no connection came about.
+
+    SQLAlchemy leaves what the network says to asyncpg as it is; before 2.1, what the server says, too.
+    """
+    return isinstance(error, (SQLAlchemyError, OSError)) or type(error).__module__.startswith("asyncpg.")
 
 
 def keep_alive(dbapi_connection: Any, _: object) -> None:

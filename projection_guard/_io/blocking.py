@@ -391,8 +391,8 @@ def unreachable(engine: Engine, error: BaseException) -> str:
     told = url.set(query={name: url.query[name] for name in _PLACES if name in url.query})
     where = told.render_as_string(hide_password=True)
     heard = (words_of(error).splitlines() or [type(error).__name__])[0]
-    if engine.url.password:
-        heard = heard.replace(engine.url.password, "***")
+    if password := str(url.password or ""):  # SQLAlchemy also takes what only becomes one by str()
+        heard = heard.replace(password, "***")
     return (
         f"The guard's database {where} cannot be reached or is busy; begin again, or deliver the event again, once it "
         f"is back ({heard})"

@@ -293,8 +293,9 @@ def view(engine: Engine) -> Engine:
 
 def async_view(engine: AsyncEngine) -> AsyncEngine:
     """Return the guard's view of an async engine."""
-    guarded = engine.execution_options(projection_guard=True)
+    options: dict[str, object] = {"projection_guard": True}
     if asyncpg_driver.is_asyncpg(engine.dialect.driver):  # psycopg is told so with BEGIN
-        guarded = guarded.execution_options(isolation_level="READ COMMITTED")
+        options["isolation_level"] = "READ COMMITTED"
+    guarded = engine.execution_options(**options)  # in one call: SQLAlchemy 2.0 does not take a level after others
     guarded.sync_engine.hide_parameters = True
     return guarded

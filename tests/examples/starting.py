@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -76,10 +76,9 @@ def _prepared(name: str, folder: Path, environment: Mapping[str, str]) -> tuple[
 def _wait_for(client: httpx.Client, ready: str, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if client.get(ready).status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     process.kill()
     pytest.fail(f"it did not become ready: {process.communicate()[0][-4000:]}")

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from projection_guard.cli import main
-from tests.faults.forked import context
-from tests.project.programs import Ended
+from tests.project.programs import Ended, ended
 
 __all__ = ["become", "can_become"]
 
@@ -26,28 +25,12 @@ def can_become(words: Sequence[str]) -> bool:
 
 def become(words: Sequence[str], folder: Path, environment: Mapping[str, str], *, seconds: float) -> Ended:
     """Run it in a folder. `code` is None where it had to be killed."""
-    told = folder / ".told"
-    process = context.Process(target=_run, args=(list(words), folder, dict(environment), told))
-    process.start()
-    process.join(seconds)
-    code = process.exitcode
-    if code is None:
-        process.kill()
-        process.join()
-    process.close()
-    return Ended(code=code, said=told.read_text(encoding="utf-8") if told.exists() else "")
+    return ended(_run, list(words), folder, dict(environment), told=folder / ".told", seconds=seconds)
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], told: Path) -> None:
-    with told.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
+def _run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.update(environment)
-    warnings.resetwarnings()
-    warnings.simplefilter("error")
     warnings.simplefilter("ignore", ResourceWarning)  # a short script need not close its engine
     program, *sys.argv = words
     if program == "projection-guard":

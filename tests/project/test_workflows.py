@@ -84,7 +84,8 @@ def test_jobs_wait_for_jobs_that_there_are() -> None:
     for flow in WORKFLOWS.values():
         for job in flow["jobs"].values():
             needs = job.get("needs", [])
-            assert {needs} if isinstance(needs, str) else set(needs) <= flow["jobs"].keys()
+            named = {needs} if isinstance(needs, str) else set(needs)
+            assert named <= flow["jobs"].keys()
     release = WORKFLOWS["release.yml"]["jobs"]
     chain = ["publish"]
     while (before := release[chain[-1]].get("needs")) is not None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from sqlalchemy.exc import IntegrityError
 
+import projection_guard
 from projection_guard import ProjectionGuard
 from projection_guard._core.describing import describe
 
@@ -96,3 +100,18 @@ def test_a_traceback_begins_with_the_handlers_own_frames() -> None:
         (failure,) = guard.failures("Places").items
     assert failure.error_traceback is not None
     assert failure.error_traceback.splitlines()[0].endswith("in reads_a_place")
+
+
+def test_a_package_whose_name_begins_like_ours_is_none_of_ours() -> None:
+    """Its handlers' frames tell errors apart, and begin the traceback."""
+    place = Path(projection_guard.__file__).parents[1] / "projection_guard_shop" / "handlers.py"
+    names: dict[str, Any] = {}
+    exec(compile("def one(event): raise LookupError\ndef another(event): raise LookupError", place, "exec"), names)
+    with ProjectionGuard("sqlite://", worker="external") as guard:
+        guard.migrate()
+        for name in ("one", "another"):
+            guard.projection(name)(names[name])
+            guard.apply(name, {"event_id": "1", "event_type": "Left", "stream_id": "a"})
+        one, another = guard.failures().items
+    assert one.fingerprint != another.fingerprint
+    assert str(place) in (one.error_traceback or "").splitlines()[0]

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
 
 from projection_guard import (
     AsyncProjectionGuard,
@@ -21,6 +21,7 @@ from projection_guard import (
     SqlEventSource,
     StoreUnavailable,
 )
+from projection_guard._io.blocking import unreachable
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,23 @@ def test_a_publishers_class_is_no_publisher(guard: Any) -> None:
         guard.publisher(Bus)
 
 
+def test_a_class_whose_publish_needs_no_object_is_a_publisher(guard: Any) -> None:
+    """A namespace of class and static methods is no mistake."""
+
+    class Bus:
+        @classmethod
+        def publish(cls, event: object) -> None:
+            """Do nothing."""
+
+    class Static:
+        @staticmethod
+        def publish(event: object) -> None:
+            """Do nothing."""
+
+    assert guard.publisher(Bus)
+    assert guard.publisher(Static)
+
+
 def test_a_log_of_dicts_under_a_class_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Rows without `decode=` are dicts: a projection that handles a class passes over them."""
     engine = create_engine(f"sqlite:///{tmp_path}/log.db")
@@ -142,6 +160,18 @@ def test_why_a_database_is_out_of_reach_is_told(tmp_path: Path) -> None:
     guard = ProjectionGuard(f"sqlite:///{tmp_path}/missing/app.db", worker="external")
     with pytest.raises(StoreUnavailable, match=r"cannot be reached or is busy; .*\(unable to open database file\)"):
         guard.migrate()
+
+
+def test_why_is_told_also_where_the_password_is_an_object() -> None:
+    """SQLAlchemy takes one that becomes text by `str()`, such as a token that is fetched anew; it is left out, too."""
+
+    class Token:
+        def __str__(self) -> str:
+            return "unable"
+
+    engine = create_engine(URL.create("postgresql+psycopg", "app", cast("str", Token()), "nowhere"))
+    told = unreachable(engine, OSError("unable to open"))
+    assert told.endswith("(*** to open)")
 
 
 @pytest.mark.parametrize("suite", ["source", "codec"])

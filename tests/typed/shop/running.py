@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, assert_type
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, assert_type
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,6 +23,19 @@ from projection_guard import (
 )
 
 from .events import Event, Ordered
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def timed(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Decorate as many do: what comes out is awaited, and called no coroutine."""
+
+    @wraps(call)
+    async def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await call(*args, **kwargs)
+
+    return called
 
 
 async def clear(connection: AsyncConnection) -> None:
@@ -51,6 +65,7 @@ def handlers(
             await connection.execute(text("SELECT :id"), {"id": event.event_id})
 
     @guard.projection("Mails")
+    @timed
     async def mails(event: Event) -> None:
         """Apart, awaited."""
 
