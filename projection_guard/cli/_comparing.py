@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .._model import Replay
-from ._screen import Cell, Screen
+from ._screen import Cell, Screen, counted
 
 __all__ = ["tell_compared"]
 
@@ -33,7 +33,7 @@ def tell_compared(screen: Screen, job: Replay) -> None:
     for kind, said in _LEFT_OUT.items():
         events = found["left_out"].get(kind, {}).get("events", 0)
         if events:
-            screen.remark(f"Not compared: {events} events that are {said}")
+            screen.remark(f"Not compared: {counted(events, 'event')}, {said}")
 
 
 def _row(table: Mapping[str, Any]) -> Sequence[Cell]:

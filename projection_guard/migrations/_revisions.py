@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, SchemaError
 from ._mysql import MYSQL
 from ._place import check_schema_name, statements_to_be_in
 
@@ -39,7 +39,16 @@ class Revisions:
 
 
 def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(Path(__file__).parent)
+    scripts = ScriptDirectory(Path(__file__).parent)
+    for script in scripts.walk_revisions():
+        # alembic puts a revision beside the head that it follows, and where ours is the only one that is here
+        if not script.revision.startswith(PREFIX):
+            raise SchemaError(
+                f"{script.path} is no revision of this package's: alembic revision wrote it there, for it followed our "
+                "newest one. Take it out of the package; docs/migrations.md shows how an application's first revision "
+                "is made"
+            )
+    return scripts
 
 
 @cache

@@ -276,3 +276,27 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
     )
     assert f"at {NEWEST}, older than projection_guard_9999, which this version needs; run guard.migrate()" in told
     host.python(given + run.format("check") + run.format("migrate"))
+
+
+STRAY = """
+revision = "9131b915d2a7"
+down_revision = "{newest}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+"""
+
+
+def test_a_revision_that_strayed_into_the_package_is_named(wheel: Path, tmp_path: Path) -> None:
+    """`alembic revision` without a head writes into the package where the guard's chain is the only one."""
+    later = tmp_path / "later"
+    shutil.copytree(wheel, later)
+    stray = later / "projection_guard" / "migrations" / "versions" / "9131b915d2a7_mine.py"
+    stray.write_text(STRAY.format(newest=NEWEST), encoding="utf-8")
+    host = Host(folder=tmp_path, url=f"sqlite:///{tmp_path / 'app.db'}", library=later)
+    ran = host.runs("-m", "projection_guard", "db", "upgrade", "--database", host.url)
+    assert ran.code == 4
+    assert f"{stray} is no revision of this package's" in ran.output
