@@ -176,4 +176,4 @@ def _text(row: int, run: Run) -> str:
 
 
 if __name__ == "__main__":
-    IMAGE.write_text(drawn(record()), encoding="utf-8")
+    IMAGE.write_text(drawn(record("--repo", ".")), encoding="utf-8")
