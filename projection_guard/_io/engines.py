@@ -20,6 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPoo
 from .._dialect import MYSQL, TransactionState, is_mysql, is_sqlite, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
 from . import asyncpg_driver, mysql
+from .keeping_alive import keep_alive
 
 __all__ = [
     "SUPPORTED",
@@ -105,11 +106,13 @@ def engine_for(target: str | URL | Engine, *, asked_by: str = "ProjectionGuard")
         raise ConfigurationError(f"{asked_by} takes a URL or an Engine, not {type(target).__name__}")
     url = _url(target, asynchronous=False)
     try:
-        return create_engine(url, **_options(url, asynchronous=False))
+        engine = create_engine(url, **_options(url, asynchronous=False))
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
     except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
         raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
+    _keep_alive(engine)
+    return engine
 
 
 def async_engine_for(target: str | URL | AsyncEngine, *, asked_by: str = "ProjectionGuard") -> AsyncEngine:
@@ -124,13 +127,18 @@ def async_engine_for(target: str | URL | AsyncEngine, *, asked_by: str = "Projec
     url = _url(target, asynchronous=True)
     try:
         engine = create_async_engine(url, **_options(url, asynchronous=True))
-        if asyncpg_driver.is_asyncpg(url.get_driver_name()):
-            event.listen(engine.sync_engine.pool, "connect", asyncpg_driver.keep_alive)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
     except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
         raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
+    _keep_alive(engine.sync_engine)
     return engine
+
+
+def _keep_alive(engine: Engine) -> None:
+    """Let connections have keepalives where the driver has no options for them."""
+    if is_mysql(engine.dialect) or asyncpg_driver.is_asyncpg(engine.dialect.driver):
+        event.listen(engine.pool, "connect", keep_alive)
 
 
 def _missing(url: URL) -> str:
