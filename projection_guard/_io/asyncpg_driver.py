@@ -7,7 +7,6 @@ seen an error of the database; and it keeps prepared statements, which engines t
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -19,7 +18,7 @@ from sqlalchemy.util import await_only
 from .._dialect import Bound, TransactionState
 from .protocol import Rows
 
-__all__ = ["CONNECT", "in_turn", "is_asyncpg", "is_of_connecting", "keep_alive", "notified", "state_asked"]
+__all__ = ["CONNECT", "in_turn", "is_asyncpg", "is_of_connecting", "notified", "state_asked"]
 
 CONNECT: Final[dict[str, Any]] = {
     "timeout": 10,
@@ -28,7 +27,6 @@ CONNECT: Final[dict[str, Any]] = {
     "prepared_statement_name_func": lambda: "",  # nobody else's behind a pooler, and nothing is left on its servers
 }
 """How engines that the guard makes connect: with nothing that has to stay on one connection to the server."""
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000))
 _TEXT: Final = frozenset({"text", "varchar", "bpchar", "name"})
 _INTEGER: Final = frozenset({"int2", "int4", "int8"})
 Fit = Callable[[Any], object]
@@ -46,18 +44,6 @@ def is_of_connecting(error: BaseException) -> bool:
     SQLAlchemy leaves what the network says to asyncpg as it is; before 2.1, what the server says, too.
     """
     return isinstance(error, (SQLAlchemyError, OSError)) or type(error).__module__.startswith("asyncpg.")
-
-
-def keep_alive(dbapi_connection: Any, _: object) -> None:
-    """Let a connection that is black-holed end with an error after half a minute, as psycopg's do."""
-    transport = getattr(dbapi_connection.driver_connection, "_transport", None)
-    link: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
-    if link is None or link.family == getattr(socket, "AF_UNIX", None):
-        return
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(socket, name):
-            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def in_turn(connection: Connection, statements: Sequence[Bound]) -> list[Rows]:

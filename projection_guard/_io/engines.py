@@ -20,6 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPoo
 from .._dialect import MYSQL, TransactionState, is_mysql, is_sqlite, transaction_state
 from ..errors import ConfigurationError, ConnectionRefusedToHandler
 from . import asyncpg_driver, mysql
+from .keeping_alive import keep_alive
 
 __all__ = [
     "SUPPORTED",
@@ -42,6 +43,8 @@ _NOT_BLOCKING: Final = (
 )
 _PATIENCE_SECONDS: Final = 0.25
 _MYSQL_CONNECT: Final[dict[str, Any]] = {"connect_timeout": 10, "charset": "utf8mb4"}
+_BOUNDED_AT_LOGIN: Final = frozenset({"pymysql", "asyncmy"})
+"""Their `connect_timeout` ends where the link is there, with the server's greeting still to come."""
 _POSTGRESQL_CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -85,7 +88,10 @@ def _options(url: URL, *, asynchronous: bool) -> dict[str, Any]:
         # psycopg reads what the URL itself says, so only what it leaves open is set here
         return {"connect_args": {k: v for k, v in _POSTGRESQL_CONNECT.items() if k not in url.query}}
     if url.get_backend_name() in MYSQL:
-        return {"connect_args": {k: v for k, v in _MYSQL_CONNECT.items() if k not in url.query}}
+        connect = dict(_MYSQL_CONNECT)
+        if url.get_driver_name() in _BOUNDED_AT_LOGIN:
+            connect["read_timeout"] = int(str(url.query.get("connect_timeout", connect["connect_timeout"])))
+        return {"connect_args": {k: v for k, v in connect.items() if k not in url.query}}
     if url.database in (None, "", ":memory:") or "mode=memory" in str(url.query):
         # an in-memory database lives in one connection: share it, one user at a time
         pool = AsyncAdaptedQueuePool if asynchronous else QueuePool
@@ -105,11 +111,13 @@ def engine_for(target: str | URL | Engine, *, asked_by: str = "ProjectionGuard")
         raise ConfigurationError(f"{asked_by} takes a URL or an Engine, not {type(target).__name__}")
     url = _url(target, asynchronous=False)
     try:
-        return create_engine(url, **_options(url, asynchronous=False))
+        engine = create_engine(url, **_options(url, asynchronous=False))
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
     except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
         raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
+    _bound(engine, url)
+    return engine
 
 
 def async_engine_for(target: str | URL | AsyncEngine, *, asked_by: str = "ProjectionGuard") -> AsyncEngine:
@@ -124,13 +132,20 @@ def async_engine_for(target: str | URL | AsyncEngine, *, asked_by: str = "Projec
     url = _url(target, asynchronous=True)
     try:
         engine = create_async_engine(url, **_options(url, asynchronous=True))
-        if asyncpg_driver.is_asyncpg(url.get_driver_name()):
-            event.listen(engine.sync_engine.pool, "connect", asyncpg_driver.keep_alive)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(_missing(url)) from error
     except (ArgumentError, ValueError, TypeError):  # theirs quotes the URL, with a password in its query
         raise ConfigurationError(f"The database URL cannot be used; write {SUPPORTED}") from None
+    _bound(engine.sync_engine, url)
     return engine
+
+
+def _bound(engine: Engine, url: URL) -> None:
+    """Let nobody wait for ever on a dead link, where the driver has no options for that."""
+    if is_mysql(engine.dialect) or asyncpg_driver.is_asyncpg(engine.dialect.driver):
+        event.listen(engine.pool, "connect", keep_alive)
+    if engine.dialect.driver in _BOUNDED_AT_LOGIN and "read_timeout" not in url.query:
+        event.listen(engine.pool, "connect", mysql.end_of_login)
 
 
 def _missing(url: URL) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from .._dialect import LIMITS, Bound, Condition, TransactionState, is_duplicate_key, is_mysql, transaction_state
 from .protocol import Rows
 
-__all__ = ["MOST_BEGINNINGS", "begin", "give_back", "in_turn", "is_back_at_savepoint", "kill"]
+__all__ = ["MOST_BEGINNINGS", "begin", "end_of_login", "give_back", "in_turn", "is_back_at_savepoint", "kill"]
 
 log = logging.getLogger("projection_guard")
 MOST_BEGINNINGS: Final = 25
@@ -30,6 +30,12 @@ _ASK_LIMITS: Final = (
     "SELECT @@SESSION.innodb_lock_wait_timeout"
     " /*M!100300 , @@SESSION.max_statement_time, @@SESSION.idle_transaction_timeout */"
 )
+
+
+def end_of_login(dbapi_connection: Any, _: object) -> None:
+    """Let a statement take its time: its limits are the server's, and a dead link ends by keepalives."""
+    driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+    driver._read_timeout = None
 
 
 def begin(connection: Connection) -> None:

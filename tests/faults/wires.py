@@ -120,12 +120,15 @@ _OK, _ERROR, _EOF = 0x00, 0xFF, 0xFE
 _SHORTEST_ROW_LIKE_EOF: Final = 9
 _MORE_FOLLOWS: Final = 8
 _TLS: Final = 8  # of the second byte
+_ONE_END: Final = 1 << 24  # CLIENT_DEPRECATE_EOF
 
 
 class MysqlWire:
     """MariaDB's and MySQL's, without compression: a command is answered before the next one is said.
 
-    An answer is one packet, or the number of columns, the columns, an end, the rows, an end.
+    An answer is one packet, or the number of columns, the columns, an end, the rows, an end. With a client that has
+    said so at its login (asyncmy, not PyMySQL) there is no end between columns and rows, and the last one is told
+    like what a statement did.
     """
 
     port = 3306
@@ -135,6 +138,7 @@ class MysqlWire:
         self.session = 0
         self._sql = ""
         self._ends_to_come = _LOGIN
+        self._has_one_end = False
 
     async def opening(self, client: StreamReader) -> bytes:
         """Read nothing: the server speaks first."""
@@ -145,6 +149,9 @@ class MysqlWire:
         """Read a command; what belongs to the login is numbered on."""
         number, body = await self._read(client)
         raw = self._written(number, body)
+        if number == 1 and self._ends_to_come == _LOGIN:
+            (able,) = struct.unpack_from("<I", body)
+            self._has_one_end = bool(able & _ONE_END)
         if number:
             return Message(raw=raw, is_spoken=False)
         is_query, is_farewell = body[:1] == _QUERY, body[:1] == _QUIT
@@ -165,13 +172,13 @@ class MysqlWire:
         if self._ends_to_come == _LOGIN:
             return Answer(raw=self._written(number, body if number else self._greeted(body)))
         raw, first = self._written(number, body), body[0]
-        is_end = first == _EOF and len(body) < _SHORTEST_ROW_LIKE_EOF
+        is_end = first == _EOF and (self._has_one_end or len(body) < _SHORTEST_ROW_LIKE_EOF)
         if first == _ERROR:
             self._ends_to_come = 0
         elif self._ends_to_come and is_end:
             self._ends_to_come -= 1
         elif not self._ends_to_come and first != _OK and not is_end:
-            self._ends_to_come = 2
+            self._ends_to_come = 1 if self._has_one_end else 2
         is_whole = not self._ends_to_come and not self._goes_on(body)
         commits = first == _OK and is_whole and COMMIT(Message(raw=b"", sql=self._sql))
         return Answer(raw=raw, ends=is_whole, commits=commits)
@@ -185,9 +192,9 @@ class MysqlWire:
 
     def _goes_on(self, body: bytes) -> bool:
         """Return whether another result follows the one that ends here, as the server's status says."""
-        if body[0] == _EOF:
+        if body[0] == _EOF and not self._has_one_end:
             return bool(struct.unpack_from("<H", body, 3)[0] & _MORE_FOLLOWS)
-        if body[0] != _OK:
+        if body[0] not in (_OK, _EOF):
             return False
         at = 1
         for _ in range(2):  # how many rows, and the last number, each as long as its first byte says

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from threading import Barrier, Thread
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from threading import Barrier, Thread, Timer
 from typing import Any
 
 import pytest
@@ -13,11 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from projection_guard import ConfigurationError, ProjectionGuard, SourceError, SqlEventSource
+from projection_guard._io.engines import async_engine_for, engine_for
 from projection_guard.cli._exits import Exit
 from projection_guard.cli._main import main
 from projection_guard.errors import DeliveryInterrupted, SchemaError, StoreUnavailable
 from projection_guard.migrations import adopt, include_name, upgrade_sql
 from tests.bed import Bed, Happened, happened, noted
+from tests.faults.proxy import Proxy
 from tests.faults.test_restart import terminate_all
 from tests.following.logs import FollowedLog
 
@@ -39,6 +44,88 @@ def is_mariadb(engine: Engine) -> bool:
 def statuses(outcomes: Any) -> list[str]:
     """Return what became of an event."""
     return [outcome.status.value for outcome in outcomes]
+
+
+def looked_at(bed: Bed, engine: Any, look: Callable[[Connection], Any]) -> Any:
+    """Return what is seen on a connection of an engine, blocking or async; no longer than ten seconds."""
+
+    async def look_async() -> Any:
+        try:
+            async with asyncio.timeout(10), engine.connect() as connection:
+                return await connection.run_sync(look)
+        finally:
+            await engine.dispose()
+
+    if bed.is_async:
+        return bed.run(look_async())
+    try:
+        with engine.connect() as connection:
+            return look(connection)
+    finally:
+        engine.dispose()
+
+
+def engine_of(bed: Bed, url: str) -> Any:
+    """Make an engine as a guard makes it."""
+    return async_engine_for(url) if bed.is_async else engine_for(url)
+
+
+@contextmanager
+def closing_after(seconds: float, silent: socket.socket) -> Generator[None]:
+    """Let a server end, so that who waits for its word is told."""
+    timer = Timer(seconds, silent.close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="a link's limits have these names on Linux")
+def test_a_black_holed_link_ends_with_an_error_after_half_a_minute(mariadb_bed: Bed) -> None:
+    """The drivers ask for keepalives only, which begin after two hours. What bounds the login is gone then."""
+    names = "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"
+
+    def limits(connection: Connection) -> list[object]:
+        connection.execute(text("SELECT 1"))
+        driver: Any = connection.connection.driver_connection
+        link = driver._transport.get_extra_info("socket") if mariadb_bed.is_async else driver._sock
+        set_there = [link.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+        return [*set_there, driver._read_timeout if mariadb_bed.is_async else link.gettimeout()]
+
+    assert looked_at(mariadb_bed, engine_of(mariadb_bed, mariadb_bed.url), limits) == [10, 5, 3, 30_000, None]
+
+
+def test_a_statement_may_take_longer_than_a_login(mariadb_bed: Bed) -> None:
+    """What it may take is the handler's `timeout`."""
+    engine = engine_of(mariadb_bed, f"{mariadb_bed.url}?connect_timeout=1")
+    assert looked_at(mariadb_bed, engine, lambda connection: connection.scalar(text("SELECT SLEEP(1.3)"))) == 0
+
+
+def test_a_server_that_takes_a_connection_and_says_nothing_is_out_of_reach(mariadb_bed: Bed) -> None:
+    """It was stopped, or is a balancer with nobody behind it: the login has the time that connecting has."""
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent, closing_after(8, silent):
+        url = f"mysql+pymysql://root@127.0.0.1:{silent.getsockname()[1]}/x?connect_timeout=1"
+        engine = engine_of(mariadb_bed, url)
+        with pytest.raises(DBAPIError):
+            looked_at(mariadb_bed, engine, lambda connection: None)
+    assert time.monotonic() - began < 7
+
+
+@pytest.mark.parametrize("sql", ["SET @a = 1", "SELECT 1", "SELECT 1 FROM projection_streams WHERE 1 = 0"])
+def test_a_reply_that_is_lost_is_an_error_and_nobody_waits_for_it(mariadb_bed: Bed, sql: str) -> None:
+    """The suite's proxy knows where each driver's answers end: asyncmy's rows end otherwise than PyMySQL's."""
+    with Proxy(mariadb_bed.url) as proxy:
+
+        def lose(connection: Connection) -> None:
+            connection.execute(text(sql))
+            proxy.swallow()
+            with pytest.raises(DBAPIError):
+                connection.execute(text(sql))
+
+        looked_at(mariadb_bed, engine_of(mariadb_bed, proxy.url), lose)
+        assert proxy.disarm()
 
 
 def test_letters_count(mariadb_bed: Bed) -> None:
@@ -150,6 +237,7 @@ def test_a_connection_is_given_back_with_the_limits_it_came_with(mariadb_url: st
     engine = create_engine(mariadb_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
     if not is_mariadb(engine):
         pytest.skip("MySQL has one of these limits only, and calls the isolation otherwise")
+    engine.dispose()  # the connection that was asked has not been settled
 
     def settle(driver: Any, _: object) -> None:
         with driver.cursor() as cursor:
