@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
@@ -56,6 +57,7 @@ class Victim:
         """SIGSTOP, and not while it has SQLite's write lock, which nobody could take from it."""
         while True:
             self.process.send_signal(signal.SIGSTOP)
+            _wait_until_all_stand(self.process.pid)
             if bed.database != "sqlite" or _is_free(bed.url):
                 return
             self.process.send_signal(signal.SIGCONT)
@@ -76,6 +78,20 @@ class Victim:
             self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             pipe.close()
+
+
+def _wait_until_all_stand(pid: int) -> None:
+    """Wait until the signal has come to every thread: until then one may still begin a transaction."""
+    tasks = Path(f"/proc/{pid}/task")
+    while tasks.exists() and any(_state(each) not in "TtZX" for each in tasks.iterdir()):
+        time.sleep(0.001)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return "X"
 
 
 def _is_free(url: str) -> bool:
