@@ -34,7 +34,16 @@ from ._store.steps import FollowStatements
 from ._worker import AsyncWorker, Worker
 from .errors import ConfigurationError, RegistrationError
 
-__all__ = ["Desk", "Ringing", "WorkerChoice", "engine_of", "hold_own_worker", "loop_of", "service_of"]
+__all__ = [
+    "Desk",
+    "Ringing",
+    "WorkerChoice",
+    "begin_own_worker",
+    "engine_of",
+    "hold_own_worker",
+    "loop_of",
+    "service_of",
+]
 
 WorkerChoice = Literal["auto", "external"]
 W = TypeVar("W", Worker, AsyncWorker)
@@ -230,6 +239,14 @@ def service_of(guard: object) -> Service:
 def engine_of(guard: Desk[Any]) -> Engine:
     """Return a guard's engine; an async one's in SQLAlchemy's blocking guise, for looking at its URL."""
     return guard._sync_engine  # pyright: ignore[reportPrivateUsage]
+
+
+def begin_own_worker(guard: object) -> None:
+    """Let a guard's own worker begin, where it is to have one: for adapters that wait for events from elsewhere.
+
+    What failed before heals then, though no event may come. An async guard's begins on the loop that runs.
+    """
+    service_of(guard).context.wake(0.0)
 
 
 def hold_own_worker(guard: Desk[Any]) -> None:

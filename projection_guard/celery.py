@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     raise ImportError(f"projection_guard.celery needs {error.name}: pip install 'projection-guard[celery]'") from error
 
-from ._desk import service_of
+from ._desk import begin_own_worker, service_of
 from ._encryption import Place, decode_at, encode_at
 from ._guard import ProjectionGuard
 from ._model import Json
@@ -140,7 +140,7 @@ def _check(guard: object, again_after: float) -> None:
         raise ConfigurationError(f"Celery's workers block: make a ProjectionGuard, not {type(guard).__name__}")
     if not 0 <= again_after <= 600:
         raise ConfigurationError(f"again_after= takes seconds from 0 to 600, not {again_after!r}")
-    _close_with_its_process(guard)
+    _begin_and_end_with_its_process(guard)
 
 
 def _task(app: CeleryApp, function: Callable[..., object], name: str, options: dict[str, Any]) -> Any:
@@ -165,11 +165,19 @@ def _or_back(work: Callable[[], T], again_after: float, *passing: type[Exception
         raise Reject(said, requeue=True) from error
 
 
-def _close_with_its_process(guard: ProjectionGuard) -> None:
-    """Stop the guard's own worker and close its connections when the process that runs tasks ends."""
+def _begin_and_end_with_its_process(guard: ProjectionGuard) -> None:
+    """Let the guard's own worker begin with a process that runs tasks, and stop and close the guard when that ends.
+
+    Without it, what failed before would wait for the process's first task.
+    """
+
+    def begin(**_: object) -> None:
+        begin_own_worker(guard)
 
     def close(**_: object) -> None:
         guard.close()
 
+    begins: Any = signals.worker_process_init
     ends: Any = signals.worker_process_shutdown
+    begins.connect(begin, weak=False, dispatch_uid=f"projection_guard-{id(guard)}")
     ends.connect(close, weak=False, dispatch_uid=f"projection_guard-{id(guard)}")

@@ -15,12 +15,13 @@ from faststream import BaseMiddleware
 from faststream.message import StreamMessage
 
 from .._async_guard import AsyncGuarded, AsyncProjectionGuard
-from .._desk import service_of
+from .._desk import begin_own_worker, service_of
 from .._model import Order
 from .._notices import Notice, NoticeKind
 from .._service import Service
 from ..errors import ConfigurationError, EventError, ProjectionGuardError, RegistrationError
 from ._answering import acknowledge, give_back, reject
+from ._beginning import begin_with
 from ._fields import in_hand, is_in_hand
 from ._rabbit import keep_in_line
 from ._settings import broker_of, check, check_channels, check_together, verify
@@ -94,6 +95,7 @@ class Guarding:
             )
         if unreadable not in (None, "reject", "hold") and not callable(unreadable):
             raise ConfigurationError("Guarding(unreadable=...) takes 'reject', 'hold', or an async function")
+        self._guard = guard
         self._service: Service = service_of(guard)
         self.retry_seconds = retry_seconds
         self.unreadable: Unreadable | None = unreadable
@@ -170,6 +172,7 @@ class Guarding:
             self._attached[id(subscriber)] = _Attached(subscriber=subscriber, what=what, is_ordered=is_ordered)
             if broker_of(subscriber) == "rabbit":
                 keep_in_line(subscriber, is_ordered=is_ordered)
+            begin_with(subscriber, lambda: begin_own_worker(self._guard))
             subscriber(self._receiver(what, kind, bring, names))
 
     def _learn(self, what: str, kind: object) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from kurrentdbclient import RecordedEvent
 from kurrentdbclient.exceptions import ProgrammingError
 
+from .._desk import begin_own_worker
 from ..errors import CodecError, EventError, StoreUnavailable
 from ._reading import Decode
 
@@ -44,6 +45,7 @@ def consume(
     `subscription.stop()` is called.
     """
     publish = guard.publisher().publish
+    begin_own_worker(guard)
     for recorded in subscription:
         course = _course(recorded, decode, patience_seconds, guard.codec)
         step = next(course)
@@ -71,6 +73,7 @@ async def consume_async(
 ) -> None:
     """Do what `consume` does, awaited."""
     publish = guard.publisher().publish
+    begin_own_worker(guard)
     async for recorded in subscription:
         course = _course(recorded, decode, patience_seconds, guard.codec)
         step = next(course)

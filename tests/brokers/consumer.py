@@ -45,7 +45,6 @@ async def main(order: dict[str, Any]) -> None:
 
     @app.after_startup
     async def stand_by() -> None:
-        await guard.health()  # its worker begins: what failed is retried, also where no message is left
         asyncio.get_running_loop().call_later(_STANDBY_AFTER_SECONDS, lambda: tasks.append(asyncio.create_task(rest())))
 
     async def rest() -> None:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -64,9 +64,11 @@ def nats_there() -> Any:
 class Consumer:
     """What an application has in one process: an engine, a guard with one projection, a broker with all partitions."""
 
-    def __init__(self, url: str, there: Any, *, graceful_seconds: float = 5) -> None:
+    def __init__(
+        self, url: str, there: Any, *, graceful_seconds: float = 5, worker: Literal["auto", "external"] = "external"
+    ) -> None:
         self.engine: AsyncEngine = create_async_engine(url, pool_size=PARTITIONS + 2)
-        self.guard = AsyncProjectionGuard(self.engine, retry=AT_ONCE, worker="external")
+        self.guard = AsyncProjectionGuard(self.engine, retry=AT_ONCE, worker=worker)
         self.guarding = Guarding(self.guard, retry_seconds=0.1)
         self.broker: Any = there.broker(self.guarding, graceful_seconds=graceful_seconds)
         self.done: list[tuple[str, int]] = []
@@ -133,6 +135,26 @@ def test_one_poison_event_in_100_streams_holds_its_own_stream_alone(postgres_url
     asyncio.run(scene())
     assert sorted(consumer.done) == sorted([*((f"s{each}", n) for each in range(100) for n in range(2)), ("s7", 2)])
     assert [n for stream, n in consumer.done if stream == "s7"] == [0, 1, 2]
+
+
+def test_what_failed_before_heals_beside_an_empty_queue(postgres_url: str, there: Any) -> None:
+    """A consumer that is begun anew, with the bug mended, has no message to wait for."""
+    broken, mended = Consumer(postgres_url, there), Consumer(postgres_url, there, worker="auto")
+
+    async def fail(event: Fact) -> None:
+        raise LookupError
+
+    async def scene() -> None:
+        broken.handle = fail
+        async with there.made():
+            await there.publish([fact("A", 1), fact("A", 2)])
+            async with broken.running():
+                await settled(there)
+            async with mended.running():
+                await mended.comes_to(2)
+
+    asyncio.run(scene())
+    assert (broken.done, mended.done) == ([], [("A", 1), ("A", 2)])
 
 
 async def settled(there: Any) -> None:

@@ -77,6 +77,15 @@ class Workers:
             raise
 
 
+def needs(broker: str) -> None:
+    """Skip a test where this broker is not there."""
+    port = BROKERS[broker][0]
+    with socket.socket() as tried:
+        tried.settimeout(2)
+        if tried.connect_ex(("127.0.0.1", port)):
+            pytest.skip(f"no {broker} answers at 127.0.0.1:{port}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("broker", "kills"), [("redis", "child"), ("rabbitmq", "worker")] if IS_EVERY else [("redis", "child")]
@@ -88,11 +97,7 @@ def test_events_as_tasks_are_applied_once_each_though_workers_are_killed(
 
     One event of one stream in a hundred is poison: the others go on; after the fix its stream is whole and in order.
     """
-    port = BROKERS[broker][0]
-    with socket.socket() as tried:
-        tried.settimeout(2)
-        if tried.connect_ex(("127.0.0.1", port)):
-            pytest.skip(f"no {broker} answers at 127.0.0.1:{port}")
+    needs(broker)
     bed = Bed("blocking", "postgresql", postgres_url)
     workers = Workers(bed, broker, tmp_path, kills)
     for name, value in workers.environment.items():
@@ -124,6 +129,25 @@ def test_events_as_tasks_are_applied_once_each_though_workers_are_killed(
         connection.default_channel.queue_delete(module.QUEUE)
     assert all(workers.noted(stream) == [1, 2, 3] for stream in streams)
     assert all(bed.count(stream) == 3 for stream in ("S7", "S9", "S50"))
+    bed.close()
+
+
+@pytest.mark.slow
+def test_what_failed_before_heals_beside_an_empty_queue(postgres_url: str, tmp_path: Path) -> None:
+    """Celery's worker is begun anew, with the bug mended, and has no task to wait for."""
+    needs("redis")
+    bed = Bed("blocking", "postgresql", postgres_url)
+
+    def fail(event: Happened) -> None:
+        raise LookupError
+
+    with ProjectionGuard(postgres_url, worker="external") as broken:
+        broken.projection("P", handles=[Happened])(fail)
+        assert [broken.apply("P", happened("A", n)).status for n in (1, 2)] == ["failed", "parked"]
+    workers = Workers(bed, "redis", tmp_path, "child")
+    with workers.running():
+        workers.wait_until(lambda: len(bed.effects("P")) == 2)
+    assert workers.noted("A") == [1, 2]
     bed.close()
 
 

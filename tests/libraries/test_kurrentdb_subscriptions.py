@@ -124,6 +124,23 @@ def test_what_is_on_record_is_acknowledged(sqlite_bed: Bed, kurrent: Kurrent, gr
     assert not group.out
 
 
+def test_what_failed_before_heals_while_no_event_comes(
+    sqlite_bed: Bed, kurrent: Kurrent, group: Group, consumer: Consumer
+) -> None:
+    """A consumer that is begun anew, with the bug mended, has nothing to wait for."""
+
+    def fail(event: RecordedEvent, connection: Connection) -> None:
+        raise ValueError("no")
+
+    def mended(event: RecordedEvent, connection: Connection) -> None:
+        group.answers.append(("", "what the test waits for"))
+
+    kurrent.append("A")
+    consumer.until(1, guarded(sqlite_bed, fail))
+    consumer.until(2, guarded(sqlite_bed, mended, worker="auto"))
+    assert [action for action, _ in group.answers] == ["ack", ""]
+
+
 def test_a_link_is_acknowledged_and_its_event_applied(
     sqlite_bed: Bed, kurrent: Kurrent, group: Group, consumer: Consumer
 ) -> None:
