@@ -83,11 +83,12 @@ def files_of(root: Path) -> list[str]:
     return sorted(name for name in listed if name and (root / name).is_file())
 
 
-def copied(files: Sequence[str], to: Path) -> Path:
-    """Copy the tree, without anything that git ignores."""
+def copied(files: Sequence[str], to: Path, *, umask: int) -> Path:
+    """Copy the tree, without anything that git ignores, as one whose umask is that would check it out."""
     for name in files:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, to / name)
+        (to / name).chmod((0o777 if os.access(ROOT / name, os.X_OK) else 0o666) & ~umask)
     return to
 
 
@@ -110,8 +111,9 @@ def digest(path: Path) -> str:
 def built_twice(files: Sequence[str], place: Path, to: Path) -> tuple[Path, Path]:
     """Build in two places, with other modes and in another time zone. Raises `SystemExit` unless both are the same."""
     epoch = ran("git", "log", "-1", "--format=%ct").strip()
-    first = built(copied(files, place / "one"), to, epoch=epoch, zone="UTC", umask=0o022)
-    again = built(copied(files, place / "another"), place / "again", epoch=epoch, zone="Asia/Tokyo", umask=0o077)
+    one, another = copied(files, place / "one", umask=0o022), copied(files, place / "another", umask=0o077)
+    first = built(one, to, epoch=epoch, zone="UTC", umask=0o022)
+    again = built(another, place / "again", epoch=epoch, zone="Asia/Tokyo", umask=0o077)
     if first != again:
         sys.exit(f"Two builds of the same files differ:\n{first}\n{again}")
     (wheel,), (sdist,) = to.glob("*.whl"), to.glob("*.tar.gz")
