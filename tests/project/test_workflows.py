@@ -30,7 +30,7 @@ def _steps() -> Iterator[tuple[str, dict[str, Any]]]:
 def _lines() -> Iterator[str]:
     """What is run, line by line, without comments."""
     for _, step in _steps():
-        yield from (line.split(" #")[0] for line in step.get("run", "").splitlines())
+        yield from (line.split(" #")[0] for line in step.get("run", "").replace("\\\n", " ").splitlines())
 
 
 def test_there_are_workflows_and_forms() -> None:
