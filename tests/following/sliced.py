@@ -55,8 +55,15 @@ def clear(connection: Connection) -> None:
     connection.execute(text("DELETE FROM chains"))
 
 
+def stand(mark: Path) -> None:
+    """Say that an event is being handled, and go on with it when somebody has written into the mark."""
+    mark.touch()
+    while not mark.read_text():
+        time.sleep(0.005)
+
+
 def body(order: dict[str, Any], on_event: Callable[[Happened], object] | None = None) -> Handler:
-    """Return the handler: some events fail, one kills its process the first time, each takes a while."""
+    """Return the handler: some events fail, one kills its process the first time, one stands, each takes a while."""
 
     def handler(event: Happened, connection: Connection) -> None:
         if on_event is not None:
@@ -67,10 +74,10 @@ def body(order: dict[str, Any], on_event: Callable[[Happened], object] | None = 
             if not order.get("kills_always"):
                 Path(order["mark"]).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if event.event_id == order.get("stands_at"):
+            stand(Path(order["mark"]))
         if order.get("pause"):
             time.sleep(order["pause"])
-        if "pids" in order:
-            (Path(order["pids"]) / str(os.getpid())).touch()
         chain(event, connection)
 
     return handler

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,24 +51,23 @@ def test_whoever_hands_out_the_slices_is_killed(diagonal_bed: Bed, tmp_path: Pat
     """The job goes on where it stopped, beside tasks of his that are still under way."""
     chains = Chains(diagonal_bed)
     chains.log.append_many(150, 6)
-    pids = tmp_path / "pids"
-    pids.mkdir()
-    said = json.dumps({"url": diagonal_bed.url, "is_async": False, "pause": 0.02, "pids": str(pids)})
+    mark = tmp_path / "stands"
+    order = {"url": diagonal_bed.url, "is_async": False, "pause": 0.02, "stands_at": "S2#10", "mark": str(mark)}
+    arguments = [sys.executable, "-m", PROGRAM, json.dumps(order)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    coordinator = subprocess.Popen(arguments, env=environment, start_new_session=True)
     try:
-        with subprocess.Popen([sys.executable, "-m", PROGRAM, said], env=environment) as coordinator:
-            diagonal_bed.wait_until(
-                lambda: diagonal_bed.value("SELECT count(*) FROM chains") > 2 and len(list(pids.iterdir())) > 1
-            )
-            coordinator.kill()
+        diagonal_bed.wait_until(mark.exists)
+        coordinator.kill()
+        is_open = diagonal_bed.value("SELECT count(*) FROM projection_replays WHERE finished_at IS NULL")
+        mark.write_text("go on")
+        assert is_open
         (job,) = chains.guard.replays("P").items
-        assert not job.is_finished
         with pool_of(2) as pool:
             job = chains.guard.resume_replay(job.id, executor=pool, guard_factory=chains.factory(), actor="bob")
     finally:
-        for orphan in pids.iterdir():  # processes of a pool outlive whoever was killed
-            with suppress(ProcessLookupError):
-                os.kill(int(orphan.name), signal.SIGKILL)
+        os.killpg(coordinator.pid, signal.SIGKILL)  # processes of a pool outlive whoever was killed
+        coordinator.wait()
     assert (job.status, job.events_replayed, job.events_failed) == ("completed", 150, 0)
     assert chains.model() == chains.expected()
 
