@@ -2,7 +2,7 @@
 
     pip install 'projection-guard[binary,aiosqlite,faststream]' 'faststream[nats]'
     python examples/behind_a_broker/app.py                                         # FastStream's broker in this process
-    NATS_URL=nats://localhost:4222 python examples/behind_a_broker/app.py          # a real one
+    NATS_URL=nats://localhost:4222 python examples/behind_a_broker/app.py          # a real one; it makes a stream there
 
 A message is acknowledged once its event is on record. One item is not in the catalogue when its first message comes:
 it fails, is kept, and later messages of that item wait behind it; the broker is not asked to bring anything again.

@@ -116,6 +116,15 @@ def test_the_readme_shows_code() -> None:
     assert programs("README.md", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
+def test_the_twenty_lines_are_twenty_and_print_what_they_say(tmp_path: Path) -> None:
+    """The second event waits for the first, and both are applied in order once that has healed."""
+    program = next(each for each in all_programs() if (each.page, each.heading) == ("README.md", "Twenty lines"))
+    assert len([line for line in program.lines.values() if line]) == 20
+    script = tmp_path / "twenty.py"
+    script.write_text(program.source(), encoding="utf-8")
+    assert run(script).said.splitlines() == ["failed", "parked", "['Draft', 'Minutes']"]
+
+
 def test_every_make_target_that_a_page_names_exists() -> None:
     """`make x` on a page is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
