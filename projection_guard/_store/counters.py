@@ -17,6 +17,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     literal,
     or_,
     select,
@@ -313,9 +314,15 @@ def record_timing(connection: Connection, projection: str, *, calls: int, total_
     )
 
 
+_is_behind = exists().where(
+    W.projection_name == T.projection_name, W.partition >= 0, W.cursor < func.coalesce(T.rescan_until, 0)
+)
+_is_anywhere = exists().where(W.projection_name == T.projection_name, W.partition >= 0)
+_compared = select(T.projection_name).where(T.mode == "followed", or_(_is_behind, ~_is_anywhere))
+"""With whose applied events the log is still compared, or will be: those are not forgotten before."""
 _oldest = (
     select(A.projection_name, A.event_id)
-    .where(A.rolled_up, A.applied_at < later(bindparam("before")))
+    .where(A.rolled_up, A.applied_at < later(bindparam("before")), A.projection_name.not_in(_compared))
     .order_by(A.applied_at)
     .limit(bindparam("limit"))
 )
@@ -341,7 +348,8 @@ _note_pruned = update(T).where(T.projection_name.in_(bindparam("names", expandin
 def prune(connection: Connection, *, older_than_seconds: float, limit: int) -> int:
     """Forget up to `limit` applied events older than that, and the gates of streams that had nothing since.
 
-    A gate that is blocked, tainted or leased stays; the condition is tested on the locked row.
+    A gate that is blocked, tainted or leased stays; the condition is tested on the locked row. What was pushed stays until
+    the log was compared with it.
     """
     parameters = {"before": -older_than_seconds, "limit": limit}
     rows: Sequence[Any] = ()

@@ -108,6 +108,23 @@ def test_it_is_refused_where_what_was_applied_is_forgotten(bed: Bed, log: Follow
     assert [tuple(row) for row in rows] == [("follow_from", "alice", "it was up to date")]
 
 
+def test_what_was_applied_is_not_forgotten_before_the_log_was_compared_with_it(bed: Bed, log: FollowedLog) -> None:
+    """A pause, or a long log: the deduplication window ends meanwhile, and the event comes again in the log (P3)."""
+    planned = Planned("P")
+    old = pushed(bed, planned)
+    for event in log.append("A", "B", "A"):
+        old.publish(event)
+    old.work()
+    new = followed(bed, log, planned)
+    new.pause("P", actor="alice")
+    bed.change("UPDATE projection_applied_events SET applied_at = :then", then="2020-01-01 00:00:00.000000")
+    new.work()
+    new.resume("P", actor="alice")
+    new.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "A#2"]
+    assert new.work().pruned == 3
+
+
 def test_a_new_projection_begins_at_the_logs_beginning(bed: Bed, log: FollowedLog) -> None:
     """Or where a person says."""
     log.append("A", "B", "A")
