@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from .._io.listening import CHANNEL
 from .._model import EventRecord, Json, Outcome, OutcomeStatus
-from .._store import audits, counters, gates, partitions, slices, states
+from .._store import audits, counters, gates, partitions, replays, slices, states
 from .._store.states import StateRow
-from ..errors import ConfigurationError, InvalidArgument, StoreUnavailable, WaitTimeout
-from .admin import pass_barrier
+from ..errors import ConfigurationError, FailureBusy, InvalidArgument, StoreUnavailable, WaitTimeout
+from .admin import pass_barrier, why_busy
 from .answering import answer, known_answer
 from .clearing import forget_beyond
 from .context import Context, is_store_error, new_token, transact
@@ -44,6 +44,7 @@ async def begin_following(context: Context, projection: Projection, log: EventLo
         if rows:
             check_layout(projection, rows)
             return False
+        _check_remembered(projection, state)
         if state.mode == "pushed":
             _switch(connection, projection, state)
         return True
@@ -56,21 +57,25 @@ async def begin_following(context: Context, projection: Projection, log: EventLo
     def begin(connection: Connection) -> None:
         states.hold_row(connection, name)
         if not partitions.rows(connection, name):
-            has_past = counters.has_past(connection, name)
+            has_past = counters.has_past(connection, name) or states.open_rows(connection, name)
             states.set_mode(connection, name, "followed", rescan_until=head if has_past else None)
             partitions.ensure(connection, name, projection.partitions)
 
     await transact(context, begin, what=what)
 
 
-def _switch(connection: Connection, projection: Projection, state: StateRow) -> None:
-    name = projection.name
+def _check_remembered(projection: Projection, state: StateRow) -> None:
+    """Raise `ConfigurationError` where only a person can say where to begin, also while one is about to."""
     if state.pruned_at is not None:
         raise ConfigurationError(
-            f"Projection {name!r} was pushed until now, and what it has applied is partly forgotten already (older "
-            "than dedupe_window): the log cannot be compared with it. Say where to begin with "
+            f"Projection {projection.name!r} was pushed until now, and what it has applied is partly forgotten already "
+            "(older than dedupe_window): the log cannot be compared with it. Say where to begin with "
             "guard.follow_from(name, sequence, actor=...): 0, with its read model cleared, rebuilds it"
         )
+
+
+def _switch(connection: Connection, projection: Projection, state: StateRow) -> None:
+    name = projection.name
     states.set_mode(connection, name, "followed", rescan_until=None)
     audits.write(
         connection,
@@ -94,6 +99,7 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
 
     def look(connection: Connection) -> None:
         state = states.hold_row(connection, name)
+        _refuse_during_job(connection, projection, state)
         if state.mode == "followed" and state.state != "paused" and partitions.rows(connection, name):
             raise InvalidArgument(
                 f"Projection {name!r} is being followed; pause it first, then say where it is to go on from"
@@ -105,15 +111,18 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
                 f"Projection {name!r} has parts that a cancelled rebuild has brought to sequence {furthest}, which "
                 "would be applied again: wait until its checkpoint has come as far; or clear its read model, and say 0"
             )
-        states.set_mode(connection, name, "followed", rescan_until=None)
+        if state.mode != "followed":
+            states.set_mode(connection, name, "followed", rescan_until=None)
 
     await transact(context, look, what=what)
     await pass_barrier(context, projection)
 
     def begin(connection: Connection) -> None:
-        states.hold_row(connection, name)
+        state = states.hold_row(connection, name)
         if audits.details_of(connection, name, action_id) is not None:
             return
+        _refuse_during_job(connection, projection, state)
+        states.set_mode(connection, name, "followed", rescan_until=None)
         before: list[Json] = [row.cursor for row in partitions.rows(connection, name)]
         after: list[Json] = [sequence] * projection.partitions
         partitions.begin_at(connection, name, projection.partitions, sequence)
@@ -129,6 +138,12 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
         )
 
     await transact(context, begin, what=what)
+
+
+def _refuse_during_job(connection: Connection, projection: Projection, state: StateRow) -> None:
+    """Raise `FailureBusy` while a job is under way, whose place in the log, or its slices', would go with the cursors."""
+    if replays.unfinished(connection, projection.name) is not None:
+        raise FailureBusy(why_busy(connection, projection, state.state))
 
 
 async def catch_up(context: Context, projection: Projection, log: EventLog, follower: Follower) -> Followed:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from typing import Any
 
-from projection_guard import ConfigurationError, InvalidArgument
-from tests.bed import Bed, GuardOnBed
-from tests.flow.acting import Planned, active_equals_open_rows, make_due, states_of, statuses
+import pytest
+from sqlalchemy import text
+from sqlalchemy.event import listen
+
+from projection_guard import ConfigurationError, FailureBusy, InvalidArgument
+from projection_guard._io.protocol import drive
+from tests.bed import Bed, GuardOnBed, Happened
+from tests.flow.acting import (
+    Planned,
+    Valve,
+    active_equals_open_rows,
+    going,
+    make_due,
+    states_of,
+    statuses,
+    work_until_done,
+)
+from tests.following.beside import Model
 from tests.following.logs import FollowedLog
 
 
@@ -125,6 +141,102 @@ def test_what_was_applied_is_not_forgotten_before_the_log_was_compared_with_it(b
     assert new.work().pruned == 3
 
 
+def test_nobody_follows_before_a_person_has_said_from_where(server_bed: Bed) -> None:
+    """Others are refused as long as that waits for what is in flight: from the beginning, all would be applied again."""
+    bed, log, planned, valve = server_bed, FollowedLog(server_bed), Planned("P"), Valve(server_bed)
+    old, other = pushed(bed, planned), bed.guard()
+    for event in log.append("A", "B"):
+        old.publish(event)
+    old.work()
+    bed.change("UPDATE projection_applied_events SET applied_at = :then", then="2020-01-01 00:00:00.000000")
+    old.work()
+    other.real.projection("Q", handles=[Happened])(valve.joined(lambda *_: None))
+    (event,) = log.append("C")
+    call = going(bed, lambda: other.real.apply("Q", event))
+    bed.wait_until(lambda: valve.reached == 1)
+    new, worker = followed(bed, log, planned), followed(bed, log, planned)
+    saying = going(bed, lambda: new.real.follow_from("P", 2, actor="alice"))
+    bed.wait_until(lambda: bed.value("SELECT mode FROM projection_states WHERE projection_name = 'P'") == "followed")
+    begun = going(bed, lambda: worker.real.catch_up("P"))
+    try:
+        bed.wait_until(lambda: begun.is_done, within=10)
+        with pytest.raises(ConfigurationError, match="partly forgotten already"):
+            begun.answer()
+    finally:
+        valve.open()
+        bed.wait_until(lambda: call.is_done and saying.is_done)
+    saying.answer()
+    worker.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "C#1"]
+
+
+def test_where_to_begin_that_was_not_said_to_its_end_changes_nothing(server_bed: Bed) -> None:
+    """Broken off while something is in flight, the log is still compared with what was pushed (P3)."""
+    bed, log, planned, valve = server_bed, FollowedLog(server_bed), Planned("P"), Valve(server_bed)
+    if not bed.is_async or bed.database != "postgresql":
+        pytest.skip("a thread is not cancelled, and others wait in another way")
+    old, other = pushed(bed, planned), bed.guard()
+    first, second, third = log.append("A", "B", "C")
+    old.publish(first)
+    old.publish(second)
+    new = followed(bed, log, planned)
+    new.pause("P", actor="alice")
+    other.real.projection("Q", handles=[Happened])(valve.joined(lambda *_: None))
+    call = going(bed, lambda: other.real.apply("Q", third))
+    bed.wait_until(lambda: valve.reached == 1)
+    waits = list[bool]()
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        waits.extend([True] * ("pg_locks" in statement))
+
+    listen(new.real._sync_engine, "before_cursor_execute", note)
+
+    async def begun() -> asyncio.Task[None]:
+        return asyncio.create_task(new.real.follow_from("P", 1, actor="alice"))
+
+    saying = bed.run(begun())
+    bed.wait_until(lambda: len(waits) > 2)
+    saying.cancel()
+    bed.wait_until(saying.done)
+    valve.open()
+    bed.wait_until(lambda: call.is_done)
+    new.resume("P", actor="alice")
+    new.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "C#1"]
+
+
+def test_what_was_parked_during_a_reset_is_on_record_too(server_bed: Bed) -> None:
+    """It is all that there is on record then; drained, it is not applied once more when the log comes to it (P3)."""
+    bed, log, planned, valve = server_bed, FollowedLog(server_bed), Planned("P"), Valve(server_bed)
+    old = bed.guard()
+    clearing = valve.joined(lambda _, connection: connection.execute(text("DELETE FROM effects")))
+
+    def blocking_reset(connection: Any) -> None:
+        clearing(None, connection)
+
+    async def async_reset(connection: Any) -> None:
+        await clearing(None, connection)
+
+    planned.register(bed, old, "joined", on_reset=async_reset if bed.is_async else blocking_reset)
+    for event in log.append("A", "A"):
+        old.publish(event)
+    reset = going(bed, lambda: old.real.reset("P", actor="alice"))
+    bed.wait_until(lambda: valve.reached == 1)
+    for event in log.append("A", "B"):
+        assert statuses(old.publish(event)) == ["parked"]
+    valve.open()
+    bed.wait_until(lambda: reset.is_done)
+    reset.answer()
+    planned.calls.clear()
+    new = followed(bed, log, planned)
+    assert new.health("P").parked_events == 2  # it has begun to follow
+    draining = new.real._service.work_on("P", batch=100, stops=lambda: False)  # as a worker does, in a lane of its own
+    bed.run(draining) if bed.is_async else drive(draining)
+    assert bed.effects("P") == [("A", 3), ("B", 1)]
+    new.catch_up("P")
+    assert sorted(bed.effects("P")) == [("A", 1), ("A", 2), ("A", 3), ("B", 1)]
+
+
 def test_a_new_projection_begins_at_the_logs_beginning(bed: Bed, log: FollowedLog) -> None:
     """Or where a person says."""
     log.append("A", "B", "A")
@@ -149,6 +261,21 @@ def test_what_is_being_followed_is_paused_before_it_begins_elsewhere(bed: Bed, l
     guard.resume("P", actor="alice")
     guard.catch_up("P")
     assert planned.calls == ["A#1", "B#1", "A#2", "B#1", "A#2"]
+
+
+def test_where_to_begin_is_not_said_while_a_job_is_under_way(bed: Bed) -> None:
+    """Its slices' places would be forgotten with the cursors, and all would be applied to what it builds once more."""
+    model = Model(bed, FollowedLog(bed))
+    guard = model.guard()
+    model.log.append("A", "B", "A")
+    guard.catch_up("P")
+    guard.pause("P", actor="alice")
+    job = guard.start_replay("P", into="next", actor="alice")
+    with pytest.raises(FailureBusy, match="is being rebuilt already"):
+        guard.follow_from("P", 1, actor="alice")
+    guard.cancel_replay(job.id, actor="alice")
+    guard.follow_from("P", 1, actor="alice")
+    assert model.log.cursors() == [1]
 
 
 def test_a_publisher_without_the_log_leaves_the_event_to_the_followers(bed: Bed, log: FollowedLog) -> None:
