@@ -90,6 +90,7 @@ class _Stretch:
         name, heads = self.projection.name, self.line.heads
         state = states.read(connection, name)
         flows = state is not None and state.state == "active" and state.held_since is None
+        flows = flows and not self.projection.is_others(is_followed=state is not None and state.mode == "followed")
         failure = gates.first_failure(connection, name, self.line.gate, self.projection.order)
         if not flows or not heads[-1].precedes(failure, by_sequence=self.projection.is_followed):
             self.give_back(connection)

@@ -66,7 +66,8 @@ class _Turn:
     def prepare(self, connection: Connection) -> Done | None:
         is_mine = self._holds_lease(connection)
         seen = gates.look(connection, self.ticket.projection, self.ticket.event.event_id)
-        if not is_mine or not seen.flows or seen.parked_id != self.head.id or seen.failure_id is not None:
+        flows = seen.flows and not self.projection.is_others(is_followed=seen.is_followed)
+        if not is_mine or not flows or seen.parked_id != self.head.id or seen.failure_id is not None:
             self.give_back(connection)
             return Finished(outcome=self._answer(OutcomeStatus.PARKED), is_news=False)
         return None if seen.done is None else self._leave(connection, OutcomeStatus.DUPLICATE)
@@ -174,6 +175,8 @@ def _next(
         return ()
     state = states.read(connection, projection.name)
     if state is None or state.state != "active" or state.held_since is not None:
+        return ()
+    if projection.is_others(is_followed=state.mode == "followed"):
         return ()
     by_sequence = projection.is_followed
     line = parked.first(connection, projection.name, gate, by_sequence=by_sequence)

@@ -45,6 +45,10 @@ class Projection:
     resets_async: bool
     applies_again: bool = True
 
+    def is_others(self, *, is_followed: bool) -> bool:
+        """Return whether it is followed by others, who have its log: what is open of it is theirs to apply, in its order."""
+        return is_followed and not self.is_followed
+
     def ticket(self, record: EventRecord) -> Ticket:
         """Say behind which gate an event belongs here. Raises `EventError` where its order cannot be told."""
         match self.order:

@@ -40,6 +40,7 @@ __all__ = [
     "begin_reset",
     "end_job",
     "ensure",
+    "followed",
     "forget_gates",
     "in_flight",
     "leased",
@@ -102,6 +103,11 @@ def read(connection: Connection, projection: str) -> StateRow | None:
 def active(connection: Connection) -> frozenset[str]:
     """Name the projections that are neither paused nor being reset or rebuilt."""
     return frozenset(connection.execute(select(T.projection_name).where(T.state == "active")).scalars())
+
+
+def followed(connection: Connection) -> frozenset[str]:
+    """Name the projections that are followed, perhaps by others."""
+    return frozenset(connection.execute(select(T.projection_name).where(T.mode == "followed")).scalars())
 
 
 def hold_row(connection: Connection, projection: str) -> StateRow:

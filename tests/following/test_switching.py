@@ -290,6 +290,23 @@ def test_a_publisher_without_the_log_leaves_the_event_to_the_followers(bed: Bed,
     assert planned.calls == ["A#1"]
 
 
+def test_a_process_that_has_no_log_leaves_what_is_open_to_those_that_have(bed: Bed, log: FollowedLog) -> None:
+    """Also one that was there before: it drained by arrival, and had no way back to what others parked (P2)."""
+    planned = Planned("P", "A#1")
+    old = pushed(bed, planned)
+    first, _, third, _ = log.append("A", "A", "A", "A")
+    old.publish(first)
+    old.publish(third)
+    new = followed(bed, log, planned)
+    new.catch_up("P")
+    planned.heal()
+    make_due(bed)
+    done = old.work()
+    assert (done.retried, done.drained, states_of(bed, "P")["A#1"]) == (0, 0, "failed")
+    work_until_done(bed, new)
+    assert bed.effects("P", "A") == log.of_stream("A")
+
+
 def test_a_retry_needs_the_log_that_the_event_is_in(bed: Bed, log: FollowedLog) -> None:
     """A guard without a source leaves a followed projection's failures alone."""
     planned = Planned("P", "A#1")
