@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 
 from .._dialect import utc_now
 from .._source import partition_of
@@ -23,6 +23,9 @@ __all__ = ["Ahead", "ahead", "begin", "end", "finish", "leave", "level", "row_of
 W, R, T = ProjectionPartition, ProjectionReplay, ProjectionState
 _FIRST: Final = REPLAY - 1
 _of_slices = (W.partition < REPLAY,)
+_under_way = select(R.id).where(
+    R.projection_name == bindparam("projection"), R.finished_at.is_(None), R.slices.is_not(None)
+)
 
 
 def row_of(number: int) -> int:
@@ -67,7 +70,9 @@ class Ahead:
 
 
 def ahead(connection: Connection, projection: str) -> Ahead:
-    """Read how far slices have come."""
+    """Read how far the slices of a cancelled rebuild have come; those of one under way may be built beside."""
+    if connection.execute(_under_way, {"projection": projection}).first() is not None:
+        return Ahead(cursors=())
     found = {slice_of(row.partition): row.cursor for row in rows(connection, projection)}
     return Ahead(cursors=tuple(found[number] for number in sorted(found)))
 

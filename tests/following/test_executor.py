@@ -22,11 +22,14 @@ from projection_guard import (
     Replay,
     UnknownProjection,
 )
+from projection_guard._core.asked import Asked
 from projection_guard._core.slicing import SliceDone, SliceOrder
 from projection_guard._core.spreading import dealt, task_seconds
-from tests.bed import Bed
+from projection_guard._io.protocol import drive
+from tests.bed import Bed, GuardOnBed
 from tests.flow.acting import active_equals_open_rows, going, states_of, work_until_done
-from tests.following.sliced import Chains, pool_of
+from tests.following.beside import run_for
+from tests.following.sliced import Chains, body, pool_of, register
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +317,31 @@ def test_it_is_built_beside_the_live_read_model(diagonal_bed: Bed, threads: Thre
     assert chains.model() == chains.expected("S1#4")
     assert [each["only_before"] for each in job.compared] == [each["only_before"] for each in alone.compared] == [1]
     assert states_of(diagonal_bed, "P")["S1#4"] == "failed"
+
+
+def test_what_is_built_beside_says_nothing_of_the_live_read_model(diagonal_bed: Bed) -> None:
+    """Where the log is still compared with what was pushed, slices that are ahead have not applied it there (P1)."""
+    bed = diagonal_bed
+    if bed.database == "mariadb":
+        pytest.skip("nothing is built beside on MariaDB")
+    chains = Chains(bed, tables=["chains"])
+    chains.log.append_many(60, 5)
+    old = bed.guard()
+    register(old.real, body({}), chains.order, is_async=bed.is_async)
+    old.publish(chains.log.appended[0])
+    asked = Asked(actor="alice", is_rebuild=True, into="next", slices=2, events_per_second=20)
+    job = bed.run(started(chains.guard, asked))
+    high = "SELECT max(p.cursor) FROM projection_partitions p WHERE p.partition < -1"
+    bed.wait_until(lambda: run_for(bed, chains.guard, job, steps=1) and (bed.value(high) or 0) > 5)
+    chains.guard.catch_up("P")
+    chains.guard.cancel_replay(job.id, actor="alice")
+    assert chains.model() == chains.expected()
+
+
+def started(guard: GuardOnBed, asked: Asked) -> Any:
+    """Begin a job in slices that nobody runs yet."""
+    starting = guard.real._service.on_log.start_replay("P", asked)
+    return starting if guard.bed.is_async else drive(starting)
 
 
 def test_what_cannot_be_spread_is_refused(blocking_bed: Bed, processes: ProcessPoolExecutor) -> None:
