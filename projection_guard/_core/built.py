@@ -16,7 +16,7 @@ from .._instruments import Delivery
 from .._model import OutcomeStatus, Replay, ResolutionMethod
 from .._notices import Notice
 from .._policy import decide
-from .._store import failures, gates, left_out, parked, replays, set_aside, shadows, states
+from .._store import failures, gates, left_out, parked, replays, set_aside, settled, shadows, states
 from ..errors import RebuildRefused
 from .attempting import Done
 from .course import Beside
@@ -139,6 +139,7 @@ def settle(connection: Connection, projection: Projection, job: UUID) -> Settled
     name = projection.name
     parked.clear(connection, name)
     ended = set_aside.forget_before(connection, job, name, "rebuild")
+    settled.redone_all(connection, name)
     ended += failures.resolve_all(connection, name, ResolutionMethod.MANUAL_REPLAY, "rebuild")
     states.forget_gates(connection, name)
     failed = set_aside.failed(connection, job, name)

@@ -11,7 +11,7 @@ from .._model import EventRecord
 from .._tables import ProjectionAppliedEvent
 from .claims import Ticket
 
-__all__ = ["among", "record", "record_all", "redone"]
+__all__ = ["among", "record", "record_all", "redone", "redone_all"]
 
 A = ProjectionAppliedEvent
 
@@ -65,18 +65,20 @@ def among(connection: Connection, projection: str, events: Sequence[str]) -> fro
     return frozenset(connection.execute(_among, parameters).scalars())
 
 
-_redone = (
+_redone_all = (
     update(A)
-    .where(
-        A.projection_name == bindparam("projection"),
-        A.event_id.in_(bindparam("events", expanding=True)),
-        A.how != "applied",
-    )
+    .where(A.projection_name == bindparam("projection"), A.how != "applied")
     .values(how="applied", rolled_up=true())
 )
+_redone = _redone_all.where(A.event_id.in_(bindparam("events", expanding=True)))
 
 
 def redone(connection: Connection, projection: str, events: Sequence[str]) -> None:
     """Record that events which were skipped or mended by hand, if they were, are applied now."""
     if events:
         connection.execute(_redone, {"projection": projection, "events": list(events)})
+
+
+def redone_all(connection: Connection, projection: str) -> None:
+    """Record that all events which were skipped or mended by hand are applied now: another read model has them."""
+    connection.execute(_redone_all, {"projection": projection})

@@ -12,6 +12,7 @@ from tests.bed import Bed, GuardOnBed, Happened
 from tests.flow.acting import active_equals_open_rows, make_due, one_failure, snapshot, states_of, work_until_done
 from tests.following.beside import LATER, Model, leftovers, run_for
 from tests.following.logs import FollowedLog, rebuilt
+from tests.following.verified import found, left_out
 
 
 @pytest.fixture
@@ -121,6 +122,23 @@ def test_what_was_open_or_skipped_before_belongs_to_the_model_that_goes(bed: Bed
     heal(bed, guard, model)
     assert {stream: in_order(bed, stream) for stream in "ABCD"} == {"A": [1, 2], "B": [1], "C": [1, 2], "D": [1, 2]}
     assert active_equals_open_rows(bed)
+
+
+def test_what_was_skipped_before_and_is_applied_now_is_on_record_as_applied(bed: Bed, model: Model) -> None:
+    """It is in the new read model: nobody looks for it among what was left out, and no verification misses it there."""
+    guard = model.guard()
+    model.failing = {"A#2", "B#1"}
+    model.log.append("A", "A", "A", "B")
+    guard.catch_up("P")
+    for failure in guard.failures("P").items:
+        guard.resolve(failure.id, "skip" if failure.event_id == "A#2" else "manual_fix", actor="bob")
+    work_until_done(bed, guard)
+    model.failing = set()
+    assert guard.rebuild("P", into="next", actor="alice").status == "completed"
+    assert (model.totals(), in_order(bed, "A")) == ({"A": 3, "B": 1}, [1, 2, 3])
+    assert set(states_of(bed, "P").values()) == {"applied"}
+    verified = guard.verify("P", actor="alice")
+    assert (found(verified), left_out(verified)) == ({}, {})
 
 
 def test_until_the_exchange_it_is_no_concern_of_the_live_one(bed: Bed, model: Model) -> None:
