@@ -27,7 +27,7 @@ from .admin import pass_barrier
 from .clearing import clear, forget
 from .context import Context, new_token, transact
 from .course import HELD_BY_A_FAILURE, Again, Beside, Course
-from .following import Follower
+from .following import Followed, Follower
 from .log import EventLog
 from .projection import Projection
 from .spreading import Spread, Workplace
@@ -263,11 +263,20 @@ class _Run:
         self._waits = turn.waits
         rows = self._slices if phase == slicing.PHASE else self._projection.partitions
         is_whole = phase in _ON_ONE_ROW or turn.partitions == rows
-        if is_whole and turn.position is not None and turn.position >= until:
+        if is_whole and turn.position is not None and (turn.position >= until or await self._is_all(turn, until)):
             return True
         if turn.waits is not None or not turn.partitions:
             await self._context.io.sleep(0.05)
         return False
+
+    async def _is_all(self, turn: Followed, until: int) -> bool:
+        """Return whether the log has nothing more up to there: one that comes to events' positions only stays below."""
+        if turn.position is None or turn.waits is not None or turn.applied or turn.failed or turn.parked:
+            return False
+        if await self._log.head() < until:
+            return False
+        rest = await self._log.read(turn.position, 1, until)
+        return not rest.is_held and rest.position <= turn.position
 
     async def _until(self, job: Replay, phase: str) -> int:
         if phase in verifying.MENDING and self._mends_to is not None:

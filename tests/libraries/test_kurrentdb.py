@@ -17,6 +17,7 @@ from projection_guard._source import AsyncEventSource, EventSource
 from projection_guard.kurrentdb import AsyncKurrentDBSource, KurrentDBSource
 from projection_guard.testing.source_conformance import SourceConformance
 from tests.bed import Bed
+from tests.following.beside import run_for
 from tests.libraries.few import few
 from tests.libraries.hundred import SCRIPT, heals_in_order
 from tests.libraries.kurrent_double import Kurrent
@@ -152,6 +153,20 @@ def test_filters_are_the_clients(kurrent: Kurrent, client: KurrentDBClient) -> N
     assert source.read_stream("account-1", None, 10) is None
     assert len(KurrentDBSource(client).read_stream("account-1", None, 10) or ()) == 1
     assert KurrentDBSource(client).read_stream("no-such", None, 10) == []
+
+
+def test_a_replay_to_a_position_between_two_events_ends(blocking_bed: Bed, kurrent: Kurrent) -> None:
+    """The log never comes to that position: the projection would stand still for ever."""
+    bed, applied = blocking_bed, list[str]()
+    first, second, _ = (record.position for record in kurrent.append("A", "B", "C"))
+    client = KurrentDBClient(kurrent.url)
+    bed.on_close(client.close)
+    guard = bed.guard(source=KurrentDBSource(client))
+    bed.joined(guard, "P", lambda event, _: applied.append(event.stream_name), handles=["Happened"])
+    guard.catch_up("P")
+    job = guard.start_replay("P", from_sequence=first, to_sequence=second + 1, actor="alice")
+    assert run_for(bed, guard, job, steps=10).status == "completed"
+    assert applied == ["A", "B", "C", "A", "B"]
 
 
 def test_one_poison_event_of_a_hundred_streams_in_the_log(diagonal_bed: Bed, kurrent: Kurrent) -> None:
