@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from .._model import Order, Replay
 from .._store import audits, partitions, replays, slices, states
 from .._store.replays import NewReplay
+from .._store.states import StateRow
 from ..errors import FailureBusy, InvalidArgument
 from . import building, verifying
 from .admin import why_busy
@@ -52,6 +53,7 @@ async def begin(context: Context, projection: Projection, log: EventLog, asked: 
             verifying.check(connection, projection, how)
             new = replace(new, comparing=how.as_json())
         _check_nothing_ahead(connection, projection, asked, cursors)
+        _check_compared(projection, asked, state, cursors)
         kind: Literal["rebuilding", "replaying"] = "rebuilding" if asked.is_rebuild else "replaying"
         is_beside = new.built_into is not None  # the live read model goes on while another one is built
         if not is_beside:
@@ -92,6 +94,19 @@ def _check_nothing_ahead(connection: Connection, projection: Projection, asked: 
         raise FailureBusy(
             f"Projection {projection.name!r} has parts that a cancelled rebuild has brought to sequence {furthest}: "
             "wait until its checkpoint has come as far, or rebuild it"
+        )
+
+
+def _check_compared(projection: Projection, asked: Asked, state: StateRow, cursors: Sequence[int]) -> None:
+    """Raise `FailureBusy` where events beyond the followers are on record as applied, and this would take them for not.
+
+    A stream that is cleared would lose them: they are passed over in the log.
+    """
+    until = state.rescan_until or 0
+    if (asked.stream_id is not None or asked.verifying is not None) and until > min(cursors, default=0):
+        raise FailureBusy(
+            f"The log of projection {projection.name!r} is still being compared with what was pushed, up to sequence "
+            f"{until}: wait until its checkpoint has come as far, or rebuild it"
         )
 
 

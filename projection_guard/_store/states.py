@@ -62,6 +62,7 @@ class StateRow:
     state: str
     ordering: str
     mode: str
+    rescan_until: int | None
     pruned_at: datetime | None
     held_since: datetime | None
     outage_began_at: datetime | None
@@ -81,9 +82,16 @@ _ensure = PerDialect(
         .on_conflict_do_nothing()
     )
 )
-_read = select(T.state, T.ordering, T.mode, T.pruned_at, T.held_since, T.outage_began_at, T.failed_probes).where(
-    T.projection_name == _NAME
-)
+_read = select(
+    T.state,
+    T.ordering,
+    T.mode,
+    T.rescan_until,
+    T.pruned_at,
+    T.held_since,
+    T.outage_began_at,
+    T.failed_probes,
+).where(T.projection_name == _NAME)
 
 
 def ensure(connection: Connection, projection: str, order: Order, mode: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.event import listen
 
 from projection_guard import ConfigurationError, FailureBusy, InvalidArgument
@@ -203,6 +203,34 @@ def test_where_to_begin_that_was_not_said_to_its_end_changes_nothing(server_bed:
     new.resume("P", actor="alice")
     new.catch_up("P")
     assert planned.calls == ["A#1", "B#1", "C#1"]
+
+
+def test_a_stream_is_not_replayed_before_the_log_was_compared_with_what_was_pushed(bed: Bed, log: FollowedLog) -> None:
+    """It would be cleared, and what is on record of it passed over in the log: gone from the read model (P1)."""
+    planned = Planned("P")
+    old = pushed(bed, planned)
+    for event in log.append("A", "B", "A"):
+        old.publish(event)
+    new = log.guard()
+    planned.register(bed, new, "joined", on_reset_stream=forgets(bed))
+    with pytest.raises(FailureBusy, match="compared with what was pushed, up to sequence 3"):
+        new.replay("P", stream_id="A", actor="alice")
+    new.catch_up("P")
+    assert planned.calls == ["A#1", "B#1", "A#2"]
+    assert new.replay("P", stream_id="A", actor="alice").status == "completed"
+    assert bed.effects("P") == [("B", 1), ("A", 1), ("A", 2)]
+
+
+def forgets(bed: Bed) -> Any:
+    """Return an `on_reset_stream` that empties `effects` of a stream."""
+
+    def forget(connection: Connection, stream_id: str) -> None:
+        connection.execute(text("DELETE FROM effects WHERE stream = :s"), {"s": stream_id})
+
+    async def forget_async(connection: Any, stream_id: str) -> None:
+        await connection.run_sync(forget, stream_id)
+
+    return forget_async if bed.is_async else forget
 
 
 def test_what_was_parked_during_a_reset_is_on_record_too(server_bed: Bed) -> None:
