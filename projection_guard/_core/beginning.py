@@ -141,7 +141,7 @@ async def follow_from(context: Context, projection: Projection, sequence: int, *
 
 
 def _refuse_during_job(connection: Connection, projection: Projection, state: StateRow) -> None:
-    """Raise `FailureBusy` while a job is under way, whose place in the log, or its slices', would go with the cursors."""
+    """Raise `FailureBusy` while a job is under way: its place in the log, or its slices', would go with the cursors."""
     if replays.unfinished(connection, projection.name) is not None:
         raise FailureBusy(why_busy(connection, projection, state.state))
 

@@ -141,8 +141,9 @@ class _Retry:
         goes_past_hold = self.is_probe or self.by is not None
         is_free = state is not None and (state.held_since is None or goes_past_hold)
         walks = state is not None and state.state == "active"
-        is_others = state is not None and self.projection.is_others(is_followed=state.mode == "followed")
-        if is_free and not is_others and (walks or (self.is_probe and outages.may_be_probed(connection, self.projection.name))):
+        if state is not None and self.projection.is_others(is_followed=state.mode == "followed"):
+            is_free = False
+        if is_free and (walks or (self.is_probe and outages.may_be_probed(connection, self.projection.name))):
             return None
         failures.give_back(connection, self.projection.name, token=self.token)
         return Finished(outcome=self._answer(OutcomeStatus.PARKED), is_news=False)

@@ -46,7 +46,7 @@ class Projection:
     applies_again: bool = True
 
     def is_others(self, *, is_followed: bool) -> bool:
-        """Return whether it is followed by others, who have its log: what is open of it is theirs to apply, in its order."""
+        """Return whether it is followed by others, who have its log: what is open is theirs to apply, in its order."""
         return is_followed and not self.is_followed
 
     def ticket(self, record: EventRecord) -> Ticket:

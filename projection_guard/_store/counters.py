@@ -348,8 +348,8 @@ _note_pruned = update(T).where(T.projection_name.in_(bindparam("names", expandin
 def prune(connection: Connection, *, older_than_seconds: float, limit: int) -> int:
     """Forget up to `limit` applied events older than that, and the gates of streams that had nothing since.
 
-    A gate that is blocked, tainted or leased stays; the condition is tested on the locked row. What was pushed stays until
-    the log was compared with it.
+    A gate that is blocked, tainted or leased stays; the condition is tested on the locked row. What was pushed stays
+    until the log was compared with it.
     """
     parameters = {"before": -older_than_seconds, "limit": limit}
     rows: Sequence[Any] = ()

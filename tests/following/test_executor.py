@@ -332,7 +332,7 @@ def test_what_is_built_beside_says_nothing_of_the_live_read_model(diagonal_bed: 
     asked = Asked(actor="alice", is_rebuild=True, into="next", slices=2, events_per_second=20)
     job = bed.run(started(chains.guard, asked))
     high = "SELECT max(p.cursor) FROM projection_partitions p WHERE p.partition < -1"
-    bed.wait_until(lambda: run_for(bed, chains.guard, job, steps=1) and (bed.value(high) or 0) > 5)
+    bed.wait_until(lambda: run_for(bed, chains.guard, job, steps=1).id == job.id and (bed.value(high) or 0) > 5)
     chains.guard.catch_up("P")
     chains.guard.cancel_replay(job.id, actor="alice")
     assert chains.model() == chains.expected()

@@ -142,7 +142,7 @@ def test_what_was_applied_is_not_forgotten_before_the_log_was_compared_with_it(b
 
 
 def test_nobody_follows_before_a_person_has_said_from_where(server_bed: Bed) -> None:
-    """Others are refused as long as that waits for what is in flight: from the beginning, all would be applied again."""
+    """Others are refused while that waits for what is in flight: from the beginning, all would be applied again."""
     bed, log, planned, valve = server_bed, FollowedLog(server_bed), Planned("P"), Valve(server_bed)
     old, other = pushed(bed, planned), bed.guard()
     for event in log.append("A", "B"):
