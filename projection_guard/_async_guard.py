@@ -262,7 +262,7 @@ class AsyncProjectionGuard(
         """Let following begin after a sequence, 0 for the beginning: what is at or below it counts as done. Audited.
 
         For a read model that was filled by other means, or one that was pushed for longer than `dedupe_window`. A
-        projection that is being followed has to be paused first.
+        projection that is being followed has to be paused first. Raises `FailureBusy` while a job is under way.
         """
         await self._service.on_log.follow_from(name, sequence, actor=actor, note=note)
 
