@@ -1,4 +1,4 @@
-"""The operators' part of both guards: failures, parked events, the audit log, bulk actions, history."""
+"""The operators' part of both guards: failures, streams, parked events, the audit log, bulk actions, history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ._alerts import OpenAlert, TestedReceiver
 from ._history import History
 from ._io.protocol import drive
 from ._model import Failure, FailureFilter, FailureGroup, Page
-from ._on_streams import history_of
+from ._on_streams import history_of, untaint
 from ._on_workers import workers_of
 from ._records import AuditEntry, BulkAction, Parked, Strategy, StreamHistory, WorkerState
 from ._service import Service
@@ -73,6 +73,18 @@ class ForOperators:
         far as `dedupe_window`, or are not listed. `applied_events` says which. One that nobody knows has no events.
         """
         return drive(history_of(self._service, name, stream_id, limit=limit, after=after))
+
+    def untaint(
+        self, name: str, stream_id: str, *, actor: str, tainted_reason: str | None = None, note: str | None = None
+    ) -> bool:
+        """End a stream's taint, whose read model you have mended by hand, and write down who said so.
+
+        False where it is not tainted. Give `tainted_reason` as you saw it, and a taint that came since, for another
+        reason, is not ended. Events that were skipped there count as mended by hand from then on. With `order="global"`
+        the one stream is "". Raises `InvalidArgument`, `UnknownProjection`; `FailureBusy` where the reason is another
+        one, or a replay, rebuild or verification is under way.
+        """
+        return drive(untaint(self._service, name, stream_id, tainted_reason=tainted_reason, actor=actor, note=note))
 
     def audit(
         self,
@@ -207,6 +219,18 @@ class AsyncForOperators:
         far as `dedupe_window`, or are not listed. `applied_events` says which. One that nobody knows has no events.
         """
         return await history_of(self._service, name, stream_id, limit=limit, after=after)
+
+    async def untaint(
+        self, name: str, stream_id: str, *, actor: str, tainted_reason: str | None = None, note: str | None = None
+    ) -> bool:
+        """End a stream's taint, whose read model you have mended by hand, and write down who said so.
+
+        False where it is not tainted. Give `tainted_reason` as you saw it, and a taint that came since, for another
+        reason, is not ended. Events that were skipped there count as mended by hand from then on. With `order="global"`
+        the one stream is "". Raises `InvalidArgument`, `UnknownProjection`; `FailureBusy` where the reason is another
+        one, or a replay, rebuild or verification is under way.
+        """
+        return await untaint(self._service, name, stream_id, tainted_reason=tainted_reason, actor=actor, note=note)
 
     async def audit(
         self,

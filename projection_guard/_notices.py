@@ -35,6 +35,8 @@ class NoticeKind(StrEnum):
     """A person, a replay or a reset ended a failure."""
     TAINTED = "tainted"
     """A stream's read model may be wrong: order may have been broken, or an event was skipped."""
+    UNTAINTED = "untainted"
+    """A person ended a stream's taint: its read model was mended."""
     STATUS_CHANGED = "status_changed"
     """The health's status is another one: `before`, `after`."""
     HELD = "held"
@@ -93,6 +95,7 @@ _LEVELS = {
     NoticeKind.HEALED: logging.INFO,
     NoticeKind.RELEASED: logging.INFO,
     NoticeKind.RESOLVED: logging.INFO,
+    NoticeKind.UNTAINTED: logging.INFO,
     NoticeKind.PAUSED: logging.INFO,
     NoticeKind.RESUMED: logging.INFO,
     NoticeKind.RESET: logging.INFO,

@@ -1,4 +1,4 @@
-"""One stream through one projection: how it stands, and what has become of its events, by the log or by the record."""
+"""One stream through one projection: how it stands, what has become of its events, and the end of its taint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection
 
-from ._core import history
+from ._core import admin, history, untainting
 from ._model import Page, check_text
 from ._on_log import check_limit
 from ._records import StreamEvent, StreamHistory, StreamListing
@@ -15,7 +15,7 @@ from ._store import histories, states
 from ._store.recorded import OfStream
 from .errors import InvalidArgument
 
-__all__ = ["history_of"]
+__all__ = ["history_of", "untaint"]
 
 
 async def history_of(service: Service, name: str, stream_id: str, *, limit: int, after: str | None) -> StreamHistory:
@@ -47,6 +47,19 @@ async def history_of(service: Service, name: str, stream_id: str, *, limit: int,
         )
 
     return await service.read(look)
+
+
+async def untaint(
+    service: Service, name: str, stream_id: str, *, tainted_reason: str | None, actor: str, note: str | None
+) -> bool:
+    """End a stream's taint by a person's word; False where there is none."""
+    deed = admin.Deed(actor=admin.check_actor(actor), note=note)
+    projection = service.named(name)
+    _check_stream(stream_id)
+    check_text(tainted_reason, "tainted_reason")
+    check_text(note, "note")
+    await service.open([name])
+    return await untainting.untaint(service.context, projection, stream_id, tainted_reason=tainted_reason, deed=deed)
 
 
 def _check_stream(given: object) -> None:

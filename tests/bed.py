@@ -257,6 +257,7 @@ class Bed:
     def waiting(self) -> int:
         """Return how many sessions wait for a lock, on a server."""
         if self.database == "mariadb":
+            self.value("SELECT sleep(0.11)")  # the server shows what it saw last to whoever looks again within 0.1 s
             return int(
                 self.value(
                     "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p "
@@ -356,6 +357,8 @@ SLICE = frozenset(
         "test_pause_waits_for_a_retry_in_flight",
         "test_events_published_during_a_reset_survive_it",
         "test_skip_leaves_the_event_out_taints_the_stream_and_lets_it_flow",
+        "test_the_taint_of_a_stream_ends_when_a_person_says_that_it_is_mended",
+        "test_a_skip_and_the_end_of_a_taint_come_one_after_the_other",
         "test_of_two_resets_at_once_the_later_one_wins",
         "test_a_transaction_that_was_ended_with_raw_sql_is_never_reported_as_applied",
         "test_what_stands_in_the_log_is_applied_in_its_order",

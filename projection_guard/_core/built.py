@@ -88,7 +88,7 @@ class BuiltEvent:
         """Set it aside and move past it, if one more may fail. Raises `RebuildRefused`."""
         base, ticket = self.base, self.base.ticket
         self._give_names_back(connection)
-        if self.beside.is_copy and left_out.is_by_hand(connection, base.projection.name, ticket.event.event_id):
+        if self.beside.is_copy and left_out.is_by_hand(connection, base.projection.name, ticket):
             left_out.pass_by(connection, self.beside.job, [ticket], left_out.BY_HAND)
             return self._passed(connection, OutcomeStatus.IGNORED, 1)
         job = replays.one(connection, self.beside.job)

@@ -175,4 +175,7 @@ def _ended(told: StreamEvent, event: EventRecord, of_events: OfEvents) -> Stream
         return replace(told, state="applied", at=failure.ended_at)
     if event.event_id in of_events.tainted:
         return replace(told, state="skipped", at=failure.ended_at)
-    return replace(told, state="applied", how=ResolutionMethod.MANUAL_REPLAY)  # that alone ends the stream's taint
+    untainted = of_events.untainted.get(event.event_id)
+    if untainted is not None and failure.ended_at is not None and untainted >= failure.ended_at:
+        return replace(told, state="applied", at=untainted, how=ResolutionMethod.MANUAL_FIX)
+    return replace(told, state="applied", how=ResolutionMethod.MANUAL_REPLAY)  # else that alone ends a stream's taint

@@ -23,6 +23,7 @@ _ACTIONS: Final[Mapping[str, str]] = {
     "manual_fix": "ended a failure as mended by hand",
     "amend": "amended an event",
     "unamend": "withdrew an amendment",
+    "untaint": "ended a stream's taint, whose read model was mended",
     "confirm_bulk": "confirmed an action on many failures",
     "cancel_bulk": "cancelled an action on many failures",
     "pause": "paused it",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-__all__ = ["Cursor", "Fields", "Identifier", "NoFields", "Note", "Rate", "Sequence", "Word"]
+__all__ = ["Cursor", "Fields", "Identifier", "NoFields", "Note", "Rate", "Reason", "Sequence", "Word"]
 
 
 def _without_nul(text: str) -> str:
@@ -28,6 +28,8 @@ Note = Annotated[
     AfterValidator(_if_any),
 ]
 """Why something is done, in words; None where there are none."""
+Reason = Annotated[str, StringConstraints(max_length=255), AfterValidator(_without_nul)]
+"""Why something is as it is, as it stands on record."""
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
 Rate = Annotated[float, Field(ge=0.1, le=1_000_000)]

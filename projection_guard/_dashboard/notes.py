@@ -27,6 +27,8 @@ NOTES: Final = {
     "fixed": Note(
         text="The failure was ended as mended by hand. What waits behind it follows in its order.", tone="good"
     ),
+    "untainted": Note(text="The taint has ended: what was skipped there counts as mended by hand.", tone="good"),
+    "not-tainted": Note(text="There was no taint to end."),
     "paused": Note(text="The projection is paused. Events wait in their order and nothing is lost; resume it below."),
     "resumed": Note(text="The projection goes on.", tone="good"),
     "reset": Note(text="The projection was set back to the beginning, and its failures and parked events were ended."),

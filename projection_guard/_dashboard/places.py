@@ -17,6 +17,7 @@ from .place import Place
 from .projection import PROJECTION
 from .stream import STREAM
 from .streams import STREAMS
+from .untaint import UNTAINT
 
 __all__ = ["PLACES"]
 
@@ -26,6 +27,7 @@ PLACES: Final[tuple[Place, ...]] = (
     *ACTS,
     *STREAMS,
     *STREAM,
+    *UNTAINT,
     *FAILURES,
     *FAILURE,
     *EDIT,

@@ -47,10 +47,14 @@ class StreamQuery(Fields):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPage:
-    """A stream. `can_replay`: it can be replayed alone now; `listed` says which of its events are listed."""
+    """A stream. `can_replay`: it can be replayed alone now; `listed` says which of its events are listed.
+
+    `gate` is what its taint is ended by: "" where the whole projection is one line.
+    """
 
     stands: Stands
     stream: StreamHistory
+    gate: str
     can_replay: bool
     can_retry: bool
     listed: str
@@ -65,6 +69,7 @@ async def _stream(visit: Visit) -> Shown:
     page = StreamPage(
         stands=stands,
         stream=found,
+        gate="" if stands.projection.order is Order.GLOBAL else stream_id,
         can_replay=stands.projection.order is not Order.GLOBAL and "replay" in stands.able.can and bool(stream_id),
         can_retry=stands.health.state == "active",
         listed=_LISTED[found.applied_events],

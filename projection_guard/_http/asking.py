@@ -46,6 +46,7 @@ __all__ = [
     "StreamQuery",
     "StreamsQuery",
     "UnamendBody",
+    "UntaintBody",
     "read_body",
     "read_fields",
     "read_query",
@@ -74,6 +75,7 @@ def _without_nul(text: str) -> str:
 
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_without_nul)]
+_Gate = Annotated[str, StringConstraints(max_length=255), AfterValidator(_without_nul)]
 _Note = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 _Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_nul)]
 _Moment = Annotated[AwareDatetime, BeforeValidator(_is_written_out), AfterValidator(_in_utc)]
@@ -266,6 +268,16 @@ class AmendBody(_Asked):
 class UnamendBody(_Asked):
     """Why."""
 
+    note: _Note | None = None
+
+
+class UntaintBody(_Asked):
+    """Which stream was mended, and why."""
+
+    stream_id: _Gate = Field(description='As it is listed: "" where the whole projection is one line')
+    tainted_reason: _Gate | None = Field(
+        None, description="As it was seen: a taint that came since, for another reason, is not ended"
+    )
     note: _Note | None = None
 
 

@@ -271,6 +271,7 @@ EXAMPLES: Final[Mapping[type[BaseModel], Example]] = {
             }
         ),
     },
+    answers.Untainted: {"projection_name": _NAME, "stream_id": "doc-4", "untainted": True},
     answers.SkippedPage: _page(
         {
             "projection_name": _NAME,

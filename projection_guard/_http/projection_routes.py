@@ -1,4 +1,4 @@
-"""The admin routes of projections: their state, replays, rebuilds, verifications, what is parked, who did what."""
+"""The admin routes of projections: their state, replays, rebuilds, verifications, who did what."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Final, Literal
 
 from .._core.asked import Asked, Verifying
-from .._on_streams import history_of
 from . import answers, asking
 from .access import Need
 from .endpoint import Answer, Call, Endpoint, identity
@@ -141,38 +140,6 @@ async def _done(call: Call, action: Literal["reset", "pause", "resume"]) -> Answ
     (judged,) = await call.service.health([name])
     health = answers.Health.model_validate(judged)
     return Answer(content=answers.Done(projection_name=name, action=action, actor=call.by, health=health))
-
-
-async def _parked(call: Call) -> Answer:
-    asked = call.query
-    assert isinstance(asked, asking.ParkedQuery)
-    page = await call.service.on_failures.parked(
-        call.path["name"], stream_id=asked.stream_id, limit=asked.limit, after=asked.after
-    )
-    return Answer(content=answers.ParkedPage(items=[call.view.parked(item) for item in page.items], after=page.after))
-
-
-async def _streams(call: Call) -> Answer:
-    asked = call.query
-    assert isinstance(asked, asking.StreamsQuery)
-    page = await call.service.streams(call.path["name"], state=asked.state, limit=asked.limit, after=asked.after)
-    items = [answers.Stream.model_validate(stream) for stream in page.items]
-    return Answer(content=answers.StreamPage(items=items, after=page.after))
-
-
-async def _stream(call: Call) -> Answer:
-    asked = call.query
-    assert isinstance(asked, asking.StreamQuery)
-    history = await history_of(call.service, call.path["name"], asked.stream_id, limit=asked.limit, after=asked.after)
-    return Answer(content=answers.StreamHistory.model_validate(history))
-
-
-async def _skipped(call: Call) -> Answer:
-    asked = call.query
-    assert isinstance(asked, asking.PageQuery)
-    page = await call.service.on_log.skipped(call.path["name"], limit=asked.limit, after=asked.after)
-    items = [answers.SkippedRange.model_validate(found) for found in page.items]
-    return Answer(content=answers.SkippedPage(items=items, after=page.after))
 
 
 _STEERING: Final[tuple[tuple[str, Literal["run", "pause", "cancel"], str], ...]] = (
@@ -317,50 +284,5 @@ PROJECTIONS: Final[tuple[Endpoint, ...]] = (
         answer=answers.Done,
         body=asking.NoBody,
         problems=(404, 409),
-    ),
-    Endpoint(
-        name="parked",
-        method="GET",
-        path=f"{_ADMIN}/{{name}}/parked",
-        summary="Which events wait?",
-        needs=Need.VIEWER,
-        do=_parked,
-        answer=answers.ParkedPage,
-        query=asking.ParkedQuery,
-        problems=(404,),
-    ),
-    Endpoint(
-        name="streams",
-        method="GET",
-        path=f"{_ADMIN}/{{name}}/streams",
-        summary="Which streams are blocked, which tainted?",
-        needs=Need.VIEWER,
-        do=_streams,
-        answer=answers.StreamPage,
-        query=asking.StreamsQuery,
-        problems=(404,),
-    ),
-    Endpoint(
-        name="stream",
-        method="GET",
-        path=f"{_ADMIN}/{{name}}/stream",
-        summary="What has become of the events of one stream?",
-        description="Newest first. A stream that nobody knows has no events.",
-        needs=Need.VIEWER,
-        do=_stream,
-        answer=answers.StreamHistory,
-        query=asking.StreamQuery,
-        problems=(404,),
-    ),
-    Endpoint(
-        name="skipped",
-        method="GET",
-        path=f"{_ADMIN}/{{name}}/skipped",
-        summary="In which ranges of the log was nothing found?",
-        needs=Need.VIEWER,
-        do=_skipped,
-        answer=answers.SkippedPage,
-        query=asking.PageQuery,
-        problems=(404,),
     ),
 )

@@ -13,6 +13,7 @@ from .health_routes import HEALTH
 from .history_routes import HISTORY
 from .openapi import document
 from .projection_routes import PROJECTIONS
+from .stream_routes import STREAMS
 
 __all__ = ["ADMIN", "HEALTH", "everything"]
 
@@ -30,7 +31,7 @@ _DOCUMENT: Final = Endpoint(
     do=_document,
     answer=answers.Document,
 )
-ADMIN: Final[tuple[Endpoint, ...]] = (_DOCUMENT, *FAILURES, *BULK, *PROJECTIONS, *HISTORY)
+ADMIN: Final[tuple[Endpoint, ...]] = (_DOCUMENT, *FAILURES, *BULK, *PROJECTIONS, *STREAMS, *HISTORY)
 
 
 def everything() -> tuple[Endpoint, ...]:

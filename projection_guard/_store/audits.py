@@ -5,7 +5,9 @@ The reply to a COMMIT can be lost: an action that is begun again looks here firs
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
@@ -17,11 +19,12 @@ from .._records import AuditEntry
 from .._tables import ProjectionAuditEntry
 from .cursors import cursor, read_cursor, read_number
 
-__all__ = ["details_of", "page", "write"]
+__all__ = ["details_of", "page", "untainted", "write"]
 
 L = ProjectionAuditEntry
 _COLUMNS = [column for column in L.__table__.c if column.key != "action_id"]
 _write = insert(L).values(at=utc_now())
+_LOOKED_BACK: Final = 1000
 
 
 def write(
@@ -54,6 +57,24 @@ def details_of(connection: Connection, projection: str, action_id: str) -> dict[
     statement = select(L.details).where(L.projection_name == projection, L.action_id == action_id)
     details: dict[str, Any] | None = connection.execute(statement).scalar_one_or_none()
     return details
+
+
+def untainted(connection: Connection, projection: str, gates: Collection[str]) -> dict[str, datetime]:
+    """Return when a person last ended the taint of each of these streams; one whose taint nobody ended has no entry.
+
+    Such actions are few: they are found by what they are, and not among all that was done to the projection.
+    """
+    if not gates:
+        return {}
+    is_of_it = (L.projection_name == projection).is_(True)  # so said, no index is searched by it
+    statement = select(L.at, L.details).where(is_of_it, L.action == "untaint").order_by(L.id.desc()).limit(_LOOKED_BACK)
+    found: dict[str, datetime] = {}
+    for at, details in connection.execute(statement):
+        told: Mapping[str, object] = details or {}
+        gate = told.get("stream_id")
+        if isinstance(gate, str) and gate in gates:
+            found.setdefault(gate, at)
+    return found
 
 
 def page(

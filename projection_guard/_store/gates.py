@@ -46,11 +46,13 @@ __all__ = [
     "lock",
     "lock_free",
     "lock_if_there",
+    "lock_taint",
     "look",
     "release",
     "renew",
     "settle",
     "taint",
+    "taint_of",
     "untaint",
     "wait_for_earlier",
 ]
@@ -283,11 +285,29 @@ def taint(connection: Connection, projection: str, gate: str, reason: str) -> No
     connection.execute(_taint, {"projection": projection, "gate": gate, "reason": reason[:255]})
 
 
+_taint_of = select(S.tainted, S.tainted_reason).where(_KEY)
+_lock_taint = _taint_of.with_for_update()
+
+
+def taint_of(connection: Connection, projection: str, gate: str) -> str | None:
+    """Return why a stream is tainted; None where it is not."""
+    return _why(connection.execute(_taint_of, {"projection": projection, "gate": gate}).one_or_none())
+
+
+def lock_taint(connection: Connection, projection: str, gate: str) -> str | None:
+    """Hold the stream if it has a row, and return why it is tainted; None where it is not."""
+    return _why(connection.execute(_lock_taint, {"projection": projection, "gate": gate}).one_or_none())
+
+
+def _why(row: Any) -> str | None:
+    return (row.tainted_reason or "") if row is not None and row.tainted else None
+
+
 _untaint = update(S).where(_KEY).values(tainted=false(), tainted_reason=null())
 
 
 def untaint(connection: Connection, projection: str, gate: str) -> None:
-    """Say that a stream is right again: it was replayed alone."""
+    """Say that a locked stream is right again: it was replayed alone, or a person has mended it."""
     connection.execute(_untaint, {"projection": projection, "gate": gate})
 
 

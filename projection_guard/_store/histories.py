@@ -26,6 +26,7 @@ from .._tables import (
     ProjectionSkippedRange,
     ProjectionStream,
 )
+from . import audits
 from .attempts import is_reserved
 from .parked import shown_attempts
 
@@ -145,12 +146,16 @@ class NewestFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfEvents:
-    """What is on record of some events, each by its id. `tainted` are those whose gate is."""
+    """What is on record of some events, each by its id. `tainted` are those whose gate is.
+
+    `untainted`: when a person ended the taint of an event's gate, for those that were skipped and have no row any more.
+    """
 
     parked: Mapping[str, tuple[datetime, int]]
     failures: Mapping[str, NewestFailure]
     done: Mapping[str, tuple[datetime, str]]
     tainted: frozenset[str]
+    untainted: Mapping[str, datetime]
 
 
 def of_events(connection: Connection, projection: str, gates: Mapping[str, str], *, since: datetime | None) -> OfEvents:
@@ -160,7 +165,7 @@ def of_events(connection: Connection, projection: str, gates: Mapping[str, str],
     """
     events = list(gates)
     if not events:
-        return OfEvents(parked={}, failures={}, done={}, tainted=frozenset())
+        return OfEvents(parked={}, failures={}, done={}, tainted=frozenset(), untainted={})
     parked = select(P.event_id, P.parked_at, P.attempts).where(P.projection_name == projection, P.event_id.in_(events))
     waiting = {row.event_id: (row.parked_at, shown_attempts(row.attempts)) for row in connection.execute(parked)}
     failures = _failures(connection, projection, events, since)
@@ -169,11 +174,19 @@ def of_events(connection: Connection, projection: str, gates: Mapping[str, str],
         S.projection_name == projection, S.tainted, S.stream_id.in_(set(gates.values()))
     )
     marked = set(connection.execute(tainted).scalars())
+    ended = {row.event_id: (row.applied_at, row.how) for row in connection.execute(done)}
+    skipped = {
+        event: gates[event]
+        for event, failure in failures.items()
+        if failure.how is ResolutionMethod.MANUAL_SKIP and event not in ended and gates[event] not in marked
+    }
+    untainted = audits.untainted(connection, projection, set(skipped.values()))
     return OfEvents(
         parked=waiting,
         failures=failures,
-        done={row.event_id: (row.applied_at, row.how) for row in connection.execute(done)},
+        done=ended,
         tainted=frozenset(event for event, gate in gates.items() if gate in marked),
+        untainted={event: untainted[gate] for event, gate in skipped.items() if gate in untainted},
     )
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from .._model import Json
 from .._tables import ParkedEvent, ProjectionAppliedEvent, ProjectionFailure, ProjectionStream, SetAsideEvent
+from . import audits
 from .claims import Ticket
 
 __all__ = [
@@ -74,6 +75,9 @@ _tainted = select(G.stream_id).where(G.projection_name == _NAME, G.tainted, G.st
 _resolved = select(F.event_id).where(
     F.projection_name == _NAME, F.resolution_method == bindparam("method"), F.event_id.in_(_EVENTS)
 )
+_skipped_at = select(func.max(F.resolved_at)).where(
+    F.projection_name == _NAME, F.resolution_method == "manual_skip", F.event_id.in_(_EVENTS)
+)
 
 
 def of_live(connection: Connection, projection: str, tickets: Sequence[Ticket]) -> LeftOut:
@@ -102,11 +106,17 @@ def _skipped_long_ago(
     return frozenset(connection.execute(_resolved, parameters).scalars())
 
 
-def is_by_hand(connection: Connection, projection: str, event_id: str) -> bool:
-    """Return whether a person has made this event's effect by hand."""
-    parameters = {"projection": projection, "method": "manual_fix", "events": [event_id]}
+def is_by_hand(connection: Connection, projection: str, ticket: Ticket) -> bool:
+    """Return whether a person has made this event's effect by hand: at once, or after a skip."""
+    parameters = {"projection": projection, "method": "manual_fix", "events": [ticket.event.event_id]}
     done = {row.how for row in connection.execute(_done, parameters)}
-    return "fixed" in done or (not done and bool(connection.execute(_resolved, parameters).scalars().all()))
+    if done:
+        return "fixed" in done
+    if connection.execute(_resolved, parameters).first() is not None:
+        return True
+    skipped_at = connection.execute(_skipped_at, parameters).scalar_one()
+    untainted_at = audits.untainted(connection, projection, [ticket.gate]).get(ticket.gate)
+    return skipped_at is not None and untainted_at is not None and skipped_at <= untainted_at
 
 
 def pass_by(connection: Connection, job: UUID, tickets: Sequence[Ticket], why: str) -> None:

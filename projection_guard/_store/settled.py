@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, true, update
+from sqlalchemy import Connection, String, bindparam, literal_column, select, true, update
 
 from .._dialect import PerDialect, utc_now
 from .._model import EventRecord
 from .._tables import ProjectionAppliedEvent
 from .claims import Ticket
 
-__all__ = ["among", "record", "record_all", "redone", "redone_all"]
+__all__ = ["among", "fixed_behind", "record", "record_all", "redone", "redone_all"]
 
 A = ProjectionAppliedEvent
 
@@ -82,3 +83,17 @@ def redone(connection: Connection, projection: str, events: Sequence[str]) -> No
 def redone_all(connection: Connection, projection: str) -> None:
     """Record that all events which were skipped or mended by hand are applied now: another read model has them."""
     connection.execute(_redone_all, {"projection": projection})
+
+
+_fixed_behind: Final = (
+    update(A)
+    .where(A.projection_name == bindparam("projection"), A.stream_id == bindparam("gate"), A.how == "skipped")
+    .values(how="fixed")
+)
+_fixed_behind_a_stream: Final = _fixed_behind.where(A.stream_id != literal_column("''", String))  # as the index says it
+
+
+def fixed_behind(connection: Connection, projection: str, gate: str) -> int:
+    """Record that what was skipped behind a gate has been mended by hand since; return how many events that are."""
+    statement = _fixed_behind_a_stream if gate else _fixed_behind
+    return connection.execute(statement, {"projection": projection, "gate": gate}).rowcount

@@ -18,7 +18,7 @@ from ._parser import parser_of
 from ._replaying import REPLAYING
 from ._resolving import RESOLVING
 from ._steering import STEERING
-from ._stream import STREAM
+from ._stream import STREAM, UNTAINT
 from ._verifying import VERIFY
 from ._working import WORKER
 
@@ -31,6 +31,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *RESOLVING,
     *AMENDING,
     *STEERING,
+    UNTAINT,
     *REPLAYING,
     VERIFY,
     *ALERTING,

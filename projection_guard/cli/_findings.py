@@ -270,7 +270,8 @@ def _failures(health: Health) -> Iterator[Finding]:
             check="streams",
             verdict="warning",
             detail=f"{counted(health.tainted_streams, 'stream')} tainted: an event was skipped, or order may be broken",
-            advice=f"projection-guard streams {name} --state tainted; then replay {name} --stream ID",
+            advice=f"projection-guard streams {name} --state tainted; then replay {name} --stream ID, or mend the read "
+            f"model by hand and untaint {name} ID",
             projection_name=name,
         )
 

@@ -30,7 +30,7 @@ from .._model import (
 )
 from .._records import Amendment, AuditEntry, BulkAction, Parked, StreamEvent, StreamHistory, WorkerState
 
-__all__ = ["failure_detail", "page", "parked", "rendered", "resolved", "state_of", "unamended"]
+__all__ = ["failure_detail", "page", "parked", "rendered", "resolved", "state_of", "unamended", "untainted"]
 
 _NAMES: Final[Mapping[type, Mapping[str, str]]] = {
     Health: {"status": "health_status"},
@@ -132,6 +132,11 @@ def unamended(failure: Failure, *, withdrawn: bool) -> dict[str, Json]:
         "event_id": failure.event_id,
         "withdrawn": withdrawn,
     }
+
+
+def untainted(projection: str, stream_id: str, *, untainted: bool) -> dict[str, Json]:
+    """Return whether a taint was ended."""
+    return {"projection_name": projection, "stream_id": stream_id, "untainted": untainted}
 
 
 def parked(event: Parked, *, shows_payload: bool) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""The command that shows one stream through one projection."""
+"""Commands for one stream through one projection: show it, end its taint."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Final
 
-from .._on_streams import history_of
+from .._on_streams import history_of, untaint
 from .._records import StreamHistory
 from . import _rendering
 from ._command import Call, Command, on_records
+from ._exits import Exit
 from ._looking import more
-from ._parser import add_pages
+from ._parser import actor_of, add_actor, add_note, add_pages
 from ._screen import Cell, Screen
 
-__all__ = ["STREAM"]
+__all__ = ["STREAM", "UNTAINT"]
 
 _LISTED: Final = {
     "all": "all",
@@ -60,10 +61,39 @@ def _tell_stream(screen: Screen, history: StreamHistory) -> None:
     more(screen, history.page)
 
 
-def _options(parser: ArgumentParser) -> None:
+async def _untaint(call: Call) -> int:
+    asked = call.options
+    name = call.known(asked.name)
+    untainted = await untaint(
+        call.records,
+        name,
+        asked.stream,
+        tainted_reason=asked.tainted_reason,
+        actor=actor_of(asked),
+        note=asked.note,
+    )
+    whose = f"Stream {asked.stream} of {name}" if asked.stream else name
+    said = "is not tainted any more" if untainted else "was not tainted"
+    told = _rendering.untainted(name, asked.stream, untainted=untainted)
+    call.screen.answer(told, lambda: call.screen.say(f"{whose} {said}"))
+    return Exit.FINE if untainted else Exit.REFUSED
+
+
+def _which(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="PROJECTION", help="the projection")
     parser.add_argument("stream", metavar="STREAM_ID", help="the stream")
+
+
+def _options(parser: ArgumentParser) -> None:
+    _which(parser)
     add_pages(parser)
+
+
+def _untaint_options(parser: ArgumentParser) -> None:
+    _which(parser)
+    parser.add_argument("--tainted-reason", metavar="TEXT", help="only where this is still why, as `streams` told it")
+    add_actor(parser)
+    add_note(parser)
 
 
 STREAM: Final = Command(
@@ -71,4 +101,10 @@ STREAM: Final = Command(
     help="one stream: how it stands, and its events, newest first",
     run=on_records(_stream),
     options=_options,
+)
+UNTAINT: Final = Command(
+    words="untaint",
+    help="end a stream's taint: its read model was mended by hand",
+    run=on_records(_untaint),
+    options=_untaint_options,
 )

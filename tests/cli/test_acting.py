@@ -45,6 +45,27 @@ def test_one_failure_is_tried_again_skipped_or_taken_for_mended(place: Place) ->
     assert (needs["error"], "--app module:attribute" in needs["detail"]) == ("needs-handlers", True)
 
 
+def test_a_stream_that_was_mended_by_hand_is_untainted(place: Place) -> None:
+    """From a bare database or with the application; where there was nothing to end, that is said, and it is 1."""
+    shell = place.shell
+    first, second = failed(place, "A", "B")
+    for failure in (first, second):
+        shell.bare("failures", "skip", failure, "--actor", "bob")
+    assert "2 tainted" in shell.bare("status").out
+    another = shell.bare("untaint", "Orders", "A", "--tainted-reason", "another one", "--json", code=1).refusal
+    assert (another["error"], "an event was skipped by bob" in another["detail"]) == ("busy", True)
+    assert shell.bare("untaint", "Orders", "A", "--note", "by hand").out == (
+        "Stream A of Orders is not tainted any more\n"
+    )
+    told = shell.app("untaint", "Orders", "B", "--tainted-reason", "an event was skipped by bob", "--json").json
+    assert told == {"projection_name": "Orders", "stream_id": "B", "untainted": True}
+    assert shell.app("untaint", "Orders", "B", code=1).out == "Stream B of Orders was not tainted\n"
+    assert shell.bare("untaint", "Orders", "nobody", "--json", code=1).json["untainted"] is False
+    assert shell.bare("untaint", "Odrers", "A", "--json", code=5).refusal["error"] == "unknown-projection"
+    assert shell.bare("streams", "Orders", "--state", "tainted").out == "No stream of Orders is tainted.\n"
+    assert audited(place, "untaint") == [("ada", None), ("ada", "by hand")]
+
+
 def test_many_are_counted_first_and_nothing_is_done_unless_somebody_says_yes(place: Place) -> None:
     """With `--yes` nobody is asked; with `--json` nobody can be."""
     shell = place.shell

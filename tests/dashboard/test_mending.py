@@ -74,6 +74,24 @@ def test_skipping_says_what_it_costs_before_it_is_done(browser: Browser, stage: 
     assert stage.guard.health("P").tainted_streams == 1
 
 
+def test_a_stream_that_was_mended_by_hand_is_said_to_be(browser: Browser, stage: Stage) -> None:
+    """From the list of tainted streams, by the keyboard, over the page that says what it means, to the stream's own."""
+    stage.guard.resolve(stage.failed("A").id, "skip", actor="Olga")
+    page = browser.visit(stage.serve().dashboard, at="projections/P/streams?show=tainted")
+    link = page.get_by_role("link", name="It is mended: stream A")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("an event was skipped by Olga")
+    assert stage.guard.health("P").tainted_streams == 1
+    page.get_by_role("textbox", name="Note").fill("the row was written by hand")
+    page.get_by_role("button", name="It is mended").click()
+    expect(page.get_by_role("status").filter(has_text="The taint has ended")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("mended by hand")
+    assert stage.guard.health("P").tainted_streams == 0
+    (entry,) = stage.guard.audit(action="untaint").items
+    assert (entry.actor, entry.note) == ("Olga", "the row was written by hand")
+
+
 def test_a_viewer_sees_no_button_and_cannot_act_without_one(browser: Browser, either_stage: Stage) -> None:
     """What acts is absent for a viewer, and refused where he sends it all the same."""
     failure = either_stage.failed("A")

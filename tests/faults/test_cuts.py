@@ -147,7 +147,7 @@ def test_a_session_that_the_server_still_takes_for_alive_holds_its_stream_no_lon
     assert server_bed.count("A") == 1
 
 
-@pytest.mark.parametrize("deed", ["skip", "manual_fix", "pause", "resume", "reset"])
+@pytest.mark.parametrize("deed", ["skip", "manual_fix", "untaint", "pause", "resume", "reset"])
 def test_any_lost_reply_leaves_an_action_of_a_person_done_once(server_bed: Bed, proxy: Proxy, deed: str) -> None:
     """It answers as if nothing had been lost, and stands in the audit log once; a paused projection stays paused."""
     bed, (guard, planned) = server_bed, guard_with(server_bed, "joined")
@@ -156,6 +156,8 @@ def test_any_lost_reply_leaves_an_action_of_a_person_done_once(server_bed: Bed, 
         guard.publish(happened(f"S{place}", 1))
         if deed in ("resume", "reset"):
             guard.pause("P", actor="before")
+        if deed == "untaint":
+            guard.resolve(guard.failures("P").items[0].id, "skip", actor="before")
         last = bed.value("SELECT coalesce(max(id), 0) FROM projection_audit_log")
         proxy.swallow(at=place)
         act_as_a_person(guard, deed)
@@ -177,6 +179,9 @@ def act_as_a_person(guard: GuardOnBed, deed: str) -> None:
     match deed:
         case "pause" | "resume" | "reset":
             getattr(guard, deed)("P", actor="the test")
+        case "untaint":
+            (tainted,) = guard.streams("P", state="tainted").items
+            assert guard.untaint("P", tainted.stream_id, actor="the test") is True
         case _:
             newest = guard.failures("P").items[0]
             guard.resolve(newest.id, deed, actor="the test")

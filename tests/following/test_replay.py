@@ -219,6 +219,25 @@ def test_one_stream_alone_is_the_cure_for_a_skip(bed: Bed, log: FollowedLog) -> 
     assert states_of(bed, "P").get("A#2") == "applied"
 
 
+def test_a_taint_is_not_ended_by_a_person_while_a_job_is_under_way(bed: Bed, log: FollowedLog) -> None:
+    """Cancelled half-way, a replay leaves the stream without its rest: the taint has to say so."""
+    guard, planned = caught_up(bed, log, "A#2")
+    guard.resolve(one_failure(guard).id, "skip", actor="alice")
+    guard.work()
+    planned.heal()
+    job = guard.start_replay("P", stream_id="A", actor="alice")
+    with pytest.raises(FailureBusy, match=f"stream {job.id}, begun by alice"):
+        guard.untaint("P", "A", actor="bob")
+    assert [stream.stream_id for stream in guard.streams("P", state="tainted").items] == ["A"]
+    guard.cancel_replay(job.id, actor="alice")
+    bed.wait_until(lambda: guard.work() and guard.replay_of(job.id).is_finished)
+    assert [stream.stream_id for stream in guard.streams("P", state="tainted").items] == ["A"]
+    assert guard.untaint("P", "A", actor="bob") is True
+    assert guard.streams("P", state="tainted").items == ()
+    (told,) = [event for event in guard.stream("P", "A").page.items if event.event_id == "A#2"]
+    assert (told.state, told.how) == ("applied", "manual_fix")
+
+
 @pytest.mark.parametrize("kind", ["joined", "apart"])
 def test_a_rebuild_clears_and_fills_again(bed: Bed, log: FollowedLog, kind: str) -> None:
     """Failures and parked events from before are gone with it."""

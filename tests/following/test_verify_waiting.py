@@ -116,6 +116,27 @@ def test_what_a_person_has_skipped_is_left_out_too(blocking_bed: Bed) -> None:
     assert guard.streams("P", state="tainted").items[0].stream_id == "A"
 
 
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_what_was_skipped_and_then_mended_is_applied_where_that_can_be(blocking_bed: Bed, is_forgotten: bool) -> None:
+    """Whoever ends the taint says that its effect is there; also when its applied row is forgotten."""
+    bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))
+    guard = model.guard()
+    model.failing = {"A#2"}
+    model.log.append("A", "A", "A")
+    guard.catch_up("P")
+    guard.resolve(one_failure(guard, "P").id, "skip", actor="bob")
+    work_until(bed, guard, "A#3")
+    bed.change("UPDATE totals SET total = total + 1")
+    bed.change("INSERT INTO entries (stream, n) VALUES ('A', 2)")
+    assert guard.untaint("P", "A", actor="bob") is True
+    if is_forgotten:
+        bed.change("DELETE FROM projection_applied_events")
+    assert left_out(guard.verify("P", actor="alice")) == {"by_hand": ["A#2"]}
+    model.failing = set()
+    job = guard.verify("P", actor="alice")
+    assert (found(job), left_out(job)) == ({}, {})
+
+
 def test_one_that_is_skipped_while_the_copy_waits_for_it_is_passed_by(blocking_bed: Bed) -> None:
     """And what waited behind it is applied in the copy, as it was in the live one."""
     bed, model = blocking_bed, Model(blocking_bed, FollowedLog(blocking_bed))

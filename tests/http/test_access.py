@@ -39,6 +39,7 @@ EXPECTED = {
     "editable": "operator",
     "amend": "operator",
     "unamend": "operator",
+    "untaint": "operator",
     "propose_bulk": "operator",
     "confirm_bulk": "operator",
     "cancel_bulk": "operator",

@@ -30,7 +30,7 @@ from .projections import (
     Summary,
     SystemStatus,
 )
-from .streams import Stream, StreamEvent, StreamEventPage, StreamHistory, StreamPage
+from .streams import Stream, StreamEvent, StreamEventPage, StreamHistory, StreamPage, Untainted
 
 __all__ = [
     "Attempt",
@@ -70,4 +70,5 @@ __all__ = [
     "Summary",
     "SystemStatus",
     "Unamended",
+    "Untainted",
 ]

@@ -11,7 +11,7 @@ from ..._model import ResolutionMethod
 from ..._records import StreamEventState, StreamListing
 from ._answer import Answer, Page
 
-__all__ = ["Stream", "StreamEvent", "StreamEventPage", "StreamHistory", "StreamPage"]
+__all__ = ["Stream", "StreamEvent", "StreamEventPage", "StreamHistory", "StreamPage", "Untainted"]
 
 
 class Stream(Answer):
@@ -71,3 +71,11 @@ class StreamHistory(Answer):
     )
     log_is_read: bool
     page: StreamEventPage
+
+
+class Untainted(Answer):
+    """What came of it: `untainted`, or the stream was not tainted."""
+
+    projection_name: str
+    stream_id: str
+    untainted: bool

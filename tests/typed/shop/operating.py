@@ -61,6 +61,7 @@ def act(guard: ProjectionGuard, failure_id: UUID | str) -> Outcome | None:
     except ProjectionGuardError as error:
         raise SystemExit(str(error)) from error
     assert_type(outcome, Outcome)
+    assert_type(guard.untaint("Orders", "order-7", actor="alice", tainted_reason="as it was seen"), bool)
     guard.pause("Orders", actor="alice", reason="a look")
     guard.resume("Orders", actor="alice")
     guard.reset("Orders", actor="alice")
