@@ -83,7 +83,7 @@ class Consumer:
             await client.close()
 
     def _wait(self, answers: int) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while len(self.group.answers) < answers and time.monotonic() < end:
             time.sleep(0.01)
 
