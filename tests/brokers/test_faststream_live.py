@@ -289,7 +289,7 @@ def test_what_is_no_event_goes_to_the_dead_letters(postgres_url: str) -> None:
     missing = answers("rabbitmq")
     if missing is not None:
         pytest.skip(missing)
-    there = BROKERS["rabbitmq"](uuid.uuid4().hex[:8])
+    there = Rabbit(uuid.uuid4().hex[:8])
     consumer = Consumer(postgres_url, there)
     dead: list[bytes] = []
 
