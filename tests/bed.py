@@ -148,7 +148,9 @@ class Bed:
         self.database = database
         self.url = url
         self.driver = driver or ASYNC_DRIVER
-        self.engine: Engine = create_engine(url)
+        # beside others that write: SQLite's own five seconds are soon over on a machine that has other things to do
+        patience = {"timeout": 60} if database == "sqlite" else {}
+        self.engine: Engine = create_engine(url, connect_args=patience)
         self._runner = asyncio.Runner()
         self._guards: list[GuardOnBed] = []
         self._closing: list[Callable[[], Any]] = []

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,6 +30,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+
+from projection_guard.testing._supervisor import free_port
 
 __all__ = ["MariadbServer"]
 
@@ -144,9 +145,7 @@ def _started(binary: str, install: str) -> Iterator[str]:
     place = Path(mkdtemp(prefix="projection-guard-mariadb-", dir=_MEMORY if _MEMORY.is_dir() else None))
     who = ["--user=root"] if os.geteuid() == 0 else []
     where = [f"--datadir={place / 'data'}", f"--socket={place / 'socket'}", f"--pid-file={place / 'pid'}"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = None
     try:
         options = ["--auth-root-authentication-method=normal", "--skip-test-db", _SYNCHRONOUS, *who]

@@ -15,6 +15,7 @@ __all__ = ["Chart", "Hint", "Tick", "chart", "sparkline"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 6.0, 8.0, 18.0
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
+_NOTHING: Final = 1e-9  # what is less is drawn as none: of the least numbers that there are a quarter is 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,7 @@ def chart(
 
 def _step(highest: float, steps: Sequence[float]) -> float:
     """Return a round step of which few make up the scale: one of those that were given, or else a decimal one."""
-    if highest <= 0:
+    if highest < _NOTHING:
         return 1.0
     rough = highest / 4
     given = next((step for step in steps if step >= rough * 0.999), None)

@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import pwd
+import random
 import select
 import shutil
 import signal
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -32,6 +34,7 @@ MEMORY = "/dev/shm"  # noqa: S108 - mkdtemp makes the folder there unguessable a
 LEAST_ROOM_BYTES = 4 * 2**30
 START_SECONDS = 60
 STOP_SECONDS = 10
+FIRST_PORT = 20_000
 PR_SET_PDEATHSIG = 1
 
 
@@ -250,11 +253,32 @@ def ready(server: subprocess.Popen[bytes], pid_file: Path) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody has right now."""
+    """Return a port of the loopback address that nobody has right now, and that the system gives to nobody by itself.
+
+    One that it chose it may give to the next connection of any program, before the server has taken it or while the
+    server is started again.
+    """
+    kept = range(FIRST_PORT, max(first_given_out(), FIRST_PORT))
+    for port in random.SystemRandom().sample(kept, min(len(kept), 50)):
+        with suppress(OSError):
+            return bound(port)
+    return bound(0)
+
+
+def bound(port: int) -> int:
+    """Bind it, 0 for one that the system chooses, let it go, and return its number."""
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+        one.bind(("127.0.0.1", port))
         number: int = one.getsockname()[1]
         return number
+
+
+def first_given_out() -> int:
+    """Return the first of the ports that the system chooses from; where it does not say so it is as IANA has it."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return 49_152
 
 
 def environment() -> dict[str, str]:

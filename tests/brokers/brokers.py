@@ -159,6 +159,7 @@ class Rabbit:
         self._connection = await aio_pika.connect(rabbit_url(), timeout=10)
         channel = await self._connection.channel(publisher_confirms=False)
         exchange = await channel.declare_exchange(self._name, aio_pika.ExchangeType.DIRECT, durable=True)
+        await channel.declare_exchange(self.dead_letters, aio_pika.ExchangeType.FANOUT, durable=True)
         for partition in range(PARTITIONS):
             queue = await channel.declare_queue(self._queue(partition), durable=True, arguments=self._arguments)
             await queue.bind(exchange, routing_key=str(partition))
@@ -169,11 +170,17 @@ class Rabbit:
             for partition in range(PARTITIONS):
                 await channel.queue_delete(self._queue(partition))
             await channel.exchange_delete(self._name)
+            await channel.exchange_delete(self.dead_letters)
             await self._connection.close()
 
     @property
+    def dead_letters(self) -> str:
+        """Name the exchange that what is no event goes to: this run's own, which no other run's goes to."""
+        return f"{self._name}-dead"
+
+    @property
     def _arguments(self) -> Any:
-        return {"x-single-active-consumer": True, "x-dead-letter-exchange": "amq.fanout"}
+        return {"x-single-active-consumer": True, "x-dead-letter-exchange": self.dead_letters}
 
     async def publish(self, facts: Iterable[Fact]) -> int:
         """Publish all, and count what the queues hold once that is as much, where nobody consumes yet."""

@@ -289,7 +289,7 @@ def test_what_is_no_event_goes_to_the_dead_letters(postgres_url: str) -> None:
     missing = answers("rabbitmq")
     if missing is not None:
         pytest.skip(missing)
-    there = BROKERS["rabbitmq"](uuid.uuid4().hex[:8])
+    there = Rabbit(uuid.uuid4().hex[:8])
     consumer = Consumer(postgres_url, there)
     dead: list[bytes] = []
 
@@ -300,9 +300,9 @@ def test_what_is_no_event_goes_to_the_dead_letters(postgres_url: str) -> None:
         connection = await aio_pika.connect(rabbit_url())
         channel = await connection.channel()
         taken = await channel.declare_queue(exclusive=True)
-        await taken.bind("amq.fanout")
-        await taken.consume(bury, no_ack=True)
         async with there.made(), consumer.running():
+            await taken.bind(there.dead_letters)
+            await taken.consume(bury, no_ack=True)
             for partition in range(PARTITIONS):
                 await channel.default_exchange.publish(
                     aio_pika.Message(b'{"what": "is this"}', content_type="application/json"),

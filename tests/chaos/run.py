@@ -203,7 +203,13 @@ class _Run:
             only=self._settings.faults,
             recovered=self._recovered,
         )
-        thread = threading.Thread(target=faults.run, args=(until, self._settings.gap_seconds), name="faults")
+        patience = 0.0 if self._settings.stop_at_first else self._settings.seconds
+        thread = threading.Thread(
+            target=faults.run,
+            args=(until, self._settings.gap_seconds),
+            kwargs={"or_until": until + patience},
+            name="faults",
+        )
         looks_before = self._oracle.looks
         with Admins(self._port, self._settings.seed) as admins:
             thread.start()

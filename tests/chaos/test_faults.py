@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 import psycopg
+import pytest
 
 from tests.chaos.faults import Faults
 from tests.chaos.places import Place
@@ -27,9 +29,13 @@ class Some(Faults):
 
 
 def run(faults: Faults, *, times: int) -> list[str]:
-    """Let them go on for a while, in which so much is done at least; return what never was."""
-    faults.run(time.monotonic() + 0.5, gap_seconds=0.001)
-    assert faults.done.total() >= times
+    """Let them go on until so much is done, or until they end by themselves; return what never was done."""
+    thread = threading.Thread(target=faults.run, args=(time.monotonic() + 60, 0.001))
+    thread.start()
+    while thread.is_alive() and faults.done.total() < times:
+        time.sleep(0.001)
+    faults.stop_now()
+    thread.join()
     return faults.never_done([])
 
 
@@ -48,7 +54,16 @@ def test_what_met_a_server_that_was_away_comes_again() -> None:
             raise psycopg.OperationalError
         return True
 
-    assert run(Some(possible=lambda: True, meets=meet), times=1) == []
+    assert run(Some(possible=lambda: True, meets=meet), times=10) == []
+
+
+@pytest.mark.parametrize(("longer", "never"), [(60, []), (0, ["possible"])])
+def test_what_was_never_done_is_worth_some_more_time(longer: int, never: list[str]) -> None:
+    """Where the machine is slow; and no more than it takes to do each kind once."""
+    faults, end = Some(possible=lambda: True), time.monotonic()
+    faults.run(end, 0.001, or_until=end + longer)
+    assert faults.never_done([]) == never
+    assert faults.done.total() == 1 - len(never)
 
 
 def test_faults_that_have_ended_say_so() -> None:
@@ -58,7 +73,7 @@ def test_faults_that_have_ended_say_so() -> None:
         raise RuntimeError("PostgreSQL did not start")
 
     faults = Some(fails=fail)
-    assert run(faults, times=0) == ["fails"]
+    assert run(faults, times=1) == ["fails"]
     assert isinstance(faults.error, RuntimeError)
 
 

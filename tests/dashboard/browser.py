@@ -20,13 +20,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Dialog, Page, Playwright, Request, Response, sync_playwright
+from playwright.sync_api import BrowserContext, Dialog, Page, Playwright, Request, Response, expect, sync_playwright
 
 __all__ = ["PHONE", "Browser", "Role", "found_chromium"]
 
 T = TypeVar("T")
 Role = Literal["operator", "viewer", "nobody"]
 PHONE: Final = 375
+_PATIENCE: Final = 30_000
 NAMED: Final = "PROJECTION_GUARD_TEST_CHROMIUM"
 _ON_PATH: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _OPTIONS: Final = [
@@ -75,6 +76,7 @@ class Browser:
         if path is None:
             return f"no browser: neither {NAMED}, nor one on PATH ({', '.join(_ON_PATH)}), nor Playwright's own"
         playwright = sync_playwright().start()
+        expect.set_options(timeout=_PATIENCE)  # its own five seconds are soon over beside other tests
         self._running = (playwright, playwright.chromium.launch(executable_path=path, args=_OPTIONS))
         return None
 
@@ -111,7 +113,7 @@ class Browser:
             extra_http_headers={} if role == "nobody" else {"Authorization": f"Bearer {role}"},
             **options,
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(_PATIENCE)
         self._watches.append(_Watch(context, urlsplit(dashboard).netloc))
         return context.new_page()
 

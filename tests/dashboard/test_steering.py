@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -52,8 +54,9 @@ def test_a_replay_is_watched_to_its_end(browser: Browser, each_stage: Stage) -> 
     page.goto("projections/P")
     page.locator(".actions").get_by_role("link", name="Replay").click()
     page.get_by_label("From event (sequence)").fill("1")
-    page.get_by_label("Events a second, at most").fill("30")
+    page.get_by_label("Events a second, at most").fill("15")
     page.get_by_role("button", name="Begin the replay").click()
+    page.wait_for_url(re.compile("/jobs/[0-9a-f-]{36}"))
     mark(page)
     with a_worker(each_stage):
         each_stage.bed.wait_until(lambda: looked(page).evaluate(HALFWAY))

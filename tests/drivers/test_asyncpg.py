@@ -118,9 +118,9 @@ def test_what_asyncpg_itself_refuses_is_the_events_failure_and_no_outage(bed: Be
 
 def test_a_handler_that_is_cut_off_in_a_statement_has_written_nothing(bed: Bed) -> None:
     """Its timeout ends it; the stream waits, and heals."""
-    guard, slow = bed.guard(), [5.0]
+    guard, slow = bed.guard(), [60.0]
 
-    @guard.real.projection("P", handles=[Happened], timeout=0.5)  # type: ignore[untyped-decorator]
+    @guard.real.projection("P", handles=[Happened], timeout=2.0)  # type: ignore[untyped-decorator]
     async def handler(event: Happened, connection: AsyncConnection) -> None:
         await connection.run_sync(lambda sync: noted("P")(event, sync))
         await connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": slow[0]})
@@ -173,7 +173,7 @@ def test_a_follower_is_woken_by_another_process(bed: Bed) -> None:
         async with following.worker(poll_seconds=60):
             await asyncio.to_thread(_until_somebody_listens, bed)
             (event,) = await asyncio.to_thread(log.append, "A")
-            (outcome,) = await publishing.publisher(wait=30).publish(event)
+            (outcome,) = await publishing.publisher(wait=60).publish(event)
             assert outcome.status == "applied"
         for guard in (publishing, following):
             await guard.close()
@@ -188,7 +188,9 @@ async def _note(event: Happened, connection: AsyncConnection) -> None:
 
 def _until_somebody_listens(bed: Bed) -> None:
     for _ in range(1200):
-        if bed.value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"):
+        # in its own database: other tests' listeners are on the same server
+        listening = "query LIKE 'LISTEN%' AND datname = current_database()"
+        if bed.value(f"SELECT count(*) FROM pg_stat_activity WHERE {listening}"):
             return
         time.sleep(0.02)
     pytest.fail("nobody listens")

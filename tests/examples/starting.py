@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from projection_guard.testing._supervisor import free_port
 
 __all__ = ["ADOPTING", "EXAMPLES", "PROGRAMS", "SERVICES", "command_of", "ran", "served"]
 
@@ -44,9 +45,7 @@ def ran(name: str, folder: Path, **environment: str) -> str:
 @contextmanager
 def served(name: str, folder: Path, ready: str, **environment: str) -> Iterator[httpx.Client]:
     """Start an example, wait until this address answers 200; end it as Ctrl-C does, and see that it ends well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     arguments, given = _prepared(name, folder, {**environment, "PORT": port, "UVICORN_PORT": port})
     process = subprocess.Popen(
         arguments, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,9 +17,11 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
+from projection_guard.testing._supervisor import free_port
+
 __all__ = ["pooled"]
 
-_START_SECONDS: Final = 20.0
+_START_SECONDS: Final = 60.0
 _MISSING: Final = "no pgbouncer on this machine; as root on Debian: apt-get install pgbouncer"
 _SETTINGS: Final = """
 [databases]
@@ -73,14 +74,6 @@ def pooled(url: str, *, connections: int, **changed: str) -> Generator[str]:
             through = server.set(host="127.0.0.1", port=own_port)
             wait_for_it(through, process, folder / "log")
             yield through.render_as_string(hide_password=False)
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody has right now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        number: int = one.getsockname()[1]
-        return number
 
 
 @contextmanager

@@ -272,7 +272,7 @@ class Proxy:
             done.set()
 
         self._loop.call_soon_threadsafe(do)
-        assert done.wait(10)
+        assert done.wait(60)
 
     def stay_away(self, but: _Link | None) -> None:
         """On the loop: refuse new connections, and end those there are."""
@@ -327,14 +327,14 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(self._server), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(self._server), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()

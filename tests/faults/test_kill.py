@@ -179,7 +179,7 @@ def test_an_apart_call_of_a_process_that_stood_still_settles_late_and_taints(
         url=bed.url, kind=bed.kind, handler="apart", notes=str(notes), ends_at="A#1", how="hang", publish=[1]
     ) as victim:
         assert victim.line() == "reached"
-        victim.process.send_signal(signal.SIGSTOP)
+        victim.stop(bed)
         bed.wait_until(lambda: lease_is_over(bed))
         numbers = (1, 2) if event_goes_to_another else (2,)
         assert [statuses(guard.publish(happened("A", n))) for n in numbers] == [["applied"]] * len(numbers)

@@ -86,7 +86,7 @@ def test_a_retry_left_behind_taints_its_stream(bed: Bed) -> None:
     notices: list[str] = []
     guard, handler = bed.guard(observers=[lambda notice: notices.append(str(notice.kind))]), Hanging("A#1")
     handler.mode = "fail"
-    guard.real.projection("P", handles=[Happened], timeout=0.2, retry=HOURS)(handler)
+    guard.real.projection("P", handles=[Happened], timeout=1.0, retry=HOURS)(handler)
     assert statuses(guard.publish(happened("A", 1))) == ["failed"]
     assert tainted(bed) == []
     handler.mode = "hang"
@@ -103,7 +103,7 @@ def test_a_retry_left_behind_taints_its_stream(bed: Bed) -> None:
 def test_a_drained_event_left_behind_taints_its_stream(bed: Bed) -> None:
     """The parked event whose handler hangs becomes a failure, and its stream says what happened."""
     guard, handler = bed.guard(), Hanging("A#1")
-    guard.real.projection("P", handles=[Happened], timeout=0.2, retry=HOURS)(handler)
+    guard.real.projection("P", handles=[Happened], timeout=1.0, retry=HOURS)(handler)
     guard.pause("P", actor="alice")
     assert statuses(guard.publish(happened("A", 1))) == ["parked"]
     guard.resume("P", actor="alice")
@@ -333,7 +333,7 @@ def test_a_transaction_whose_statement_cannot_be_cancelled_is_cut_all_the_same(
             late.append(error)
         ended.set()
 
-    guard.real.projection("P", handles=[Happened], timeout=0.3)(handler)
+    guard.real.projection("P", handles=[Happened], timeout=1.0)(handler)
     guard.publish(happened("A", 1))
     mode[0] = "hang"
     make_due(bed)

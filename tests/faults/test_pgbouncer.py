@@ -84,7 +84,7 @@ def test_what_is_notified_in_a_shared_session_is_in_nobodys_way(narrow_bed: Bed)
     with member(bed, lease=60) as follower:
         for _ in range(3):
             (event,) = log.append("A")
-            waiting = publisher.real.publisher(wait=20)
+            waiting = publisher.real.publisher(wait=60)
             assert [outcome.status for outcome in bed.run(waiting.publish(event))] == ["applied"]
         follower.let_end()
     assert_exact(bed, log)

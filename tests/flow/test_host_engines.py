@@ -103,7 +103,7 @@ def test_a_deadlock_is_nobodys_failure(postgres_bed: Bed) -> None:
             first, second = rows_of(event)
             add(connection, first)
             if len(calls) <= 2:
-                both.wait(20)
+                both.wait(60)
             add(connection, second)
 
         guard.real.projection("P", handles=[Happened])(handler)

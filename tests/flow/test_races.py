@@ -79,7 +79,7 @@ def test_an_event_that_is_being_parked_while_a_reset_clears_the_gates_is_applied
     delivery = going(bed, lambda: guard.publish(happened("A", 2)))
     assert codec.reached.wait(30)
     cleared.set()
-    bed.wait_until(lambda: bed.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+    bed.wait_until(bed.waiting)
     codec.opened.set()
     bed.wait_until(lambda: reset.is_done and delivery.is_done)
     reset.answer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,12 +15,22 @@ from projection_guard import ConfigurationError, RetryPolicy
 from tests.bed import Bed, GuardOnBed, Happened, happened, noted
 from tests.flow.acting import Planned, Valve, going, listed, make_due, states_of, statuses
 
+OTHERS = set[threading.Thread]()
 SOON = RetryPolicy(wait=wait_fixed(0.05), stop=stop_never, breaker=None)
 
 
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    """Threads that tests before have left in this process: not what these tests are about."""
+    OTHERS.update(threading.enumerate())
+    yield
+    OTHERS.clear()
+
+
 def ours(bed: Bed) -> list[str]:
-    """Name the threads and tasks of the library's that are alive."""
-    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("projection_guard")]
+    """Name the threads and tasks of the library's that are alive and were not before the test."""
+    alive = [thread for thread in threading.enumerate() if thread not in OTHERS]
+    threads = [thread.name for thread in alive if thread.name.startswith("projection_guard")]
 
     async def tasks() -> list[str]:
         return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("projection_guard")]
@@ -152,7 +163,7 @@ def test_as_a_context_manager(bed: Bed) -> None:
     if bed.is_async:
 
         async def block() -> None:
-            async with guard.real.worker(poll_seconds=0.05), asyncio.timeout(20):
+            async with guard.real.worker(poll_seconds=0.05), asyncio.timeout(60):
                 await healed.wait()
 
         bed.run(block())

@@ -96,7 +96,7 @@ def test_publish_defers_and_waits_if_it_is_asked_to(bed: Bed, log: FollowedLog) 
     (event,) = log.append("A")
     assert statuses(guard.publish(event)) == ["deferred"]
     bed.wait_until(lambda: planned.calls == ["A#1"])
-    waiting = guard.real.publisher(wait=20)
+    waiting = guard.real.publisher(wait=60)
     assert [statuses(bed.run(waiting.publish(event))) for event in log.append("A", "B", "B")] == [
         ["applied"],
         ["failed"],
@@ -110,7 +110,7 @@ def test_reading_ones_own_writes(bed: Bed, log: FollowedLog) -> None:
     planned.register(bed, guard, "joined")
     guard.health()
     log.append("A", "B")
-    guard.wait_for("P", 2, timeout=20)
+    guard.wait_for("P", 2, timeout=60)
     assert bed.effects("P") == [("A", 1), ("B", 1)]
     with pytest.raises(TimeoutError, match=r"has come to sequence 2 and not to 3 within 0\.05 s"):
         guard.wait_for("P", 3, timeout=0.05)

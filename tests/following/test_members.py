@@ -156,7 +156,7 @@ def test_a_member_is_woken_by_a_publisher_in_another_process(postgres_bed: Bed) 
         bed.wait_until(lambda: bed.value(LISTENS) == 1)
         for _ in range(3):
             (event,) = log.append("A")
-            waiting = publisher.real.publisher(wait=20)
+            waiting = publisher.real.publisher(wait=60)
             assert [outcome.status for outcome in bed.run(waiting.publish(event))] == ["applied"]
         follower.let_end()
     assert_exact(bed, log)

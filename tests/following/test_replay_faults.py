@@ -224,7 +224,7 @@ def test_a_cancelled_replay_has_no_call_in_flight(bed: Bed, log: FollowedLog) ->
     planned, valve, guards = Planned("P"), Valve(bed), []
     valve.open()
     for _ in range(2):
-        guard = log.guard(lease=timedelta(seconds=1))
+        guard = log.guard(lease=timedelta(seconds=3))
         guard.real.projection("P")(valve.apart(planned.apart))
         guards.append(guard)
     log.append("A", "A")
@@ -232,7 +232,7 @@ def test_a_cancelled_replay_has_no_call_in_flight(bed: Bed, log: FollowedLog) ->
     valve.close()
     replays = going(bed, lambda: guards[0].real.replay("P", from_sequence=1, actor="alice"))
     bed.wait_until(lambda: valve.reached == 3)
-    end = time.monotonic() + 1.3
+    end = time.monotonic() + 3.3
     bed.wait_until(lambda: time.monotonic() > end)
     job = bed.value("SELECT id FROM projection_replays")
     cancels = going(bed, lambda: guards[1].real.cancel_replay(str(job), actor="bob"))

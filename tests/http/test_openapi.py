@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis.strategies import one_of
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -20,6 +20,7 @@ import projection_guard.flask
 from projection_guard._http.examples import EXAMPLES
 from projection_guard._http.routes import everything
 from tests.bed import Bed
+from tests.fuzz.settings import few
 from tests.http.serving import PREFIX, Way
 from tests.http.stage import Stage
 
@@ -107,7 +108,7 @@ def _ask(operation: Any) -> None:
     if "{name}" in operation.path:
         cases.append(operation.as_strategy(path_parameters={"name": "P"}))
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @few(15)
     @given(case=one_of(cases))
     def ask(case: Any) -> None:
         case.call_and_validate(checks=CHECKS, headers={"Authorization": "Bearer operator"})

@@ -68,6 +68,7 @@ class Group:
     out: dict[str, tuple[Record, int]] = field(default_factory=dict)
     answers: list[tuple[str, str]] = field(default_factory=list)
     parked: list[Record] = field(default_factory=list)
+    readers: set[object] = field(default_factory=set)
 
     def answer(self, ack_id: str, action: str) -> None:
         """Take an answer for an event."""
@@ -223,10 +224,12 @@ class _Subscriptions:
         group = self._kurrent.groups[options.group_name]
         ended = threading.Event()
         context.add_callback(ended.set)
-        threading.Thread(target=self._answers, args=(requests, group, ended), daemon=True).start()
+        answering = threading.Thread(target=self._answers, args=(requests, group, ended), daemon=True)
+        answering.start()
+        group.readers.add(answering)
         confirmed = persistent_pb2.ReadResp.SubscriptionConfirmation(subscription_id=f"$all::{group.name}")
-        yield persistent_pb2.ReadResp(subscription_confirmation=confirmed)
         try:
+            yield persistent_pb2.ReadResp(subscription_confirmation=confirmed)
             while not ended.is_set():
                 if len(group.out) >= options.buffer_size:
                     time.sleep(0.005)
@@ -238,7 +241,9 @@ class _Subscriptions:
                 group.out[record.id] = (record, times)
                 yield persistent_pb2.ReadResp(event=_event(record, times))
         finally:
+            answering.join(30)  # what it answered with its last breath counts; only the rest is sent again
             group.drop()
+            group.readers.discard(answering)
 
     def _answers(self, requests: Iterator[Any], group: Group, ended: threading.Event) -> None:
         try:

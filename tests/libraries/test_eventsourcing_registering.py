@@ -39,7 +39,7 @@ def test_a_view_that_a_runner_has_filled_goes_on_where_it_stood() -> None:
     )
     with runner:
         wanted = fill(runner.app, carts=3, each=1)
-        runner.wait(runner.app.recorder.max_notification_id(), timeout=10)
+        runner.wait(runner.app.recorder.max_notification_id(), timeout=60)
     place = Place("popo", False, "sqlite://", runner.app, runner.view)
     first = UUID(next(iter(wanted)))
     guard = place.guard(
@@ -240,7 +240,7 @@ def test_what_is_saved_is_applied_at_once() -> None:
         place = Place("popo", False, "sqlite://", shop, view)
         guard = place.guard()
         with guard.worker(poll_seconds=3600.0):
-            publish_saves(shop, guard.publisher(wait=20.0))
+            publish_saves(shop, guard.publisher(wait=60.0))
             cart = shop.open_cart("someone")
             shop.add(cart, 5, 6)
             assert view.added() == [(str(cart), 5), (str(cart), 6)]

@@ -37,11 +37,17 @@ class Consumer:
         self.stopped = threading.Event()
 
     def until(self, answers: int, guard: GuardOnBed, **options: Any) -> None:
-        """Consume with a connection of its own, which ends when the server has so many answers."""
-        if self.bed.is_async:
-            self.bed.run(self._awaited(answers, guard, options))
-        else:
-            self._now(answers, guard, options)
+        """Consume with a connection of its own, which ends when the server has so many answers.
+
+        Afterwards the server knows that it has ended: its last answers are there, and what is open waits for the next.
+        """
+        try:
+            if self.bed.is_async:
+                self.bed.run(self._awaited(answers, guard, options))
+            else:
+                self._now(answers, guard, options)
+        finally:
+            self.bed.wait_until(lambda: not self.group.readers)
 
     def _now(self, answers: int, guard: GuardOnBed, options: dict[str, Any]) -> None:
         client = KurrentDBClient(self.kurrent.url)
@@ -77,7 +83,7 @@ class Consumer:
             await client.close()
 
     def _wait(self, answers: int) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while len(self.group.answers) < answers and time.monotonic() < end:
             time.sleep(0.01)
 

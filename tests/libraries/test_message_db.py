@@ -161,8 +161,8 @@ def test_writers_of_a_category_take_turns(message_store: Engine) -> None:
         write(first, ["account-1"])
         thread.start()
         with message_store.connect() as looking:
-            waits = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-            while not looking.execute(waits).scalar_one():
+            here = "datname = current_database() AND wait_event = 'advisory'"
+            while not looking.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {here}")):
                 looking.rollback()
         assert not written.is_set()
         write(first, ["account-1"])

@@ -363,7 +363,7 @@ def test_what_the_application_commits_while_it_is_waited_for_is_moved_too(postgr
         add(connection, "projection_failures", failure(1))
         adopting = threading.Thread(target=lambda: answers.append(postgres.adopt("--yes")))
         adopting.start()
-        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         while adopting.is_alive() and not postgres.rows(waits)[0][0]:
             time.sleep(0.02)
     adopting.join(60)

@@ -204,12 +204,12 @@ def migrate_on(engine: Engine) -> None:
 
 
 def wait_for_a_waiter(url: str) -> None:
-    """Return once somebody waits for an advisory lock."""
+    """Return once somebody waits for an advisory lock, in this database and not in another test's."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
     end = time.monotonic() + 30
     with engine.connect() as connection:
-        while not connection.scalar(waiting):
+        while not connection.scalar(text(waiting)):
             assert time.monotonic() < end, "nobody waits"
     engine.dispose()
 
@@ -261,11 +261,12 @@ def test_one_who_was_stopped_in_the_middle_is_outlasted(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its transaction ends after a minute (here: a second), and the next process migrates."""
-    monkeypatch.setattr(_place, "_LONGEST_PAUSE_SECONDS", 1)
     engine = create_engine(empty_postgres_url)
     stopped = engine.connect()
     stopped.begin()
-    _place.enter(stopped, None)
+    with monkeypatch.context() as for_the_stopped_one:  # the next one may take its time
+        for_the_stopped_one.setattr(_place, "_LONGEST_PAUSE_SECONDS", 1)
+        _place.enter(stopped, None)
     migrate(empty_postgres_url)
     with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
         stopped.execute(text("SELECT 1"))

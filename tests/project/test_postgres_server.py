@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 
 from projection_guard.errors import InvalidArgument
 from projection_guard.testing import PostgresFound, PostgresNotFound, PostgresServer, find_postgres, postgres_server
+from projection_guard.testing import _supervisor as supervisor
 
 NOWHERE = {"PROJECTION_GUARD_TEST_POSTGRES_FROM": "container", "DOCKER_HOST": "tcp://127.0.0.1:9"}
 AS_ROOT = os.geteuid() == 0
@@ -69,7 +70,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def eventually(true: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> bool:
     """Say whether a condition came true in time."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -160,6 +161,19 @@ def test_kill_9_leaves_no_server_behind(wheel: PostgresFound, victim: str) -> No
         if victim == "the tests":
             assert eventually(seen.gone)
     shutil.rmtree(seen.folder, ignore_errors=True)
+
+
+def test_a_free_port_is_none_that_the_system_gives_away() -> None:
+    """Another program's next connection would have it before the server does, or while the server is started again."""
+    given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not given_out.exists():
+        pytest.skip("this system does not say which ports it gives out")
+    first, last = map(int, given_out.read_text().split())
+    if first <= supervisor.FIRST_PORT:
+        pytest.skip("this system gives out nearly all")
+    ports = {supervisor.free_port() for _ in range(100)}
+    assert len(ports) > 50
+    assert not [port for port in ports if first <= port <= last]
 
 
 def test_a_server_that_cannot_start_says_why() -> None:

@@ -204,7 +204,7 @@ def test_two_first_readings_at_once_find_the_same_log(blocking_log: LogOnBed) ->
 
     def wait_for_the_other(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "ORDER BY log.id" in statement:
-            both.wait(20)
+            both.wait(60)
 
     event.listen(log.engine, "before_cursor_execute", wait_for_the_other)
     source = log.source()

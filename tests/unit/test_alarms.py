@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projection_guard._lanes import _Alarms
+from tests.fuzz.settings import few
 
 
+@few(100)
 @given(st.lists(st.floats(min_value=0, max_value=1e9), min_size=1, max_size=30))
 def test_a_moment_is_never_early_and_at_most_an_eighth_or_a_quarter_of_a_second_late(delays: list[float]) -> None:
     """What is due is found due when the worker looks."""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from projection_guard import CodecError, JsonCodec
+from tests.fuzz.settings import few
 from tests.unit import codec_events as events
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-@settings(max_examples=100, deadline=None)
+@few(100)
 @given(st.dictionaries(keys, values))
 def test_any_dict_comes_back_as_it_was(event: dict[object, object]) -> None:
     """Also one that looks like the codec's own marks."""

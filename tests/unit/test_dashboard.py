@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from projection_guard._core.describing import describe
@@ -18,10 +18,12 @@ from projection_guard._dashboard.notes import NOTES
 from projection_guard._dashboard.places import PLACES
 from projection_guard._http.messages import Request
 from projection_guard._http.problems import Problem
+from tests.fuzz.settings import few
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 
 
+@few(100)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_is_a_segment_of_a_path_and_comes_back(text: str) -> None:
     """What a name is written as has no character that a server or a proxy decodes, joins or refuses."""
@@ -116,6 +118,8 @@ def test_a_point_that_nobody_has_kept_is_a_gap_in_the_line() -> None:
     assert charts.sparkline([None, 3.0]).line.count("L") == 1
 
 
+@few(100)
+@example([5e-324])
 @given(
     st.lists(st.one_of(st.none(), st.floats(0, 1e12, allow_nan=False)), min_size=1, max_size=60),
 )
