@@ -21,6 +21,7 @@ from .async_calling import call_async, call_each_async, call_in_thread, in_threa
 from .blocking import COMMIT, RELEASE, in_schema, pipelines, unreachable
 from .calling import EachInTurn, OwnThread
 from .engines import LentConnection, lent_on
+from .lending import Lending, lend, refuse_second
 from .listening import listening_async
 from .protocol import Call, Ran, Rows, Transaction
 
@@ -118,6 +119,19 @@ class AsyncTransaction:
         await asyncio.shield(asyncio.ensure_future(_close(self.connection)))
 
 
+class _SqliteTransaction(AsyncTransaction):
+    """One of which whom it is lent to can have no second."""
+
+    __slots__ = ()
+
+    async def _lend(self, work: Coroutine[Any, Any, None]) -> None:
+        before = lend(Lending(self._lent, asyncio.current_task()))
+        try:
+            await super()._lend(work)
+        finally:
+            lend(before)
+
+
 class _MysqlTransaction(AsyncTransaction):
     """One on MariaDB or MySQL, which end a transaction at a deadlock, and do not say so."""
 
@@ -188,6 +202,9 @@ class AsyncIO:
         self._is_mysql = is_mysql(engine.dialect)
         self._is_asyncpg = asyncpg_driver.is_asyncpg(engine.dialect.driver)
         self._is_pipelined = is_postgresql(engine.dialect) and not self._is_asyncpg and pipelines()
+        self._transaction = (
+            _SqliteTransaction if self._is_sqlite else _MysqlTransaction if self._is_mysql else AsyncTransaction
+        )
 
     async def begin(self) -> Transaction:
         """Open a transaction."""
@@ -202,9 +219,10 @@ class AsyncIO:
         raise AssertionError
 
     async def _begin(self) -> Transaction:
+        if self._is_sqlite:
+            refuse_second(self._engine.sync_engine)
         connection, lent = await self._connect(self._engine)
-        kind = _MysqlTransaction if self._is_mysql else AsyncTransaction
-        transaction = kind(connection, lent, self._schema, is_pipelined=self._is_pipelined)
+        transaction = self._transaction(connection, lent, self._schema, is_pipelined=self._is_pipelined)
         try:
             _ = await connection.begin()
             if self._is_sqlite:

@@ -18,6 +18,7 @@ from . import forking, mysql, sqlite
 from .calling import LeftBehind, call_each_now, call_now
 from .engines import LentConnection, lent_on
 from .heartbeats import Heartbeats
+from .lending import Lending, lend, refuse_second
 from .listening import listening
 from .protocol import Call, Ran, Rows, Transaction, drive
 
@@ -108,9 +109,16 @@ class BlockingTransaction:
 
 
 class _SqliteTransaction(BlockingTransaction):
-    """One that no fork may fall into."""
+    """One that no fork may fall into. Whom it is lent to can have no second one."""
 
     __slots__ = ()
+
+    def _lend(self, work: Callable[[], None]) -> None:
+        before = lend(Lending(self.connection, None))
+        try:
+            super()._lend(work)
+        finally:
+            lend(before)
 
     async def close(self) -> None:
         """Give the connection back, and let forks go on."""
@@ -190,6 +198,7 @@ class BlockingIO:
         raise AssertionError
 
     def _begin_on_sqlite(self) -> Transaction:
+        refuse_second(self._engine)
         forking.enter()
         try:
             connection = self._connect(self._engine)

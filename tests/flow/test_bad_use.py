@@ -457,3 +457,80 @@ def test_no_payload_is_logged(bed: Bed, caplog: pytest.LogCaptureFixture) -> Non
     assert SECRET not in caplog.text
     with bed.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM projection_failures")).scalar_one() == 1
+
+
+# -- asking from within a handler
+
+
+def test_a_joined_handler_on_sqlite_is_told_that_it_would_wait_for_itself(sqlite_bed: Bed) -> None:
+    """Its failure says so at once, not after the minute for which anybody waits for the file's writer."""
+    guard = sqlite_bed.guard()
+    told: list[ProjectionGuardError] = []
+
+    def asks(event: Happened, connection: Any) -> None:
+        noted("P")(event, connection)
+        for ask in (lambda: publish(happened("other", 1)), lambda: guard.real.health("P")):
+            with pytest.raises(ConfigurationError) as caught:
+                ask()
+            sentence(caught, "SQLite", "one writer", "without connection=", "docs/handlers.md")
+            told.append(caught.value)
+
+    publish = guard.real.publisher().publish
+    if sqlite_bed.is_async:
+
+        async def handler(event: Happened, connection: Any) -> None:
+            await connection.run_sync(lambda sync: noted("P")(event, sync))
+            for ask in (lambda: publish(happened("other", 1)), lambda: guard.real.health("P")):
+                with pytest.raises(ConfigurationError) as caught:
+                    await ask()
+                told.append(caught.value)
+
+        guard.real.projection("P", handles=[Happened])(handler)
+    else:
+        sqlite_bed.joined(guard, "P", asks)
+    (outcome,) = guard.publish(happened("A", 1))
+    assert (outcome.status, len(told)) == ("applied", 2)
+    assert sqlite_bed.effects("P") == [("A", 1)]
+    (outcome,) = guard.publish(happened("B", 1))  # nothing of it stays with whoever has called
+    assert (outcome.status, len(told)) == ("applied", 4)
+
+
+def test_a_task_that_a_joined_handler_has_begun_may_wait_for_its_end(sqlite_url: str) -> None:
+    """It is not the handler that waits."""
+
+    async def run() -> list[str]:
+        guard = AsyncProjectionGuard(sqlite_url, worker="external")
+        publisher, tasks = guard.publisher(), []
+
+        @guard.projection("P", handles=[Happened])
+        async def follows_up(event: Happened, connection: Any) -> None:
+            if event.stream_id == "A":
+                tasks.append(asyncio.create_task(publisher.publish(happened("B", 1))))
+                await asyncio.sleep(0)
+
+        outcomes = [*await publisher.publish(happened("A", 1)), *await tasks[0]]
+        await guard.close()
+        return [outcome.status for outcome in outcomes]
+
+    assert asyncio.run(run()) == ["applied", "applied"]
+
+
+def test_a_handler_apart_may_publish_on_sqlite(sqlite_bed: Bed) -> None:
+    """It runs between two transactions. So may a joined one on another file, or on PostgreSQL."""
+    guard = sqlite_bed.guard()
+    sqlite_bed.joined(guard, "Q", noted("Q"))
+    publish = guard.real.publisher().publish
+    if sqlite_bed.is_async:
+
+        @guard.real.projection("P", handles=["Asked"])
+        async def handler(event: Any) -> None:
+            await publish(happened("A", 1))
+    else:
+
+        @guard.real.projection("P", handles=["Asked"])
+        def asked(event: Any) -> None:
+            publish(happened("A", 1))
+
+    (outcome,) = guard.publish({"event_id": "e-1", "event_type": "Asked", "stream_id": "A"})
+    assert outcome.status == "applied"
+    assert sqlite_bed.effects("Q") == [("A", 1)]
