@@ -475,19 +475,15 @@ def test_a_joined_handler_on_sqlite_is_told_that_it_would_wait_for_itself(sqlite
             sentence(caught, "SQLite", "one writer", "without connection=", "docs/handlers.md")
             told.append(caught.value)
 
-    publish = guard.real.publisher().publish
-    if sqlite_bed.is_async:
+    async def asks_awaiting(event: Happened, connection: Any) -> None:
+        await connection.run_sync(lambda sync: noted("P")(event, sync))
+        for ask in (lambda: publish(happened("other", 1)), lambda: guard.real.health("P")):
+            with pytest.raises(ConfigurationError) as caught:
+                await ask()
+            told.append(caught.value)
 
-        async def handler(event: Happened, connection: Any) -> None:
-            await connection.run_sync(lambda sync: noted("P")(event, sync))
-            for ask in (lambda: publish(happened("other", 1)), lambda: guard.real.health("P")):
-                with pytest.raises(ConfigurationError) as caught:
-                    await ask()
-                told.append(caught.value)
-
-        guard.real.projection("P", handles=[Happened])(handler)
-    else:
-        sqlite_bed.joined(guard, "P", asks)
+    publish: Any = guard.real.publisher().publish
+    guard.real.projection("P", handles=[Happened])(asks_awaiting if sqlite_bed.is_async else asks)
     (outcome,) = guard.publish(happened("A", 1))
     assert (outcome.status, len(told)) == ("applied", 2)
     assert sqlite_bed.effects("P") == [("A", 1)]
@@ -520,17 +516,16 @@ def test_a_handler_apart_may_publish_on_sqlite(sqlite_bed: Bed) -> None:
     guard = sqlite_bed.guard()
     sqlite_bed.joined(guard, "Q", noted("Q"))
     publish = guard.real.publisher().publish
-    if sqlite_bed.is_async:
 
-        @guard.real.projection("P", handles=["Asked"])
-        async def handler(event: Any) -> None:
-            await publish(happened("A", 1))
-    else:
+    async def awaits(event: object) -> None:
+        del event
+        await publish(happened("A", 1))
 
-        @guard.real.projection("P", handles=["Asked"])
-        def asked(event: Any) -> None:
-            publish(happened("A", 1))
+    def publishes(event: object) -> None:
+        del event
+        publish(happened("A", 1))
 
+    guard.real.projection("P", handles=["Asked"])(awaits if sqlite_bed.is_async else publishes)
     (outcome,) = guard.publish({"event_id": "e-1", "event_type": "Asked", "stream_id": "A"})
     assert outcome.status == "applied"
     assert sqlite_bed.effects("Q") == [("A", 1)]
