@@ -11,14 +11,16 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .. import _desk
+from .._dialect import is_denied
 from .._on_record import on_record
 from .._on_workers import workers_of
 from .._store import diagnosing, server
 from ..errors import SchemaError, StoreUnavailable
 from ..migrations._found import look
+from ..migrations._place import refusals_explained
 from ..migrations._revisions import revisions
 from ._command import Call, Command, at_database
-from ._exits import Exit, refusal_of
+from ._exits import GRANTS, Exit, refusal_of
 from ._findings import Facts, Finding, Verdict, findings, of_server, worst
 from ._screen import counted
 
@@ -28,6 +30,7 @@ _LEFT_SECONDS: Final = 60.0
 """A lease that ran out is taken over within seconds where a worker is there."""
 _IDLE_SECONDS: Final = 60.0
 _DUE_SECONDS: Final = 60.0
+_UPGRADE: Final = "projection-guard db upgrade, unless your own Alembic environment holds our revisions"
 _URL_ADVICE: Final = "is the database running, is the URL right, does a firewall stand between?"
 
 
@@ -66,7 +69,8 @@ async def _examine(call: Call, diagnosis: _Diagnosis) -> None:
         return
     except SchemaError as error:
         diagnosis.code = Exit.SCHEMA
-        advice = "projection-guard db upgrade, unless your own Alembic environment holds our revisions"
+        is_a_matter_of_grants = error.__cause__ is not None and is_denied(error.__cause__)
+        advice = GRANTS if is_a_matter_of_grants else _UPGRADE
         diagnosis.found.append(Finding(check="schema", verdict="problem", detail=str(error), advice=advice))
         return
     before = datetime.now(UTC)
@@ -79,7 +83,8 @@ async def _connect(call: Call, diagnosis: _Diagnosis) -> None:
     schema = call.service.context.schema
 
     def recorded(connection: Connection) -> str:
-        at = look(connection, schema)
+        with refusals_explained("The guard's tables could not be looked at"):
+            at = look(connection, schema)
         return ", ".join(sorted(at.own | at.hosts))
 
     revision = await call.service.on_schema(recorded)
