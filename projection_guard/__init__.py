@@ -40,7 +40,17 @@ from ._notices import Notice, NoticeKind
 from ._policy import Breaker, RetryPolicy
 from ._publisher import AsyncPublisher, Publisher
 from ._records import Amendment, AuditEntry, BulkAction, Parked, StreamEvent, StreamHistory, WorkerState
-from ._source import AsyncEventSource, Batch, EventSource, Recorded, Share, Skipped, check_range, check_stream_range
+from ._source import (
+    AsyncEventSource,
+    Batch,
+    EventSource,
+    Recorded,
+    SeenTypes,
+    Share,
+    Skipped,
+    check_range,
+    check_stream_range,
+)
 from ._sql_source import AsyncSqlEventSource, SqlEventSource
 from ._wording import OneLine
 from ._worker import AsyncWorker, Worker
@@ -139,6 +149,7 @@ __all__ = [
     "Round",
     "SchemaError",
     "Sealed",
+    "SeenTypes",
     "Settled",
     "Share",
     "Skipped",

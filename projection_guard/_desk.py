@@ -98,6 +98,7 @@ class Desk(Generic[W]):
         self._kept_from_fork: list[Pool] = []
         events = mapping or EventMapping()
         self._is_following = source is not None
+        self._events_are = _events_of(source)
         log = None if source is None else self._log_of(source, io, events)
         context = Context(
             io=io,
@@ -167,6 +168,7 @@ class Desk(Generic[W]):
                 on_reset=on_reset,
                 on_reset_stream=on_reset_stream,
                 is_followed=self._is_following,
+                events_are=self._events_are,
                 partitions=partitions,
                 batch=batch,
                 tables=tables,
@@ -227,6 +229,12 @@ class Desk(Generic[W]):
         self._service.context.process = PROCESS + uuid4().hex
         self._service.context.io.forget_threads()
         self._service.on_alerts.forget_threads()
+
+
+def _events_of(source: object) -> type | None:
+    """Return of which class a source makes every event, where it says so."""
+    told: object = getattr(source, "events_are", None)
+    return told if isinstance(told, type) else None
 
 
 def service_of(guard: object) -> Service:

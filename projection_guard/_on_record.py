@@ -68,7 +68,7 @@ def _detached(known: Known) -> Projection:
         is_async=False,
         joins=False,
         takes=lambda _, __: False,
-        could_take=lambda _: False,
+        types=frozenset(),
         is_followed=False,
         partitions=1,
         batch=None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -54,7 +54,10 @@ _TAKEN_BY_HANDLERS: Final = "(event), or (event, connection) to write in the gua
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What a person asked for when registering a projection."""
+    """What a person asked for when registering a projection. `events_are`: all events of its source are of this class.
+
+    None where that is not known.
+    """
 
     name: str
     handler: Callable[..., object]
@@ -66,6 +69,7 @@ class Registration:
     on_reset: Callable[..., object] | None
     on_reset_stream: Callable[..., object] | None
     is_followed: bool
+    events_are: type | None
     partitions: int
     batch: int | None
     tables: Sequence[str]
@@ -132,13 +136,15 @@ def make_projection(asked: Registration, *, guard_is_async: bool) -> Projection:
         raise RegistrationError(f"Projection {asked.name!r}: timeout= takes seconds above 0, at most a day")
     _check_spread(asked)
     _check_resets(asked, guard_is_async=guard_is_async)
+    takes = predicate_of(asked.name, asked.handles, asked.can_handle)
+    _check_classes(asked)
     return Projection(
         name=asked.name,
         handler=asked.handler,
         is_async=handler_is_async,
         joins=joins,
-        takes=predicate_of(asked.name, asked.handles, asked.can_handle),
-        could_take=_could_take(asked.handles),
+        takes=takes,
+        types=_types_of(asked.handles),
         is_followed=asked.is_followed,
         partitions=asked.partitions,
         batch=asked.batch,
@@ -184,12 +190,32 @@ def _check_spread(asked: Registration) -> None:
         raise RegistrationError(f"Projection {asked.name!r}: batch= takes a number of events from 1 to 10000, or None")
 
 
-def _could_take(handles: Sequence[EventType] | None) -> Callable[[str], bool]:
-    """Return what says whether an event that could not be rebuilt may be one of ours: its class is not known."""
+def _check_classes(asked: Registration) -> None:
+    """Refuse a class of which the source makes no event: the projection would pass over all, and be healthy."""
+    made = asked.events_are
+    if made is None:
+        return
+    for entry in asked.handles or ():
+        if isinstance(entry, type) and not _is_of(made, entry):
+            raise RegistrationError(
+                f"Projection {asked.name!r} handles the class {entry.__qualname__}, and its source makes a "
+                f"{made.__name__} of every event: it would be passed over. Give the source decode=, which makes a "
+                f"{entry.__qualname__} of it, or name the type as text, handles=[{entry.__name__!r}]"
+            )
+
+
+def _is_of(made: type, entry: type) -> bool:
+    try:
+        return issubclass(made, entry)
+    except TypeError:  # a protocol, of which only an object can tell
+        return True
+
+
+def _types_of(handles: Sequence[EventType] | None) -> frozenset[str] | None:
+    """Return the names of the types that are taken; None where classes are, or all."""
     if handles is None or any(isinstance(entry, type) for entry in handles):
-        return lambda _: True
-    names = frozenset(str(entry) for entry in handles)
-    return lambda event_type: event_type in names
+        return None
+    return frozenset(str(entry) for entry in handles)
 
 
 def _parameters(
@@ -236,13 +262,14 @@ def predicate_of(
         raise RegistrationError(
             f"Projection {name!r}: handles= takes a list of event classes or event types' names, at least one"
         )
+    by_class = _Instances(name, classes)
     if not types:
-        return _Instances(name, classes)
-    return lambda event, event_type: event_type in types or isinstance(event, classes)
+        return by_class
+    return lambda event, event_type: event_type in types or by_class(event, event_type)
 
 
 class _Instances:
-    """Says whether an event is of one of these classes; a dict that is of one by name only is passed over, and told."""
+    """Says whether an event is of one of these classes; what is of one by its type only is passed over, and told."""
 
     __slots__ = ("_classes", "_name", "_names")
 
@@ -254,12 +281,15 @@ class _Instances:
     def __call__(self, event: object, event_type: str) -> bool:
         if isinstance(event, self._classes):
             return True
-        if event_type in self._names and isinstance(event, Mapping):
+        kind = type(event).__name__
+        if event_type in self._names and kind != event_type:  # another class of the same name may be meant to pass
             self._names.discard(event_type)  # once
             log.warning(
-                "%s passes over events of type %s that are dicts: handles= names the class. Let the source's decode= "
-                "make one, or name the type as text, handles=[%r]",
+                "%s passes over events of type %s that are of the class %s: handles= names the class %s. Let the "
+                "source's decode= make one, or name the type as text, handles=[%r]",
                 self._name,
+                event_type,
+                kind,
                 event_type,
                 event_type,
             )

@@ -45,6 +45,7 @@ from ._on_history import OnHistory
 from ._on_log import OnLog, Opened, check_limit, ensure_rows, id_of
 from ._store import attempts, counters, failures, reading, states
 from ._store.reading import Judged
+from ._untaken import Untaken
 from .errors import (
     DeliveryInterrupted,
     EventError,
@@ -92,6 +93,7 @@ class Service:
         self.on_amendments = OnAmendments(self, mapping)
         self.on_alerts = OnAlerts(self, alerts, receivers)
         self._followed_elsewhere: set[str] = set()
+        self._untaken = Untaken()
         self._bare_io = bare_io
         self.mapping = mapping
         self.projections: dict[str, Projection] = {}
@@ -190,7 +192,9 @@ class Service:
         record = self.mapping.read(event)
         takers = [p for p in self.projections.values() if p.takes(event, record.event_type)]
         if not takers:
+            self._untaken.note(record.event_type, self.projections)
             return ()
+        self._untaken.is_fine = True
         await self._ready(takers, event, record)
         works = [self._deliver(taker, event, record, Origin.PUBLISH, wait_seconds) for taker in takers]
         results = await self.context.io.all(works)

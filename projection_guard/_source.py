@@ -22,6 +22,7 @@ __all__ = [
     "Batch",
     "EventSource",
     "Recorded",
+    "SeenTypes",
     "Share",
     "Skipped",
     "check_range",
@@ -78,6 +79,18 @@ class Batch:
     last: EventRecord | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenTypes:
+    """Which types of events a bounded look at a log has `found`, among its oldest and its newest `limit` events.
+
+    `is_complete`: what was asked for and is not among them is nowhere in the log.
+    """
+
+    found: frozenset[str]
+    limit: int
+    is_complete: bool
+
+
 def partition_of(key: str, of: int) -> int:
     """Return the part of the streams that a stream's id falls into: the same on every machine, in every release.
 
@@ -108,8 +121,10 @@ class EventSource(Protocol):
     """An event log that can be read again. Sequences are integers from 1 on; they may have holes.
 
     Optional: `get(event_id)` returns one event as `Recorded`, or None; `read(..., *, share: Share | None = None)` may
-    leave out the events that are not in a share, while positions and holes stay those of the whole log; and
-    `read_stream(stream_id, before: int | None, limit)` returns one stream's events, newest first, for people to see.
+    leave out the events that are not in a share, while positions and holes stay those of the whole log;
+    `read_stream(stream_id, before: int | None, limit)` returns one stream's events, newest first, for people to see;
+    `types(names, limit)` returns `SeenTypes`, for the doctor; and `events_are` is the class of which all its events
+    are, None where that is not known: a projection of other classes is refused when it is registered.
     """
 
     def read(self, after: int, limit: int, until: int | None = None) -> Batch:

@@ -23,7 +23,7 @@ from ._frozen import quick
 from ._io import asyncpg_driver
 from ._io.engines import async_engine_for, engine_for
 from ._io.pooling import prepare_nothing_through_a_pooler
-from ._source import Batch, Recorded, Share, Skipped, check_range, check_stream_range
+from ._source import Batch, Recorded, SeenTypes, Share, Skipped, check_range, check_stream_range
 from ._store import log as logs
 from .errors import ConfigurationError, SourceError
 
@@ -182,6 +182,9 @@ class LogReader:
             return None
         return self._events(table, logs.of_stream(connection, table, stream_id, before, limit))
 
+    def types(self, connection: Connection, names: Sequence[str], limit: int) -> SeenTypes:
+        return logs.types(connection, self._table(connection), names, limit)
+
     def _table(self, connection: Connection) -> logs.LogTable:
         """Find the table at the first reading. Two readings at once may both find it: each goes on with its own."""
         if self._found is None:
@@ -257,6 +260,7 @@ class SqlEventSource:
         _check_dialect(self._engine.dialect, options)
         self._table = table if isinstance(table, str) else table.fullname
         self._reader = LogReader(table, options)
+        self.events_are: type | None = None if options.get("decode") else dict
 
     def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         """Return the next events; never waits. Raises `ConfigurationError` for a log that cannot be read safely.
@@ -281,6 +285,11 @@ class SqlEventSource:
         """
         check_stream_range(before, limit)
         return self._with(lambda connection: self._reader.read_stream(connection, stream_id, before, limit))
+
+    def types(self, names: Sequence[str], limit: int) -> SeenTypes:
+        """Return which types the oldest and the newest `limit` events are of, and which of `names` an index finds."""
+        check_range(0, limit, None)
+        return self._with(lambda connection: self._reader.types(connection, names, limit))
 
     def _with(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -312,6 +321,7 @@ class AsyncSqlEventSource:
         _check_dialect(self._engine.dialect, options)
         self._table = table if isinstance(table, str) else table.fullname
         self._reader = LogReader(table, options)
+        self.events_are: type | None = None if options.get("decode") else dict
 
     async def read(self, after: int, limit: int, until: int | None = None, *, share: Share | None = None) -> Batch:
         """Return the next events, with a `share` only its own; never waits for one.
@@ -333,6 +343,11 @@ class AsyncSqlEventSource:
         """Return up to `limit` events of one stream, newest first; None where no index leads to them."""
         check_stream_range(before, limit)
         return await self._with(lambda connection: self._reader.read_stream(connection, stream_id, before, limit))
+
+    async def types(self, names: Sequence[str], limit: int) -> SeenTypes:
+        """Return which types the oldest and the newest `limit` events are of, and which of `names` an index finds."""
+        check_range(0, limit, None)
+        return await self._with(lambda connection: self._reader.types(connection, names, limit))
 
     async def _with(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -71,6 +71,7 @@ class MessageDbSource(SqlEventSource):
         super().__init__(database, _TABLE, **options)
         _check(self._engine.dialect.name)
         self._reader = reader
+        self.events_are = Message if decode is None else None
 
 
 class AsyncMessageDbSource(AsyncSqlEventSource):
@@ -90,6 +91,7 @@ class AsyncMessageDbSource(AsyncSqlEventSource):
         super().__init__(database, _TABLE, **options)
         _check(self._engine.dialect.name)
         self._reader = reader
+        self.events_are = Message if decode is None else None
 
 
 class _CategoryReader(LogReader):

@@ -198,10 +198,14 @@ class _Retry:
             failures.give_back(connection, self.projection.name, token=self.token)
 
     def succeeded(self, connection: Connection) -> Done:
+        """Write that it was applied. Where a person went past the hold, the outage looks over: a probe tells."""
         settled.record(connection, self.ticket)
-        return self._resolve(connection)
+        done = self._resolve(connection)
+        if self.by is not None and outages.hasten_probe(connection, self.projection.name):
+            done = replace(done, wake_seconds=0.0)
+        return done
 
-    def _resolve(self, connection: Connection) -> Done:
+    def _resolve(self, connection: Connection) -> Finished:
         method = ResolutionMethod.AUTO_RETRY if self.by is None else ResolutionMethod.MANUAL_RETRY
         notices, can_drain = resolved(
             connection, self.context, self.projection, self.ticket, self.failure.id, method, self.by

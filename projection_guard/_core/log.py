@@ -16,7 +16,18 @@ from typing import Any, Final, cast
 from .._io.protocol import IO
 from .._mapping import EventMapping, why_not_storable
 from .._model import EventRecord, Json
-from .._source import Batch, Recorded, Share, Skipped, checked, checked_stream, key_of, partition_of, takes_share
+from .._source import (
+    Batch,
+    Recorded,
+    SeenTypes,
+    Share,
+    Skipped,
+    checked,
+    checked_stream,
+    key_of,
+    partition_of,
+    takes_share,
+)
 from .._store.claims import Ticket
 from .._store.partitions import REPLAY
 from .._store.slices import row_of, slice_of
@@ -309,6 +320,16 @@ class EventLog:
         if {record.stream_id for record in said} - {stream_id, None}:  # one that cannot be read tells no stream
             raise SourceError(f"The source was asked for the stream {stream_id!r} and returned events of another one")
         return events
+
+    async def types(self, names: Sequence[str], limit: int) -> SeenTypes | None:
+        """Say which types of events the log shows in a bounded look; None where the source does not tell."""
+        types = getattr(self._source, "types", None)
+        if not callable(types):
+            return None
+        seen = await self._ask("types", lambda: types(names, limit))
+        if not isinstance(seen, SeenTypes):
+            raise SourceError(f"The source's types() returned {type(seen).__name__}, not SeenTypes")
+        return seen
 
     async def head(self) -> int:
         """Read the highest sequence in the log."""

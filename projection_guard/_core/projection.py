@@ -22,8 +22,8 @@ class Projection:
     """A projection as the flow sees it.
 
     `joins`: its handler takes the guard's connection too. `batch`: it takes a list of up to so many events instead of
-    one. `partitions`: into how many parts its streams are divided where it is followed. `could_take`: what is asked of
-    an event that could not be rebuilt, by its type's name. `tables` are its read model's, for a rebuild beside them.
+    one. `partitions`: into how many parts its streams are divided where it is followed. `types` are the names of those
+    that it takes, None where it goes by classes or takes all. `tables` are its read model's, for a rebuild beside them.
     `applies_again`: its read model takes an event that it has already; where it does not, no range is replayed.
     """
 
@@ -32,7 +32,7 @@ class Projection:
     is_async: bool
     joins: bool
     takes: Callable[[object, str], bool]
-    could_take: Callable[[str], bool]
+    types: frozenset[str] | None
     is_followed: bool
     partitions: int
     batch: int | None
@@ -48,6 +48,10 @@ class Projection:
     def is_others(self, *, is_followed: bool) -> bool:
         """Return whether it is followed by others, who have its log: what is open is theirs to apply, in its order."""
         return is_followed and not self.is_followed
+
+    def could_take(self, event_type: str) -> bool:
+        """Return whether an event that could not be rebuilt may be one of ours: its class is not known."""
+        return self.types is None or event_type in self.types
 
     def ticket(self, record: EventRecord) -> Ticket:
         """Say behind which gate an event belongs here. Raises `EventError` where its order cannot be told."""

@@ -146,7 +146,7 @@ async def _probe(context: Context, projection: Projection, breaker: Breaker) -> 
         pause = probe_pause(breaker, number)
         await transact(
             context,
-            lambda connection: outages.postpone_probe(connection, projection.name, pause_seconds=pause),
+            lambda connection: outages.postpone_probe(connection, projection.name, number=number, pause_seconds=pause),
             what=what,
         )
         return

@@ -23,6 +23,7 @@ from .statements import (
 from .troubles import (
     TransactionState,
     Trouble,
+    is_denied,
     is_duplicate_key,
     is_no_savepoint,
     is_refusal,
@@ -47,6 +48,7 @@ __all__ = [
     "absent_last",
     "deleted_among",
     "is_among",
+    "is_denied",
     "is_duplicate_key",
     "is_mysql",
     "is_no_savepoint",

@@ -14,6 +14,7 @@ from .families import is_mysql
 __all__ = [
     "TransactionState",
     "Trouble",
+    "is_denied",
     "is_duplicate_key",
     "is_no_savepoint",
     "is_refusal",
@@ -94,6 +95,8 @@ _REFUSALS: Final = ("0A", "21", "22", "23", "2B", "42", "44", "P0")  # wrong sta
 _MYSQL_REFUSALS: Final = ("ProgrammingError", "DataError", "IntegrityError", "NotSupportedError")
 # rights and names (access denied, no such column or database), no default value, a trigger's SIGNAL
 _MYSQL_REFUSED: Final = frozenset({1044, 1045, 1049, 1054, 1142, 1143, 1227, 1290, 1364, 1366, 1370, 1644, 1792, 1836})
+_DENIED: Final = "42501"
+_MYSQL_DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370})
 _SQLITE_REFUSALS: Final = frozenset({1, 19, 20, 25})
 
 
@@ -108,6 +111,12 @@ def is_refusal(error: BaseException) -> bool:
         return state[:2] in _REFUSALS
     code = getattr(original, "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF in _SQLITE_REFUSALS
+
+
+def is_denied(error: BaseException) -> bool:
+    """Return whether the role may not do this: a matter of grants, not of the statement."""
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return mysql_number(original) in _MYSQL_DENIED or getattr(original, "sqlstate", None) == _DENIED
 
 
 def is_duplicate_key(error: DBAPIError) -> bool:

@@ -44,7 +44,7 @@ from sqlalchemy.exc import DataError, DBAPIError, NoSuchTableError
 from .._dialect import is_mysql, is_postgresql
 from .._frozen import quick
 from .._model import EventRecord
-from .._source import Share
+from .._source import SeenTypes, Share
 from ..errors import ConfigurationError
 
 LogRow = Row[Any]
@@ -56,7 +56,7 @@ _HEX: Any = literal_column("'x'", Text)
 _BITS: Any = BIT(32)
 _SAME_TEXT: Final = (TEXT, VARCHAR, Uuid, Integer)
 
-__all__ = ["LogTable", "Part", "find_table", "head", "is_prepared", "of_stream", "one", "page", "writers"]
+__all__ = ["LogTable", "Part", "find_table", "head", "is_prepared", "of_stream", "one", "page", "types", "writers"]
 
 
 class LogTable:
@@ -76,6 +76,7 @@ class LogTable:
         self.only: tuple[ColumnElement[bool], ...] = () if part is None else (part(table),)
         self.sequence = sequence
         self.event_id = event_id
+        self.event_type = event_type
         self.columns = tuple(map(str, table.c.keys()))  # plain text: a row of these may be an event
         places = [self.columns.index(column.key) for column in (sequence, event_id, event_type)]
         self._sequence_at, self._id_at, self._type_at = places
@@ -95,6 +96,8 @@ class LogTable:
         self.stream_id = stream_id
         self.finds_streams = stream_id is None
         """Whether an index leads to a stream's events; a log without streams has none of any."""
+        self.finds_types = False
+        """Whether an index leads to a type's events."""
 
     @property
     def name(self) -> str:
@@ -213,10 +216,12 @@ def _check_order(connection: Connection, log: LogTable) -> None:
     keys += [list(found["column_names"]) for found in looked.get_unique_constraints(name, schema)]
     indexes = looked.get_indexes(name, schema)
     keys += [[str(key) for key in found["column_names"]] for found in indexes if found["unique"]]
-    log.finds_streams = log.stream_id is None or log.stream_id.name in {
+    led_to = {
         *(key[0] for key in keys if key),
         *(name for found in indexes if not _is_partial(found) for name in found["column_names"][:1]),
     }
+    log.finds_streams = log.stream_id is None or log.stream_id.name in led_to
+    log.finds_types = log.event_type.name in led_to
     if [log.sequence.name] not in keys:
         raise ConfigurationError(
             f"The column {log.sequence.name!r} of the log {log.name!r} is not unique; a log's sequence has to be its "
@@ -328,6 +333,31 @@ def of_stream(
         return connection.execute(statement.order_by(log.sequence.desc()).limit(limit)).all()
     except (OverflowError, DataError):
         return ()
+
+
+def types(connection: Connection, log: LogTable, names: Iterable[str], limit: int) -> SeenTypes:
+    """Look which types the oldest and the newest events are of; for `names` that are not there, also in an index."""
+    ends = [_types_from(connection, log, order, limit) for order in (log.sequence.asc(), log.sequence.desc())]
+    found = frozenset(str(each) for end in ends for each in end)
+    if log.finds_types:
+        found |= {name for name in names if name not in found and _has_type(connection, log, name)}
+    is_whole = len(ends[0]) < limit
+    return SeenTypes(found=found, limit=limit, is_complete=is_whole or log.finds_types)
+
+
+def _types_from(connection: Connection, log: LogTable, order: ColumnElement[Any], limit: int) -> Sequence[object]:
+    statement = select(log.event_type).where(*log.only).order_by(order).limit(limit)
+    return connection.execute(statement).scalars().all()
+
+
+def _has_type(connection: Connection, log: LogTable, name: str) -> bool:
+    try:
+        wanted = _of_type(log.event_type, name)
+        exactly = _letter_by_letter(connection, log.event_type, name)
+        statement = select(log.sequence).where(log.event_type == wanted, *exactly, *log.only).limit(1)
+        return connection.execute(statement).first() is not None
+    except (ValueError, OverflowError, DataError):  # what the column cannot hold is no event's type
+        return False
 
 
 def one(connection: Connection, log: LogTable, event_id: str) -> LogRow | None:

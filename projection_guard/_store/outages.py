@@ -26,7 +26,7 @@ from .._dialect import Changing, later, statement_start, utc_now
 from .._model import Order
 from .._tables import ProjectionFailure, ProjectionReplay, ProjectionState
 
-__all__ = ["hold", "let_go", "may_be_probed", "postpone_probe", "probe_candidate", "take_probe"]
+__all__ = ["hasten_probe", "hold", "let_go", "may_be_probed", "postpone_probe", "probe_candidate", "take_probe"]
 
 T, F, R = ProjectionState, ProjectionFailure, ProjectionReplay
 _Earlier = aliased(ProjectionFailure)
@@ -56,7 +56,14 @@ _take_probe = Changing(
     (T.projection_name == _NAME, T.held_since.is_not(None), T.probe_at <= statement_start(), _WALKS),
     T.failed_probes,
 )
-_postpone_probe = update(T).where(T.projection_name == _NAME).values(probe_at=later(bindparam("pause")))
+_postpone_probe = (
+    update(T)
+    .where(T.projection_name == _NAME, T.failed_probes == bindparam("number"))
+    .values(probe_at=later(bindparam("pause")))
+)
+_hasten_probe = (
+    update(T).where(T.projection_name == _NAME, T.held_since.is_not(None)).values(probe_at=utc_now(), failed_probes=0)
+)
 
 
 def hold(connection: Connection, projection: str, *, began: datetime, pause_seconds: float) -> bool:
@@ -86,9 +93,17 @@ def may_be_probed(connection: Connection, projection: str) -> bool:
     return connection.execute(statement, {"projection": projection}).first() is not None
 
 
-def postpone_probe(connection: Connection, projection: str, *, pause_seconds: float) -> None:
-    """Set when the next probe is due."""
-    connection.execute(_postpone_probe, {"projection": projection, "pause": pause_seconds})
+def postpone_probe(connection: Connection, projection: str, *, number: int, pause_seconds: float) -> None:
+    """Set when the next probe is due, after the one of this number: not where it was hastened meanwhile."""
+    connection.execute(_postpone_probe, {"projection": projection, "number": number, "pause": pause_seconds})
+
+
+def hasten_probe(connection: Connection, projection: str) -> bool:
+    """Let the next probe be due now, and the pauses begin anew; False where the projection is not held.
+
+    Its row is locked: to be called last, as `hold` is. A probe that is under way does not postpone the next one then.
+    """
+    return connection.execute(_hasten_probe, {"projection": projection}).rowcount == 1
 
 
 def _probe(order: Order) -> Select[Any]:

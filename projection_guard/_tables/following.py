@@ -42,7 +42,9 @@ class ProjectionState(Model):
     probe_at: Mapped[datetime | None] = mapped_column(
         doc="When one event is tried next, to see whether the outage is over."
     )
-    failed_probes: Mapped[int] = mapped_column(Integer, server_default=text("0"), doc="How many were tried in vain.")
+    failed_probes: Mapped[int] = mapped_column(
+        Integer, server_default=text("0"), doc="How many were tried in vain since the pauses began."
+    )
     rescan_until: Mapped[int | None] = mapped_column(
         BigInteger, doc="Up to this sequence the log is compared with what was recorded while it was pushed."
     )

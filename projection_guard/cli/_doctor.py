@@ -11,16 +11,21 @@ from typing import Final
 from sqlalchemy import Connection
 
 from .. import _desk
+from .._dialect import is_denied
 from .._on_record import on_record
 from .._on_workers import workers_of
+from .._service import Service
+from .._source import SeenTypes
 from .._store import diagnosing, server
-from ..errors import SchemaError, StoreUnavailable
+from ..errors import SchemaError, SourceError, StoreUnavailable
 from ..migrations._found import look
+from ..migrations._place import refusals_explained
 from ..migrations._revisions import revisions
 from ._command import Call, Command, at_database
-from ._exits import Exit, refusal_of
+from ._exits import GRANTS, Exit, refusal_of
 from ._findings import Facts, Finding, Verdict, findings, of_server, worst
 from ._screen import counted
+from ._seen_types import named_types, of_types
 
 __all__ = ["DOCTOR"]
 
@@ -28,6 +33,9 @@ _LEFT_SECONDS: Final = 60.0
 """A lease that ran out is taken over within seconds where a worker is there."""
 _IDLE_SECONDS: Final = 60.0
 _DUE_SECONDS: Final = 60.0
+_LOOKED_AT: Final = 5_000
+"""So many types of events are read from each end of the log, without their payloads."""
+_UPGRADE: Final = "projection-guard db upgrade, unless your own Alembic environment holds our revisions"
 _URL_ADVICE: Final = "is the database running, is the URL right, does a firewall stand between?"
 
 
@@ -66,20 +74,25 @@ async def _examine(call: Call, diagnosis: _Diagnosis) -> None:
         return
     except SchemaError as error:
         diagnosis.code = Exit.SCHEMA
-        advice = "projection-guard db upgrade, unless your own Alembic environment holds our revisions"
+        is_a_matter_of_grants = error.__cause__ is not None and is_denied(error.__cause__)
+        advice = GRANTS if is_a_matter_of_grants else _UPGRADE
         diagnosis.found.append(Finding(check="schema", verdict="problem", detail=str(error), advice=advice))
         return
     before = datetime.now(UTC)
     told = await call.service.beside(()).read(partial(server.asked, schema=call.service.context.schema))
     diagnosis.found += of_server(told, before, datetime.now(UTC))
     diagnosis.found += findings(await _facts(call))
+    seen = None if call.is_bare else await _seen(call.service)
+    if seen is not None:
+        diagnosis.found += of_types(call.service.projections, seen)
 
 
 async def _connect(call: Call, diagnosis: _Diagnosis) -> None:
     schema = call.service.context.schema
 
     def recorded(connection: Connection) -> str:
-        at = look(connection, schema)
+        with refusals_explained("The guard's tables could not be looked at"):
+            at = look(connection, schema)
         return ", ".join(sorted(at.own | at.hosts))
 
     revision = await call.service.on_schema(recorded)
@@ -104,6 +117,17 @@ async def _facts(call: Call) -> Facts:
         workers=await workers_of(call.service.beside(())),
         registered=None if call.is_bare else call.service.projections,
     )
+
+
+async def _seen(service: Service) -> SeenTypes | None:
+    """Look which types of events the log has, where a projection names some. A log that is away is told by health."""
+    names = named_types(service.projections)
+    if not names or not service.on_log.is_there:
+        return None
+    try:
+        return await service.on_log.log.types(names, _LOOKED_AT)
+    except SourceError:
+        return None
 
 
 def _tell(call: Call, found: Sequence[Finding]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from .._dialect import is_refusal
+from .._dialect import is_denied, is_refusal
 from .._http.problems import as_problem
 from .._model import HealthStatus
 from .._wording import type_name, words_of
@@ -22,7 +22,7 @@ from ..errors import (
     UnknownReplay,
 )
 
-__all__ = ["Exit", "Refused", "WrongUsage", "exit_of_status", "refusal_of"]
+__all__ = ["GRANTS", "Exit", "Refused", "WrongUsage", "exit_of_status", "refusal_of"]
 
 
 class Exit(IntEnum):
@@ -78,6 +78,10 @@ class WrongUsage(Refused):
         super().__init__(kind="wrong-usage", detail=detail, code=Exit.WRONG_USAGE)
 
 
+GRANTS: Final = (
+    "docs/security.md has the grants: those of a reader are enough for status, health, streams and doctor, all else "
+    "takes the application's role, and db upgrade the owner's"
+)
 _UNKNOWN: Final = (UnknownProjection, UnknownFailure, UnknownReplay, UnknownBulkAction)
 
 
@@ -96,9 +100,10 @@ def refusal_of(error: Exception) -> Refused:
 def _said(error: ProjectionGuardError) -> str:
     """Tell an error, and what the database said where it was the database."""
     cause = error.__cause__
+    more = "" if cause is None or not is_denied(cause) else f"; {GRANTS}"
     if isinstance(error, StoreUnavailable) and cause is not None:  # what follows the ; is for who publishes events
-        return f"{str(error).partition(';')[0]}: {words_of(cause)}"
-    return str(error)
+        return f"{str(error).partition(';')[0]}: {words_of(cause)}{more}"
+    return f"{error}{more}"
 
 
 def _code_of(error: ProjectionGuardError) -> Exit:

@@ -72,6 +72,7 @@ class _Source:
         timeout_seconds: float = 30.0,
     ) -> None:
         self._decode = decode
+        self.events_are: type | None = RecordedEvent if decode is None else None
         self._timeout_seconds = timeout_seconds
         self._filter: _Filter = {
             "filter_exclude": filter_exclude,

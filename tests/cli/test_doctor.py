@@ -11,10 +11,13 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
+from projection_guard import ProjectionGuard, SeenTypes
+from projection_guard._desk import service_of
 from projection_guard._store.server import Server
 from projection_guard._tables import ProjectionFailure, ProjectionState, ProjectionStream
 from projection_guard.cli import main
 from projection_guard.cli._findings import Finding, of_server, worst
+from projection_guard.cli._seen_types import named_types, of_types
 from tests.cli import shop
 from tests.cli.conftest import Place
 from tests.faults.pooler import pooled
@@ -71,6 +74,71 @@ def test_the_worst_finding_decides() -> None:
     assert worst([]) == worst([ok]) == "ok"
     assert worst([ok, warning]) == "warning"
     assert worst([warning, problem, ok]) == "problem"
+
+
+class NoLog:
+    """A source that nobody asks."""
+
+    def read(self, after: int, limit: int, until: int | None = None) -> Any:
+        """Not asked for."""
+
+    def head(self) -> int:
+        """Nor for this."""
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("handles", "said"),
+    [
+        (["Sold", "Returned"], None),
+        (["Sold", "Wrapped"], None),
+        (["Sold", "Returneds"], "no event of type 'Returneds' is"),
+        (["Wrapped", "Sent"], "no event of type 'Sent', 'Wrapped' is"),
+        ([Finding], None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_types_that_nobody_has_seen_are_told(handles: list[Any] | None, said: str | None, is_complete: bool) -> None:
+    """All that a projection names, or one that is nearly a type it leaves out; others may be still to come."""
+    seen = SeenTypes(found=frozenset({"Sold", "Returned"}), limit=50, is_complete=is_complete)
+    with ProjectionGuard("sqlite://", source=NoLog(), worker="external") as guard:
+        guard.projection("P", handles=handles)(lambda event: None)
+        (found,) = of_types(service_of(guard).projections, seen)
+    if said is None:
+        assert (found.verdict, found.advice) == ("ok", None)
+        return
+    where = "in the log" if is_complete else "among the log's oldest 50 events and its newest 50"
+    assert found.verdict == "warning"
+    assert found.detail == f"{said} {where}; types seen: 'Returned', 'Sold'"
+    assert found.advice is not None
+    assert ("was 'Returned' meant? Where" in found.advice) is ("Returneds" in said)
+
+
+def test_a_log_in_which_nothing_is_yet_says_nothing_of_types() -> None:
+    """Nor does any log say something of what is pushed."""
+    empty = SeenTypes(found=frozenset(), limit=50, is_complete=True)
+    with ProjectionGuard("sqlite://", worker="external") as guard:
+        guard.projection("P", handles=["Sold"])(lambda event: None)
+        projections = service_of(guard).projections
+        assert named_types(projections) == []
+        some = SeenTypes(found=frozenset({"Returned"}), limit=50, is_complete=True)
+        assert [each.verdict for seen in (empty, some) for each in of_types(projections, seen)] == ["ok", "ok"]
+
+
+def test_the_doctor_looks_into_the_log_for_what_projections_name(place: Place) -> None:
+    """It is a warning, for such events may be still to come."""
+    place.append({**shop.event("A", 1), "event_type": "Soldd"})
+    place.follow()
+
+    def types() -> list[tuple[str, str | None]]:
+        told = place.shell.app("doctor", "--json", app="follower").json["findings"]
+        return [(each["verdict"], each["projection_name"]) for each in told if each["check"] == "types"]
+
+    assert types() == [("warning", "Totals")]
+    assert "no event of type 'Sold' is in the log; types seen: 'Soldd'" in place.shell.app("doctor", app="follower").out
+    place.append(shop.event("B", 1))
+    assert types() == [("ok", None)]
 
 
 def ill(place: Place) -> None:

@@ -6,15 +6,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from tenacity import stop_after_attempt, stop_never, wait_fixed
 
-from projection_guard import Breaker, PermanentFailure, RetryPolicy
+from projection_guard import Breaker, FailureFilter, PermanentFailure, RetryPolicy
 from tests.bed import Bed, GuardOnBed, Happened, happened
-from tests.flow.acting import Planned, active_equals_open_rows, listed, make_due, states_of, work_until_done
+from tests.flow.acting import (
+    Planned,
+    Valve,
+    active_equals_open_rows,
+    going,
+    listed,
+    make_due,
+    states_of,
+    work_until_done,
+)
 from tests.following.logs import FollowedLog
 
 STREAMS = [f"S{number}" for number in range(6)]
 SMALL = Breaker(failures=6, streams=4)
+SELDOM = Breaker(failures=6, streams=4, first_pause_seconds=3600, longest_pause_seconds=3600)
+"""No probe comes due in a test by itself."""
 
 
 class Outage(Planned):
@@ -276,6 +288,121 @@ def test_a_person_may_retry_while_the_projection_is_held(bed: Bed) -> None:
     failure = guard.failures("P").items[0]
     assert guard.resolve(failure.id, "retry", actor="alice").status == "applied"
     assert states_of(bed, "P")[failure.event_id] == "applied"
+
+
+@pytest.mark.parametrize("kind", ["joined", "apart"])
+def test_a_persons_success_makes_the_next_probe_due_and_the_probe_decides(bed: Bed, kind: str) -> None:
+    """It says that the outage may be over; nothing else is tried, and nothing released, before a probe succeeded."""
+    outage = Outage()
+    guard = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600), breaker=SELDOM))
+    outage.register(bed, guard, kind)
+    begin(guard)
+    outage.is_on = False
+    first, second, *_ = guard.failures("P").items
+    guard.resolve(first.id, "retry", actor="alice")
+    assert is_held(guard)
+    outage.is_on = True
+    del outage.calls[:]
+    guard.work()
+    guard.work()
+    assert len(outage.calls) == 1
+    assert is_held(guard)
+    outage.is_on = False
+    guard.resolve(second.id, "retry", actor="alice")
+    guard.work()
+    assert not is_held(guard)
+    work_until_done(bed, guard)
+    assert guard.health("P").status == "healthy"
+    assert active_equals_open_rows(bed)
+
+
+def test_after_a_persons_success_the_pauses_begin_anew(bed: Bed) -> None:
+    """An outage that was long, and seems over, is not probed as seldom as before."""
+    outage = Outage()
+    guard = guard_of(bed, outage, Breaker(failures=6, streams=4, first_pause_seconds=100, longest_pause_seconds=3000))
+    begin(guard)
+    for _ in range(5):
+        probe_now(bed)
+        guard.work()
+    outage.is_on = False
+    guard.resolve(guard.failures("P").items[0].id, "retry", actor="alice")
+    outage.is_on = True
+    guard.work()
+    (row,) = bed.rows("SELECT probe_at FROM projection_states WHERE projection_name = 'P'")
+    assert 170 <= _seconds_from_now(bed, row.probe_at) <= 200
+
+
+@pytest.mark.parametrize("strategy", ["retry", "skip", "manual_fix"])
+def test_only_a_success_says_that_the_outage_may_be_over(bed: Bed, strategy: str) -> None:
+    """A person's retry that fails does not, nor what is ended without a call: no probe is made before its time."""
+    outage = Outage()
+    guard = guard_of(bed, outage, SELDOM)
+    begin(guard)
+    guard.resolve(guard.failures("P").items[0].id, strategy, actor="alice")
+    del outage.calls[:]
+    guard.work()
+    assert outage.calls == []
+    assert is_held(guard)
+
+
+def test_a_persons_success_where_nothing_is_held_holds_nothing(bed: Bed) -> None:
+    """No probe is planned for a projection that is well."""
+    outage = Outage()
+    guard = guard_of(bed, outage)
+    guard.publish(happened("A", 1))
+    outage.is_on = False
+    guard.resolve(guard.failures("P").items[0].id, "retry", actor="alice")
+    assert bed.value("SELECT probe_at FROM projection_states WHERE projection_name = 'P'") is None
+
+
+def test_successes_of_a_bulk_retry_make_the_next_probe_due(bed: Bed) -> None:
+    """They are a person's, too: the rest of the projection is not left waiting for the next pause's end."""
+    outage = Outage()
+    guard = guard_of(bed, outage, SELDOM)
+    begin(guard)
+    outage.is_on = False
+    proposed = guard.propose_bulk("retry", where=FailureFilter(stream_id="S3"), actor="alice")
+    guard.confirm_bulk(proposed.id, actor="alice")
+    guard.work()
+    assert guard.bulk_action(proposed.id).succeeded == 1
+    work_until_done(bed, guard)
+    assert not is_held(guard)
+
+
+def test_a_persons_success_wakes_the_worker(bed: Bed) -> None:
+    """One that looks for work once an hour makes the probe at once."""
+    outage = Outage()
+    guard = guard_of(bed, outage, SELDOM)
+    begin(guard)
+    worker: Any = going(bed, lambda: guard.real.worker(poll_seconds=3600).start())
+    bed.wait_until(lambda: worker.is_done and worker.answer().pulse.looked_at)
+    outage.is_on = False
+    guard.resolve(guard.failures("P").items[0].id, "retry", actor="alice")
+    bed.wait_until(lambda: len(bed.effects("P")) == len(STREAMS))
+    bed.run(worker.answer().stop())
+    assert not is_held(guard)
+
+
+def test_a_probe_that_began_before_a_persons_success_does_not_postpone_the_next_one(bed: Bed) -> None:
+    """What it met is older than that success."""
+    outage, valve = Outage(), Valve(bed)
+    guard = bed.guard(retry=RetryPolicy(wait=wait_fixed(3600), breaker=SELDOM))
+    guard.real.projection("P", handles=[Happened])(valve.apart(outage.apart, only="S0#1"))
+    valve.open()
+    begin(guard)
+    valve.close()
+    probe_now(bed)
+    probing = going(bed, lambda: guard.real.worker().run_once())
+    bed.wait_until(lambda: valve.reached == 2)
+    outage.is_on, outage.failing = False, {"S0#1"}
+    (other,) = [failure for failure in guard.failures("P").items if failure.stream_id == "S1"]
+    assert guard.resolve(other.id, "retry", actor="alice").status == "applied"
+    valve.open()
+    bed.wait_until(lambda: probing.is_done)
+    probing.answer()
+    assert is_held(guard)
+    guard.work()
+    assert not is_held(guard)
 
 
 def one_waits_for_a_person(bed: Bed, outage: Outage) -> tuple[GuardOnBed, FollowedLog]:

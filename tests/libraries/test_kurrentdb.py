@@ -123,6 +123,7 @@ def test_what_an_event_is(kurrent: Kurrent, client: KurrentDBClient) -> None:
     assert isinstance(event, RecordedEvent)
     assert (event.data, str(event.id)) == (b'{"amount": 7}', record.id)
     assert EventMapping().read(event) == recorded.record
+    assert (KurrentDBSource(client).events_are, KurrentDBSource(client, decode=str).events_are) == (RecordedEvent, None)
     assert recorded.record is not None
     said = recorded.record
     assert (said.event_id, said.event_type, said.stream_id) == (record.id, "Happened", "account-1")

@@ -229,12 +229,15 @@ def test_indexes_lead_to_a_category_and_to_a_stream(message_store: Engine, readi
     assert len(source.read(0, 100).events) == 100
     source.head()
     source.read_stream("c7-7", None, 10)
+    source.types(["Happened"], 5000)
     sent = [each for each in asked if "FROM message_store" in each[0] and "min(" not in each[0]]
     with reading.connect() as connection:
         plans = [
             "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", given).scalars()) for statement, given in sent
         ]
-    page, head, stream = plans
+    page, head, stream, oldest, newest = plans
+    assert "messages_category" in oldest
+    assert "messages_category" in newest
     assert "messages_category" in page
     assert "messages_category" in head
     assert "messages_stream" in stream
@@ -258,6 +261,7 @@ def test_what_an_event_is(message_store: Engine, reading: Engine) -> None:
     assert codec.decode(codec.encode(message)) == message
     source = MessageDbSource(reading, decode=lambda message: message.data["amount"])
     assert [recorded.event for recorded in source.read(0, 100).events] == [7, 7, 7]
+    assert (MessageDbSource(reading).events_are, source.events_are) == (Message, None)
 
 
 def test_a_message_of_eventides_own_shape_is_read_as_it_is() -> None:

@@ -18,7 +18,7 @@ from projection_guard import FailureFilter, ProjectionGuard
 from projection_guard.cli import main
 from projection_guard.testing import PostgresServer
 from tests.bed import Bed, GuardOnBed, happened, own
-from tests.flow.acting import Planned, clears, one_failure
+from tests.flow.acting import Planned, clears, listed, one_failure
 from tests.following.beside import LATER, Model
 from tests.following.logs import FollowedLog
 from tests.project.test_readme import ROOT, blocks
@@ -324,5 +324,24 @@ def test_a_reader_is_enough_for_a_monitor(app_bed: Bed, roles: Roles, capsys: py
     assert "the role guard_reader lacks" in capsys.readouterr().out
     assert main(["failures", "list", *there]) == 1
     said = capsys.readouterr().err
-    assert "permission denied" in said
+    assert "permission denied for table projection_failures; docs/security.md has the grants" in said
+    assert said.count("\n") == 1
     assert PASSWORD not in said
+
+
+def test_a_role_that_may_not_look_is_told_where_the_grants_are(
+    app_bed: Bed, roles: Roles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence with what was refused, from the doctor as well: nothing is unexpected about it."""
+    guard = app_bed.guard(schema="guard")
+    app_bed.joined(guard, "P", listed("P"))
+    guard.health("P")
+    roles.execute("REVOKE SELECT ON ALL TABLES IN SCHEMA guard FROM guard_reader", "guard_owner")
+    there = ("--database", roles.of("guard_reader"), "--schema", "guard")
+    for command in ("status", "doctor"):
+        assert main([command, *there]) == 4
+        told = capsys.readouterr()
+        assert "permission denied for table" in told.out + told.err
+        assert "docs/security.md has the grants" in told.out + told.err
+        assert "unexpected" not in told.out + told.err
+        assert PASSWORD not in told.out + told.err

@@ -84,6 +84,7 @@ PAGES: Final = (
             "Recorded",
             "Skipped",
             "Share",
+            "SeenTypes",
             "check_range",
             "check_stream_range",
         ),

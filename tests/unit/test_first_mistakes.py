@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytest
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 
 from projection_guard import (
     AsyncProjectionGuard,
@@ -30,6 +31,11 @@ class Opened:
     stream_id: str
 
 
+@runtime_checkable
+class HasOwner(Protocol):
+    owner: str
+
+
 def handler(event: object, connection: object) -> None:
     """Do nothing."""
 
@@ -39,6 +45,14 @@ class Accounts:
 
     def handle(self, event: object) -> None:
         """Do nothing."""
+
+
+class Subscribed(Accounts):
+    """Says by classes what it takes, as buses have it."""
+
+    def subscribed_to(self) -> list[type]:
+        """Return the classes."""
+        return [Opened]
 
 
 @pytest.fixture(params=[ProjectionGuard, AsyncProjectionGuard])
@@ -130,8 +144,9 @@ def test_a_class_whose_publish_needs_no_object_is_a_publisher(guard: Any) -> Non
     assert guard.publisher(Static)
 
 
-def test_a_log_of_dicts_under_a_class_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Rows without `decode=` are dicts: a projection that handles a class passes over them."""
+@pytest.fixture
+def log_engine(tmp_path: Path) -> Iterator[Engine]:
+    """A database with a log in which accounts are opened."""
     engine = create_engine(f"sqlite:///{tmp_path}/log.db")
     with engine.begin() as connection:
         connection.execute(
@@ -146,13 +161,54 @@ def test_a_log_of_dicts_under_a_class_is_warned_of_once(tmp_path: Path, caplog: 
                 " ('1', 'Opened', 'a'), ('2', 'Closed', 'a'), ('3', 'Opened', 'b')"
             )
         )
-    with ProjectionGuard(engine, source=SqlEventSource(engine, "events"), worker="external") as guard:
-        guard.migrate()
-        guard.projection("Accounts", handles=[Opened])(handler)
-        assert guard.catch_up("Accounts").applied == 0
+    yield engine
     engine.dispose()
+
+
+class OfDicts:
+    """A source of somebody's own, which does not say what its events are."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.read = SqlEventSource(engine, "events").read
+        self.head = SqlEventSource(engine, "events").head
+
+
+@pytest.mark.parametrize("handles", [[Opened], ["Other", Opened]])
+def test_a_log_of_dicts_under_a_class_is_warned_of_once(
+    log_engine: Engine, caplog: pytest.LogCaptureFixture, handles: list[Any]
+) -> None:
+    """A projection that handles a class passes over what is of that type by its name only."""
+    with ProjectionGuard(log_engine, source=OfDicts(log_engine), worker="external") as guard:
+        guard.migrate()
+        guard.projection("Accounts", handles=handles)(handler)
+        assert guard.catch_up("Accounts").applied == 0
     (record,) = [record for record in caplog.records if "passes over" in record.message]
+    assert "that are of the class dict" in record.message
     assert "handles=['Opened']" in record.message
+
+
+@pytest.mark.parametrize("handles", [[Opened], ["Closed", Opened]])
+def test_a_class_of_which_the_log_makes_no_event_is_refused(log_engine: Engine, handles: list[Any]) -> None:
+    """Rows without `decode=` are dicts: nothing would ever be applied, and the projection be well."""
+    with ProjectionGuard(log_engine, source=SqlEventSource(log_engine, "events"), worker="external") as guard:
+        with pytest.raises(RegistrationError, match=r"makes a dict of every event.*decode=.*handles=\['Opened'\]"):
+            guard.projection("Accounts", handles=handles)(handler)
+        with pytest.raises(RegistrationError, match="makes a dict of every event"):
+            guard.register(Subscribed())
+
+
+@pytest.mark.parametrize("handles", [None, ["Opened"], [dict], [Mapping], [object], [HasOwner]])
+def test_a_class_that_rows_are_of_is_not(log_engine: Engine, handles: list[Any] | None) -> None:
+    """Nor what names types, or a protocol, of which only an event itself can tell."""
+    with ProjectionGuard(log_engine, source=SqlEventSource(log_engine, "events"), worker="external") as guard:
+        guard.migrate()
+        guard.projection("Accounts", handles=handles)(handler)
+        assert guard.catch_up("Accounts").position == 3
+    source = SqlEventSource(
+        log_engine, "events", decode=lambda row: Opened(str(row["event_id"]), str(row["stream_id"]))
+    )
+    with ProjectionGuard(log_engine, source=source, worker="external") as guard:
+        guard.projection("Others", handles=[Opened])(handler)
 
 
 def test_why_a_database_is_out_of_reach_is_told(tmp_path: Path) -> None:
