@@ -469,7 +469,7 @@ def test_a_joined_handler_on_sqlite_is_told_that_it_would_wait_for_itself(sqlite
 
     def asks(event: Happened, connection: Any) -> None:
         noted("P")(event, connection)
-        for ask in (lambda: publish(happened("other", 1)), lambda: guard.real.health("P")):
+        for ask in asking:
             with pytest.raises(ConfigurationError) as caught:
                 ask()
             sentence(caught, "SQLite", "one writer", "without connection=", "docs/handlers.md")
@@ -477,12 +477,13 @@ def test_a_joined_handler_on_sqlite_is_told_that_it_would_wait_for_itself(sqlite
 
     async def asks_awaiting(event: Happened, connection: Any) -> None:
         await connection.run_sync(lambda sync: noted("P")(event, sync))
-        for ask in (lambda: publish(happened("other", 1)), lambda: guard.real.health("P")):
+        for ask in asking:
             with pytest.raises(ConfigurationError) as caught:
                 await ask()
             told.append(caught.value)
 
     publish: Any = guard.real.publisher().publish
+    asking: tuple[Callable[[], Any], ...] = (lambda: publish(happened("other", 1)), lambda: guard.real.health("P"))
     guard.real.projection("P", handles=[Happened])(asks_awaiting if sqlite_bed.is_async else asks)
     (outcome,) = guard.publish(happened("A", 1))
     assert (outcome.status, len(told)) == ("applied", 2)
