@@ -19,14 +19,26 @@ __all__ = ["IS_EVERY"]
 IS_EVERY: Final = os.environ.get("PROJECTION_GUARD_FAULTS") == "every"
 ALL_WAYS: Final = frozenset({"test_story", "test_ordering", "test_duplicates", "test_races"})
 ONE_WAY: Final = (
+    "alerting/test_services",
     "cli/",
     "dashboard/pages/",
+    "dashboard/test_mending",
+    "dashboard/test_mounts",
+    "dashboard/test_overview",
+    "dashboard/test_steering",
     "faults/test_bookkeeping",
     "faults/test_cancellation",
     "faults/test_cuts",
     "faults/test_kill",
+    "faults/test_left_behind",
     "faults/test_sqlite_load",
+    "following/test_executor",
     "following/test_kills",
+    "following/test_members",
+    "following/test_replay_faults",
+    "migrations/test_checkout",
+    "migrations/test_hosts",
+    "operations/test_worker_service",
 )
 _WORDS: Final = frozenset({"blocking", "async", "sqlite", "postgresql", "fastapi", "flask"})
 

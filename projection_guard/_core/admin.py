@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from .._model import Failure, FailureState, Json, Outcome, OutcomeStatus, ResolutionMethod
+from .._model import Failure, FailureState, Json, Order, Outcome, OutcomeStatus, ResolutionMethod
 from .._notices import Notice, NoticeKind
 from .._store import audits, failures, gates, replays, settled, states
 from ..errors import (
@@ -189,7 +189,7 @@ async def _end(context: Context, projection: Projection, failure: Failure, strat
         refuse_resolved(row)
         refuse_leased(connection, failure)
         settled.record(connection, ticket, "skipped" if is_skip else "fixed")
-        if is_skip:
+        if is_skip and projection.order is not Order.NONE:  # where nothing has an order, nothing has lost it
             gates.taint(connection, ticket.projection, ticket.gate, f"an event was skipped by {deed.actor}")
         method = ResolutionMethod.MANUAL_SKIP if is_skip else ResolutionMethod.MANUAL_FIX
         notices, can_drain = resolved(connection, context, projection, ticket, failure.id, method, deed.actor)

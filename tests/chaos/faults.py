@@ -82,14 +82,17 @@ class Faults:
             self.left_out["cut, delay, blackhole, commit swallowed, reply swallowed"] = "there is no proxy in this way"
         return kinds
 
-    def run(self, until: float, gap_seconds: float, *, or_until: float = 0.0) -> None:
+    def run(
+        self, until: float, gap_seconds: float, *, or_until: float = 0.0, lacks: Callable[[], bool] = lambda: False
+    ) -> None:
         """Do one after the other, each kind once before any comes again by chance; then undo what lasts.
 
-        Where nothing is to be done it waits for the end. While a kind was never done it goes on `or_until` then: on a
-        machine that has other things to do a server takes its time to come back. `error` is what has kept it from that.
+        Where nothing is to be done it waits for the end. While a kind was never done, or the run `lacks` what they are
+        to bring about, it goes on `or_until` then: on a machine that has other things to do a server takes its time to
+        come back. `error` is what has kept it from that.
         """
         try:
-            self._go_on(until, gap_seconds, max(until, or_until))
+            self._go_on(until, gap_seconds, max(until, or_until), lacks)
         except Exception as error:
             self.error = error
         finally:
@@ -99,14 +102,15 @@ class Faults:
         """Return the kinds that were to be done, here or on any machine, and never were."""
         return [name for name in {**dict.fromkeys(asked_for), **self._kinds} if name not in self.done]
 
-    def _go_on(self, until: float, gap_seconds: float, or_until: float) -> None:
+    def _go_on(self, until: float, gap_seconds: float, or_until: float, lacks: Callable[[], bool]) -> None:
         first = list(self._kinds)
         self._random.shuffle(first)
         names = list(self._kinds)
         weights = [weight for weight, _ in self._kinds.values()]
         was_done = True
         while names and not self._stopping.is_set():
-            if time.monotonic() >= (or_until if self.never_done([]) else until):
+            now = time.monotonic()
+            if now >= until and (now >= or_until or not (self.never_done([]) or lacks())):
                 break
             is_turn = bool(first) and (was_done or len(first) > 1)  # not one alone that cannot be done
             name = first.pop() if is_turn else self._random.choices(names, weights)[0]

@@ -54,6 +54,8 @@ class Settings:
     package: Path = ROOT
     stop_at_first: bool = False
     """End with the first finding, or with the faults: nothing is drained."""
+    until_fenced: bool = False
+    """Let the faults go on, at most as long again, until a late commit was fenced."""
     look_every_seconds: float = 1.0
 
 
@@ -203,11 +205,12 @@ class _Run:
             only=self._settings.faults,
             recovered=self._recovered,
         )
-        patience = 0.0 if self._settings.stop_at_first else self._settings.seconds
+        settings = self._settings
+        patience = 0.0 if settings.stop_at_first else settings.seconds
         thread = threading.Thread(
             target=faults.run,
             args=(until, self._settings.gap_seconds),
-            kwargs={"or_until": until + patience},
+            kwargs={"or_until": until + patience, "lacks": lambda: settings.until_fenced and not self._fenced()},
             name="faults",
         )
         looks_before = self._oracle.looks
@@ -232,6 +235,9 @@ class _Run:
             self._verdict.findings += [Finding("idle", f"{name}: was never done") for name in never]
         if self._oracle.looks == looks_before:
             self._verdict.findings.append(Finding("idle", "the oracle has seen nothing while there were faults"))
+
+    def _fenced(self) -> int:
+        return self._programs.said(": fenced (")
 
     def _recovered(self, answered_at: float) -> None:
         """Take the time from when the server answers again to the first effect after that."""
@@ -361,7 +367,7 @@ class _Run:
             **{kind.replace("order", "out_of_order"): kinds.count(kind) for kind in _NUMBERED},
             "other_findings": len([kind for kind in kinds if kind not in _NUMBERED]),
             "tainted_streams": len(self._oracle.tainted),
-            "fenced_late_commits": programs.said(": fenced ("),
+            "fenced_late_commits": self._fenced(),
             "recovery_seconds": _spread(self._recoveries),
             "peak_connections": self._peak_connections,
             "peak_memory_mib": {program.name: program.peak_kib // 1024 for program in programs.all},

@@ -15,7 +15,7 @@ HARM_TO_A_SERVER = {"backends", "restart immediate", "postmaster kill", "cut", "
 @pytest.mark.slow
 def test_a_minute_of_chaos_on_postgresql_loses_nothing(tmp_path: Path) -> None:
     """Nothing lost, nothing twice, nothing out of order, nothing stuck, under every kind of fault there is."""
-    verdict = run(Settings(database="postgresql", seconds=60, seed=1), keep=tmp_path)
+    verdict = run(Settings(database="postgresql", seconds=60, seed=1, until_fenced=True), keep=tmp_path)
     print(verdict.line)  # noqa: T201
     assert not verdict.findings, "\n\n".join(f"{each.kind}: {each.text}" for each in verdict.findings)
     assert set(verdict.figures["faults"]) >= HARM | HARM_TO_A_SERVER

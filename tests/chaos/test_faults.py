@@ -66,6 +66,13 @@ def test_what_was_never_done_is_worth_some_more_time(longer: int, never: list[st
     assert faults.done.total() == 1 - len(never)
 
 
+def test_what_the_run_lacks_is_worth_some_more_time() -> None:
+    """And no more than it takes to bring it about."""
+    faults, end = Some(possible=lambda: True), time.monotonic()
+    faults.run(end, 0.001, or_until=end + 60, lacks=lambda: faults.done.total() < 3)
+    assert faults.done.total() == 3
+
+
 def test_faults_that_have_ended_say_so() -> None:
     """A run whose faults have died would be a calm one."""
 

@@ -39,15 +39,15 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
     return guard, planned
 
 
-def places(bed: Bed, kind: str, deed: str, *, step: int = 6, turn: int = 0) -> Iterable[int]:
+def places(bed: Bed, kind: str, deed: str, *, step: int = 8, turn: int = 0) -> Iterable[int]:
     """Return where to break a scene, one place after the other; to save CI's time, not all of them on each bed.
 
-    It is broken at every `step`-th place, of a worker's rounds at every ninth at the most, beginning elsewhere for each
+    It is broken at every `step`-th place, of a worker's rounds at every thirteenth at the most, beginning elsewhere for each
     deed, kind of handler, guard and `turn`. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
     """
     if IS_EVERY:
         return range(1, 400)
-    step = step if deed in CALLERS_OWN else max(step, 9)
+    step = step if deed in CALLERS_OWN else max(step, 13)
     return range(1 + crc32(f"{deed}:{kind}:{bed.kind}:{turn}".encode()) % step, 400, step)
 
 

@@ -121,7 +121,7 @@ def test_one_that_hangs_for_ever_is_ended_or_left_behind(bed: Bed, way: str, kin
         pytest.skip("nobody can end it on the publisher's own thread")
     if share_of(bed, way, kind, of=beds_with(kind)) not in (0, None):
         pytest.skip("in CI one of the beds does it")
-    hard = Hard(bed, kind, way, {"hangs": lambda _: HANGS}, timeout=2.0)
+    hard = Hard(bed, kind, way, {"hangs": lambda _: HANGS}, timeout=0.8)
     hard.meet()
     assert hard.errors()["hangs"] == "HandlerTimeout"
     assert hard.states() == {"hangs#1": "failed", "hangs#2": "parked"}

@@ -201,6 +201,8 @@ def test_without_order_a_stream_waits_for_nothing(bed: Bed) -> None:
     (other,) = [found for found in guard.failures("P").items if found.event_id == "A#5"]
     guard.resolve(other.id, "skip", actor="alice")
     assert told(guard.stream("P", "A")) == [("A#2", "failed"), ("A#5", "skipped")]
+    assert guard.health("P").tainted_streams == 0
+    assert not guard.streams("P", state="tainted").items
     guard.pause("P", actor="alice")
     guard.publish(happened("A", 6))
     assert told(guard.stream("P", "A"))[0] == ("A#6", "parked")

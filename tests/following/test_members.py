@@ -127,12 +127,13 @@ def test_a_replay_that_is_killed_goes_on_where_it_stopped(server_bed: Bed, phase
     order = {"from_sequence": 1} if phase == "range" else {}
     if phase == "rebuild":
         bed.change("UPDATE projection_partitions SET cursor = 0")
-    with member(bed, replays=order, pause=0.005) as runs:
-        bed.wait_until(lambda: guard.replays().items and guard.replays().items[0].events_replayed > 200, within=60)
+    with member(bed, replays=order, pause=0.02) as runs:
+        bed.wait_until(lambda: guard.replays().items and guard.replays().items[0].events_replayed > 50, within=60)
         runs.kill()
+    # a COMMIT that was on its way may come after that
+    bed.wait_until(lambda: len(bed.effects("P")) == guard.replays().items[0].events_replayed)
     seen = guard.replays().items[0]
-    assert 200 < seen.events_replayed < 600
-    assert len(bed.effects("P")) == seen.events_replayed
+    assert 50 < seen.events_replayed < 600
     with member(bed) as healthy:
         bed.wait_until(lambda: guard.replay_of(seen.id).is_finished, within=60)
         healthy.let_end()

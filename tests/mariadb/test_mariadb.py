@@ -98,8 +98,8 @@ def test_a_black_holed_link_ends_with_an_error_after_half_a_minute(mariadb_bed: 
 
 def test_a_statement_may_take_longer_than_a_login(mariadb_bed: Bed) -> None:
     """What it may take is the handler's `timeout`."""
-    engine = engine_of(mariadb_bed, f"{mariadb_bed.url}?connect_timeout=3")
-    assert looked_at(mariadb_bed, engine, lambda connection: connection.scalar(text("SELECT SLEEP(3.3)"))) == 0
+    engine = engine_of(mariadb_bed, f"{mariadb_bed.url}?connect_timeout=2")
+    assert looked_at(mariadb_bed, engine, lambda connection: connection.scalar(text("SELECT SLEEP(2.3)"))) == 0
 
 
 def test_a_server_that_takes_a_connection_and_says_nothing_is_out_of_reach(mariadb_bed: Bed) -> None:

@@ -253,8 +253,8 @@ def test_the_next_release_upgrades_and_this_one_works_on(host: Host, wheel: Path
     (package / "migrations" / "versions" / "projection_guard_9999_more.py").write_text(NEXT, encoding="utf-8")
     tables = package / "_tables" / "following.py"
     source, count = re.subn(
-        r"(    failed_probes: Mapped.*\n)",
-        r'\1    more: Mapped[int] = mapped_column(Integer, server_default=text("7"))' + "\n",
+        r"(    failed_probes: Mapped)",
+        r'    more: Mapped[int] = mapped_column(Integer, server_default=text("7"))' + "\n\\1",
         tables.read_text(encoding="utf-8"),
     )
     assert count == 1
