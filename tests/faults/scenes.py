@@ -42,7 +42,7 @@ def guard_with(bed: Bed, kind: str, **options: Any) -> tuple[GuardOnBed, Planned
 def places(bed: Bed, kind: str, deed: str, *, step: int = 8, turn: int = 0) -> Iterable[int]:
     """Return where to break a scene, one place after the other; to save CI's time, not all of them on each bed.
 
-    It is broken at every `step`-th place, of a worker's rounds at every thirteenth at the most, beginning elsewhere for each
+    It is broken at every `step`-th place, of a worker's rounds at every 13th at the most, beginning elsewhere for each
     deed, kind of handler, guard and `turn`. `PROJECTION_GUARD_FAULTS=every` in the environment: all, everywhere.
     """
     if IS_EVERY:
