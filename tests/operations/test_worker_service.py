@@ -74,9 +74,7 @@ def test_two_services_under_load_get_every_signal_in_turn_and_nothing_is_lost(
         for sent in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP):
             hit, other = (stack.enter_context(service(bed, **order)) for _ in range(2))
             goes_on(bed)
-            bed.wait_until(
-                alerts.read_text
-            )  # killed while he tells, he would leave it to the next one to tell it again
+            bed.wait_until(alerts.read_text)  # killed while it tells, it would leave that to the next one: told twice
             hit.stop(bed) if sent is signal.SIGSTOP else hit.process.send_signal(sent)
             if sent is signal.SIGTERM:
                 assert ended(hit) == 0
