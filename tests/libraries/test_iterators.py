@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,20 @@ class OffsetsConformance(SourceConformance):
     def log(self) -> None:
         self.events: list[Event] = []
         self.offset = 0
+        self.writing = threading.Lock()
 
     def append(self, *stream_ids: str) -> list[str]:
         ids = []
-        for stream in stream_ids:
-            self.offset += 3
-            self.events.append(event(stream, meta={"offset": self.offset}))
-            ids.append(self.events[-1]["event_id"])
+        with self.writing:  # one writer at a time has an offset and its place, as in a partition
+            for stream in stream_ids:
+                self.offset += 3
+                self.events.append(event(stream, meta={"offset": self.offset}))
+                ids.append(self.events[-1]["event_id"])
         return ids
 
     def remove(self, sequence: int) -> None:
-        self.events = [each for each in self.events if each["meta"]["offset"] != sequence]
+        with self.writing:
+            self.events = [each for each in self.events if each["meta"]["offset"] != sequence]
 
     def after(self, position: int) -> Iterator[Event]:
         yield from (each for each in list(self.events) if each["meta"]["offset"] > position)
