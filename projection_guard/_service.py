@@ -356,11 +356,13 @@ class Service:
         """Name the registered projections in which something is due now."""
         await self.open()
 
+        pushed = {name for name, projection in self.projections.items() if not projection.is_followed}
+
         def look(connection: Connection) -> tuple[frozenset[str], frozenset[str]]:
-            return states.names_with_work(connection, self.context.process), states.followed(connection)
+            due = states.names_with_work(connection, self.context.process)
+            return due, states.followed(connection) if pushed else frozenset()
 
         due, followed = await self.read(look)
-        pushed = {name for name, projection in self.projections.items() if not projection.is_followed}
         self._followed_elsewhere |= pushed & followed  # also since this process began: a deployment gave others the log
         runnable = self.runnable()
         return [name for name in self.projections if name in due and name in runnable]

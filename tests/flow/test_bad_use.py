@@ -492,6 +492,36 @@ def test_a_joined_handler_on_sqlite_is_told_that_it_would_wait_for_itself(sqlite
     assert (outcome.status, len(told)) == ("applied", 4)
 
 
+def test_on_a_workers_thread_it_is_told_so_as_well(sqlite_bed: Bed) -> None:
+    """A retry is called on a thread that can be left behind."""
+    guard = sqlite_bed.guard()
+    publish, told = guard.real.publisher().publish, list[str]()
+
+    def asks(event: Happened, connection: Any) -> None:
+        if not told:
+            told.append("the first time")
+            raise ValueError
+        with pytest.raises(ConfigurationError) as caught:
+            publish(happened("other", 1))
+        told.append(str(caught.value))
+        noted("P")(event, connection)
+
+    async def asks_awaiting(event: Happened, connection: Any) -> None:
+        if not told:
+            told.append("the first time")
+            raise ValueError
+        with pytest.raises(ConfigurationError) as caught:
+            await publish(happened("other", 1))
+        told.append(str(caught.value))
+        await connection.run_sync(lambda sync: noted("P")(event, sync))
+
+    guard.real.projection("P", handles=[Happened])(asks_awaiting if sqlite_bed.is_async else asks)
+    guard.publish(happened("A", 1))
+    guard.work()
+    assert sqlite_bed.effects("P") == [("A", 1)]
+    assert "one writer" in told[1]
+
+
 def test_a_task_that_a_joined_handler_has_begun_may_wait_for_its_end(sqlite_url: str) -> None:
     """It is not the handler that waits."""
 
